@@ -1,0 +1,39 @@
+/** The product's errors: code → HTTP status, tRPC code, whether trying again can help. Plain data. */
+export const ERRORS = {
+  INVALID_JSON: { status: 400, trpc: 'PARSE_ERROR', retryable: false, title: 'The body is not JSON' },
+  INVALID: { status: 422, trpc: 'BAD_REQUEST', retryable: false, title: 'The input is not valid' },
+  NOT_FOUND: { status: 404, trpc: 'NOT_FOUND', retryable: false, title: 'Not found' },
+  ORDER_CONFLICT: { status: 409, trpc: 'CONFLICT', retryable: false, title: 'The order exists with another body' },
+  TOO_LATE: { status: 409, trpc: 'CONFLICT', retryable: false, title: "The order's state forbids this" },
+  PAYLOAD_TOO_LARGE: { status: 413, trpc: 'PAYLOAD_TOO_LARGE', retryable: false, title: 'The body is too large' },
+  BUSY: { status: 429, trpc: 'TOO_MANY_REQUESTS', retryable: true, title: 'Too much work at once' },
+  UNAVAILABLE: { status: 503, trpc: 'SERVICE_UNAVAILABLE', retryable: true, title: 'Temporarily unavailable' },
+  INTERNAL: { status: 500, trpc: 'INTERNAL_SERVER_ERROR', retryable: false, title: 'Internal error' },
+} as const;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** Where an input is wrong: a dotted path into it, and why. */
+export interface Problem {
+  path: string;
+  message: string;
+}
+
+/** What an error tells besides its code: the failing fields, or the state that forbids the command. */
+export interface ErrorDetails {
+  errors?: Problem[];
+  state?: string;
+}
+
+/** The one error the product throws on purpose. `message` is shown to callers. */
+export class OrderError extends Error {
+  override readonly name = 'OrderError';
+  readonly code: ErrorCode;
+  readonly details: ErrorDetails;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.details = details;
+  }
+}

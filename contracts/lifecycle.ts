@@ -1,0 +1,67 @@
+/** The words of an order's life: its states, steps, events and the reasons it can fail for. Plain data, safe to import from workflow code. */
+
+/** In the order an order passes through them; a state is only ever replaced by a later one. */
+export const OPEN_STATES = ['received', 'awaiting_approval', 'approved', 'payment_charged', 'shipping'] as const;
+export const CLOSED_STATES = ['shipped', 'canceled', 'expired', 'failed'] as const;
+export const STATES = [...OPEN_STATES, ...CLOSED_STATES] as const;
+
+export type OpenState = (typeof OPEN_STATES)[number];
+export type ClosedState = (typeof CLOSED_STATES)[number];
+export type State = (typeof STATES)[number];
+
+export function isClosed(state: State): state is ClosedState {
+  return (CLOSED_STATES as readonly State[]).includes(state);
+}
+
+/** True when `next` may replace `current`: states only move forward and a closed order stays as it is. */
+export function movesForward(current: State, next: State): boolean {
+  return !isClosed(current) && STATES.indexOf(next) > STATES.indexOf(current);
+}
+
+/** What an order is doing. It stays where the order stopped; `done` only when shipped. */
+export const STEPS = [
+  'init',
+  'receive_order',
+  'validate_order',
+  'awaiting_approval',
+  'charge_payment',
+  'shipping_child',
+  'mark_shipped',
+  'done',
+] as const;
+export type Step = (typeof STEPS)[number];
+
+/** Why an order ended `failed`. */
+export const FAILURE_REASONS = [
+  'INVALID_ORDER',
+  'PAYMENT_DECLINED',
+  'PAYMENT_CONFLICT',
+  'CARRIER_REFUSED',
+  'DEADLINE',
+] as const;
+export type FailureReason = (typeof FAILURE_REASONS)[number];
+
+/** How an order ends when it doesn't ship. `detail` is for people. */
+export type Ending =
+  | { state: 'canceled'; reason: string }
+  | { state: 'expired' }
+  | { state: 'failed'; reason: FailureReason; detail?: string };
+
+/** The types of the rows in `events`, an order's audit trail. */
+export const EVENT_TYPES = [
+  'order_received',
+  'order_validated',
+  'order_approved',
+  'payment_charged',
+  'package_prepared',
+  'carrier_dispatched',
+  'dispatch_failed',
+  'order_shipped',
+  'order_canceled',
+  'order_expired',
+  'order_failed',
+  'payment_refunded',
+  'address_updated',
+  'command_refused',
+] as const;
+export type EventType = (typeof EVENT_TYPES)[number];

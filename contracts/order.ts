@@ -1,0 +1,91 @@
+/** An order as it is posted, as it travels through Temporal, and as it is read back. */
+import * as v from 'valibot';
+import type { Problem } from './error.ts';
+import { STATES } from './lifecycle.ts';
+import { Event } from './event.ts';
+import { Payment } from './payment.ts';
+import { ID_PATTERN } from './id.ts';
+import { POLICY_NAMES } from './policy.ts';
+import { Shipment } from './shipment.ts';
+
+const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-9 . _ : -'));
+export const OrderId = Id;
+export const PaymentId = Id;
+
+const Line = v.pipe(v.string(), v.maxLength(200));
+export const Address = v.pipe(
+  v.objectWithRest({ line1: v.pipe(Line, v.minLength(1)), city: v.pipe(Line, v.minLength(1)) }, Line),
+  v.check((address) => Object.keys(address).length <= 20, 'must have at most 20 fields'),
+  v.check((address) => Object.keys(address).every((key) => key.length <= 200), 'has a field name that is too long'),
+);
+export type Address = v.InferOutput<typeof Address>;
+
+export const Item = v.object({
+  sku: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
+  qty: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(10_000)),
+});
+export type Item = v.InferOutput<typeof Item>;
+
+/** The one argument of OrderWorkflow. */
+export const OrderInput = v.object({
+  order_id: OrderId,
+  payment_id: PaymentId,
+  address: Address,
+  items: v.pipe(v.array(Item), v.minLength(1), v.maxLength(100)),
+  policy: v.optional(v.picklist(POLICY_NAMES)),
+});
+export type OrderInput = v.InferOutput<typeof OrderInput>;
+
+export const StartInput = v.omit(OrderInput, ['policy']);
+export type StartInput = v.InferOutput<typeof StartInput>;
+
+export const StartOutput = v.object({ workflow_id: v.string(), run_id: v.string() });
+export type StartOutput = v.InferOutput<typeof StartOutput>;
+
+const Timestamp = v.pipe(v.string(), v.isoTimestamp());
+
+export const OrderSummary = v.object({
+  order_id: OrderId,
+  state: v.picklist(STATES),
+  payment_id: v.nullable(v.string()),
+  amount: v.nullable(v.string()),
+  currency: v.nullable(v.string()),
+  reason: v.nullable(v.string()),
+  created_at: Timestamp,
+  updated_at: Timestamp,
+});
+export type OrderSummary = v.InferOutput<typeof OrderSummary>;
+
+export const OrderView = v.object({
+  ...OrderSummary.entries,
+  address: v.unknown(),
+  items: v.unknown(),
+  payments: v.array(Payment),
+  shipments: v.array(Shipment),
+  events: v.array(Event),
+});
+export type OrderView = v.InferOutput<typeof OrderView>;
+
+/** Query strings carry text, so `limit` may arrive as digits. */
+export const ListInput = v.object({
+  state: v.optional(v.picklist(STATES)),
+  limit: v.optional(
+    v.pipe(
+      v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,4}$/, 'must be a number'), v.transform(Number))]),
+      v.integer(),
+      v.minValue(1),
+      v.maxValue(200),
+    ),
+    50,
+  ),
+  cursor: v.optional(v.pipe(v.string(), v.maxLength(200))),
+});
+export type ListInput = v.InferOutput<typeof ListInput>;
+
+export const ListOutput = v.object({ orders: v.array(OrderSummary), next_cursor: v.nullable(v.string()) });
+export type ListOutput = v.InferOutput<typeof ListOutput>;
+
+/** The problems of a failed parse, paths dotted: `items.0.qty`. */
+export function problemsOf(issues: readonly v.BaseIssue<unknown>[]): Problem[] {
+  return issues.map((issue) => ({ path: v.getDotPath(issue) ?? '', message: issue.message }));
+}

@@ -1,0 +1,46 @@
+/** The rules an order lives by. They travel with the order, so a running order never changes its rules. Durations in milliseconds. */
+export interface Policy {
+  /** How long a person may take to approve, from the end of validation. */
+  readonly review_ms: number;
+  /** From start to the end of the order, whatever its outcome. */
+  readonly budget_ms: number;
+  /** The part of the budget kept for giving the money back. */
+  readonly refund_reserve_ms: number;
+  /** Whether the wait for approval is part of the budget; if not, the budget starts anew with the approval. */
+  readonly review_in_budget: boolean;
+  /** Pause between two tries to ship. A new address ends it at once. */
+  readonly ship_backoff_ms: number;
+  /** Tries to ship that an order gets even when each of them hangs. */
+  readonly ship_min_tries: number;
+  /** The least time a try to ship is given. */
+  readonly ship_try_ms: number;
+}
+
+export const POLICIES = {
+  exercise: {
+    review_ms: 3_000,
+    budget_ms: 15_000,
+    refund_reserve_ms: 3_000,
+    review_in_budget: true,
+    ship_backoff_ms: 1_000,
+    ship_min_tries: 3,
+    ship_try_ms: 1_000,
+  },
+  production: {
+    review_ms: 24 * 3_600_000,
+    budget_ms: 6 * 3_600_000,
+    refund_reserve_ms: 1_800_000,
+    review_in_budget: false,
+    ship_backoff_ms: 60_000,
+    ship_min_tries: 3,
+    ship_try_ms: 60_000,
+  },
+} as const satisfies Record<string, Policy>;
+
+export const POLICY_NAMES = ['exercise', 'production'] as const satisfies readonly (keyof typeof POLICIES)[];
+export type PolicyName = (typeof POLICY_NAMES)[number];
+
+/** The policy an order's fifth key names; absent or unknown means the exercise's. */
+export function policyOf(name: unknown): Policy {
+  return name === 'production' ? POLICIES.production : POLICIES.exercise;
+}

@@ -1,0 +1,25 @@
+/** The API's commands: what comes in, what goes out. */
+import * as v from 'valibot';
+import { DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from './command.ts';
+import { COMMAND_ID_PATTERN } from './id.ts';
+import { STATES } from './lifecycle.ts';
+import { Address, OrderId } from './order.ts';
+
+export const ApproveInput = v.object({ order_id: OrderId });
+
+export const CancelInput = v.object({
+  order_id: OrderId,
+  reason: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(MAX_REASON_LENGTH)), DEFAULT_CANCEL_REASON),
+});
+
+export const AddressInput = v.object({ order_id: OrderId, address: Address });
+
+/** Decided, or accepted for a decision that the order's worker has yet to make. */
+export const SignalOutput = v.union([
+  v.object({ ok: v.literal(true), state: v.picklist(STATES), changed: v.boolean() }),
+  v.object({ ok: v.literal(true), queued: v.literal(true) }),
+]);
+export type SignalOutput = v.InferOutput<typeof SignalOutput>;
+
+/** A command's id, chosen by the caller. */
+export const IdempotencyKey = v.pipe(v.string(), v.regex(COMMAND_ID_PATTERN, 'must be 1 to 128 printable characters'));

@@ -1,0 +1,47 @@
+/** The names a Temporal caller in any language depends on. Plain data, safe to import from workflow code. */
+import type { Command, CommandAnswer } from './command.ts';
+import type { OrderInput } from './order.ts';
+
+export const ORDER_WORKFLOW = 'OrderWorkflow';
+export const SHIPPING_WORKFLOW = 'ShippingWorkflow';
+
+export const ORDERS_QUEUE = 'orders-tq';
+export const SHIPPING_QUEUE = 'shipping-tq';
+
+export const STATUS_QUERY = 'status';
+export const DISPATCH_FAILED_SIGNAL = 'dispatch_failed';
+
+/** Signal and update share the name of their command. */
+export const COMMAND_NAMES = {
+  approve: 'approve',
+  cancel: 'cancel_order',
+  address: 'update_address',
+} as const satisfies Record<Command, string>;
+
+/** What the three updates answer; refused ones fail with an application failure whose type is the error's code. */
+export type UpdateResult = CommandAnswer;
+
+/** A lost workflow task is redone after this, well inside the budget of fifteen seconds. */
+export const WORKFLOW_TASK_TIMEOUT_MS = 3_000;
+
+/** The memo key that holds the hash of the request that started an order. */
+export const REQUEST_HASH_MEMO = 'request_hash';
+
+export const orderWorkflowId = (orderId: string): string => `order-${orderId}`;
+export const shippingWorkflowId = (orderId: string, attempt: number): string => `ship-${orderId}-${attempt}`;
+
+/** The one argument of ShippingWorkflow. `attempt` counts from 1; `deadline_at` is epoch milliseconds. */
+export interface ShippingInput {
+  order: OrderInput;
+  parent_workflow_id: string;
+  attempt?: number;
+  deadline_at?: number;
+}
+
+/** What a shipment that left answers. */
+export interface ShippingResult {
+  tracking: string;
+}
+
+/** Why a try to ship failed: the type of the child's application failure. */
+export type DispatchFailure = 'CARRIER_REFUSED' | 'CARRIER_CLOSED' | 'DEADLINE' | 'UNKNOWN';

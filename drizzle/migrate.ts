@@ -1,0 +1,26 @@
+/** `npm run migrate`: brings the database up to date. The only thing that does. */
+import { fileURLToPath } from 'node:url';
+import { Variables, readConfig } from '@trellis/contracts/config';
+import { drizzle } from 'drizzle-orm/mysql2';
+import { migrate as applyMigrations } from 'drizzle-orm/mysql2/migrator';
+import { createConnection } from 'mysql2/promise';
+import * as v from 'valibot';
+
+const FOLDER = fileURLToPath(new URL('migrations', import.meta.url));
+
+/** Applies what is missing. Two at once wait for each other; running it again changes nothing. */
+export async function migrate(url: string): Promise<void> {
+  const connection = await createConnection({ uri: url, connectTimeout: 10_000 });
+  try {
+    await connection.query("SELECT GET_LOCK('trellis_migrate', 60)");
+    await applyMigrations(drizzle({ client: connection }), { migrationsFolder: FOLDER });
+  } finally {
+    await connection.end();
+  }
+}
+
+if (import.meta.main) {
+  const { DATABASE_URL } = readConfig(v.object({ DATABASE_URL: Variables.DATABASE_URL }), process.env);
+  await migrate(DATABASE_URL);
+  process.stdout.write('the database is up to date\n');
+}

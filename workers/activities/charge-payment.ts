@@ -1,0 +1,22 @@
+import type { PaymentStore } from '@trellis/drizzle/payments';
+import type { PaymentCompany } from '../providers/payment-company.ts';
+import { type Attempting, attempt, type Work } from './attempt.ts';
+
+/** `closed`: the order ended meanwhile, so its money is settled already. */
+export type Charged = 'charged' | 'declined' | 'conflict' | 'closed';
+
+/** Takes the order's amount from the card once, however often it is tried. */
+export function createChargePayment(deps: Attempting & { payments: PaymentStore; paymentCompany: PaymentCompany }) {
+  const { payments, paymentCompany } = deps;
+  return async function charge_payment(input: Work & { payment_id: string }): Promise<Charged> {
+    const { order_id, payment_id } = input;
+    return attempt(deps, input, async () => {
+      const begun = await payments.begin(order_id, payment_id);
+      if (begun.outcome !== 'charge') return begun.outcome;
+      const answer = await paymentCompany.charge({ payment_id, order_id, ...begun.money });
+      if (answer === 'charged') await payments.charged(order_id, payment_id);
+      if (answer === 'declined') await payments.declined(order_id, payment_id);
+      return answer;
+    });
+  };
+}

@@ -1,0 +1,19 @@
+import type { Ending, State } from '@trellis/contracts/lifecycle';
+import type { OrderStore, Progress } from '@trellis/drizzle/orders';
+import { type Attempting, attempt } from './attempt.ts';
+import { type ReceiveOrderInput, receive } from './receive-order.ts';
+
+export interface CloseOrderInput extends ReceiveOrderInput {
+  ending: Ending;
+  progress: Progress;
+}
+
+/** Closes an order that holds no money. It has to happen, so no fault is injected. */
+export function createCloseOrder({ orders, onFailedAttempt }: Attempting & { orders: OrderStore }) {
+  return async function close_order(input: CloseOrderInput): Promise<State> {
+    return attempt({ onFailedAttempt }, input, async () => {
+      const { owner, state } = await receive(orders, input);
+      return owner ? orders.close(input.order_id, input.ending, input.progress) : state;
+    });
+  };
+}

@@ -1,0 +1,24 @@
+import type { ShipmentStore } from '@trellis/drizzle/shipments';
+import type { Carrier } from '../providers/carrier.ts';
+import { type Attempting, attempt } from './attempt.ts';
+import type { ShipmentWork } from './prepare-package.ts';
+
+export type Dispatched =
+  | { outcome: 'taken'; tracking: string }
+  | { outcome: 'refused'; reason: string }
+  | { outcome: 'closed' };
+
+/** Hands the parcel to the carrier, once for the order however many tries it takes. */
+export function createDispatchCarrier(deps: Attempting & { shipments: ShipmentStore; carrier: Carrier }) {
+  const { shipments, carrier } = deps;
+  return async function dispatch_carrier(input: ShipmentWork): Promise<Dispatched> {
+    const { order_id, attempt: number, address } = input;
+    return attempt(deps, input, async () => {
+      const answer = await carrier.dispatch(order_id, address);
+      if (answer.outcome === 'refused') await shipments.failed(order_id, number, answer.reason);
+      if (answer.outcome !== 'taken') return answer;
+      await shipments.dispatched(order_id, number, answer.parcel);
+      return { outcome: 'taken', tracking: answer.parcel.tracking };
+    });
+  };
+}

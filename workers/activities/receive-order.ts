@@ -1,0 +1,34 @@
+import type { State } from '@trellis/contracts/lifecycle';
+import { OrderInput, PaymentId } from '@trellis/contracts/order';
+import { requestHash } from '@trellis/contracts/request-hash';
+import type { OrderStore, Run } from '@trellis/drizzle/orders';
+import * as v from 'valibot';
+import { type Attempting, attempt, type Work } from './attempt.ts';
+
+export interface ReceiveOrderInput extends Work {
+  run: Run;
+  /** As the caller sent it, sound or not: it is judged by `validate_order`. */
+  order: unknown;
+}
+
+/** Makes the order's row and binds it to the asking run, the first of which owns it. */
+export function createReceiveOrder(deps: Attempting & { orders: OrderStore }) {
+  return async function receive_order(input: ReceiveOrderInput): Promise<{ owner: boolean; state: State }> {
+    return attempt(deps, input, () => receive(deps.orders, input));
+  };
+}
+
+/** Also run by `close_order`, so that an order which never got this far has a row to be closed. */
+export async function receive(orders: OrderStore, { order_id, order, run }: ReceiveOrderInput) {
+  const parsed = v.safeParse(OrderInput, order);
+  if (parsed.success) return orders.receive({ ...parsed.output, order_id }, run, await requestHash(parsed.output));
+  return orders.receive({ ...salvage(order), order_id }, run, null);
+}
+
+/** What can be kept of an order that isn't sound, so that people can see what was sent. */
+function salvage(order: unknown): Partial<OrderInput> {
+  if (order === null || typeof order !== 'object') return {};
+  const { payment_id, address, items } = order as Partial<OrderInput>;
+  const kept = { address, items } as Partial<OrderInput>;
+  return v.is(PaymentId, payment_id) ? { ...kept, payment_id } : kept;
+}

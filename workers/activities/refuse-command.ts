@@ -1,0 +1,19 @@
+import type { Command } from '@trellis/contracts/command';
+import type { ErrorCode } from '@trellis/contracts/error';
+import type { State } from '@trellis/contracts/lifecycle';
+import type { OrderStore } from '@trellis/drizzle/orders';
+import { type Attempting, attempt, type Work } from './attempt.ts';
+
+export interface Refusal {
+  command: Command;
+  id: string;
+  code: ErrorCode;
+  state: State;
+}
+
+/** Notes a signal that asked for what the order's state forbids: nobody waits for its answer. */
+export function createRefuseCommand({ orders, onFailedAttempt }: Attempting & { orders: OrderStore }) {
+  return async function refuse_command(input: Work & { refusal: Refusal }): Promise<void> {
+    return attempt({ onFailedAttempt }, input, () => orders.refuseCommand(input.order_id, input.refusal));
+  };
+}

@@ -1,0 +1,28 @@
+import type { Problem } from '@trellis/contracts/error';
+import { Address, problemsOf } from '@trellis/contracts/order';
+import type { OrderStore } from '@trellis/drizzle/orders';
+import * as v from 'valibot';
+import { type Attempting, attempt, type Work } from './attempt.ts';
+
+export interface UpdateAddressInput extends Work {
+  /** As the caller sent it. */
+  address: unknown;
+  command_id: string;
+}
+
+export type AddressUpdated =
+  | { outcome: 'written'; address: Address }
+  | { outcome: 'invalid'; problems: Problem[] }
+  | { outcome: 'closed' };
+
+/** Judges a new address and puts it where readers find it. */
+export function createUpdateAddress({ orders, onFailedAttempt }: Attempting & { orders: OrderStore }) {
+  return async function update_address(input: UpdateAddressInput): Promise<AddressUpdated> {
+    return attempt({ onFailedAttempt }, input, async () => {
+      const parsed = v.safeParse(Address, input.address);
+      if (!parsed.success) return { outcome: 'invalid', problems: problemsOf(parsed.issues) };
+      const written = await orders.changeAddress(input.order_id, parsed.output, input.command_id);
+      return written ? { outcome: 'written', address: parsed.output } : { outcome: 'closed' };
+    });
+  };
+}

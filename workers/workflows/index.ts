@@ -1,0 +1,2 @@
+export { OrderWorkflow } from './order.ts';
+export { ShippingWorkflow } from './shipping.ts';

@@ -1,0 +1,108 @@
+/** What a running order knows of itself: shared by its steps, its commands and its status query. */
+import { workflowInfo } from '@temporalio/workflow';
+import type { CommandAnswer } from '@trellis/contracts/command';
+import { ID_PATTERN } from '@trellis/contracts/id';
+import type { Ending, State, Step } from '@trellis/contracts/lifecycle';
+import type { OrderInput } from '@trellis/contracts/order';
+import { type Policy, policyOf } from '@trellis/contracts/policy';
+import type { WorkflowStatus } from '@trellis/contracts/status';
+import type { Progress } from '@trellis/drizzle/orders';
+
+export interface Life {
+  readonly orderId: string;
+  /** As it was sent until `validate_order` has found it sound; its address may change later. */
+  order: OrderInput;
+  readonly policy: Policy;
+  /** Steps must be done by then, epoch milliseconds; what is kept back for a refund comes after. */
+  deadline: number;
+
+  state: State;
+  step: Step;
+  approved: boolean;
+  /** An accepted cancel: from here on the order can only end `canceled`. */
+  cancel: { reason: string } | null;
+  /** `settling`: closing, perhaps refunding. `taken`: the carrier has the parcel, only `shipped` can follow. */
+  phase: 'open' | 'settling' | 'taken';
+
+  /** The row exists and is this run's own. */
+  received: boolean;
+  chargeTried: boolean;
+  shipAttempts: number;
+  tryRunning: boolean;
+  addressChanges: number;
+  /** Commands that are being decided; the order doesn't pass a point of no return while there are any. */
+  undecided: number;
+  readonly answers: Map<string, Promise<CommandAnswer>>;
+
+  ending: Ending | null;
+  lastError: string | null;
+  dispatchFailedReason: string | null;
+}
+
+/** The life of an order that begins; undefined when neither the argument nor the workflow's id tells which order it is. */
+export function beginLife(input: unknown): Life | undefined {
+  const order = (typeof input === 'object' && input !== null ? input : {}) as OrderInput;
+  const orderId = [order.order_id, workflowInfo().workflowId.replace(/^order-/, '')].find(
+    (id) => typeof id === 'string' && ID_PATTERN.test(id),
+  );
+  if (orderId === undefined) return undefined;
+  const policy = policyOf(order.policy);
+  return {
+    orderId,
+    order,
+    policy,
+    deadline: deadlineOf(policy),
+    state: 'received',
+    step: 'init',
+    approved: false,
+    cancel: null,
+    phase: 'open',
+    received: false,
+    chargeTried: false,
+    shipAttempts: 0,
+    tryRunning: false,
+    addressChanges: 0,
+    undecided: 0,
+    answers: new Map(),
+    ending: null,
+    lastError: null,
+    dispatchFailedReason: null,
+  };
+}
+
+/** The budget, or the caller's own timeout of the run if that is shorter, less what a refund may need. */
+function deadlineOf(policy: Policy): number {
+  const { startTime, runTimeoutMs, executionExpirationTime } = workflowInfo();
+  const start = startTime.getTime();
+  const budget = Math.min(
+    policy.budget_ms,
+    runTimeoutMs ?? Number.POSITIVE_INFINITY,
+    executionExpirationTime ? executionExpirationTime.getTime() - start : Number.POSITIVE_INFINITY,
+  );
+  return start + budget - policy.refund_reserve_ms;
+}
+
+export function statusOf(life: Life): WorkflowStatus {
+  return {
+    order_id: life.orderId,
+    state: life.state,
+    step: life.step,
+    approved: life.approved,
+    canceled: life.cancel !== null,
+    cancel_reason: life.cancel?.reason ?? null,
+    child_attempts: life.shipAttempts,
+    last_error: life.lastError,
+    dispatch_failed_reason: life.dispatchFailedReason,
+    reason: life.ending?.state === 'failed' ? life.ending.reason : null,
+  };
+}
+
+export function progressOf(life: Life): Progress {
+  return {
+    step: life.step,
+    approved: life.approved,
+    child_attempts: life.shipAttempts,
+    last_error: life.lastError,
+    dispatch_failed_reason: life.dispatchFailedReason,
+  };
+}

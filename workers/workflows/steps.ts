@@ -1,0 +1,63 @@
+/** How workflows run their activities. */
+import { isCancellation, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import type { OrderActivities, ShippingActivities } from '../activities/index.ts';
+
+type Activities = OrderActivities & ShippingActivities;
+type Name = keyof Activities;
+type Input<N extends Name> = Parameters<Activities[N]>[0];
+type Output<N extends Name> = Awaited<ReturnType<Activities[N]>>;
+type Run<N extends Name> = (input: Input<N>) => Promise<Output<N>>;
+
+/** A step that had a deadline did not finish before it. */
+export class OutOfTime extends Error {
+  override readonly name = 'OutOfTime';
+}
+
+/** A remote attempt ends itself sooner; this is the net under a worker that died with it. */
+const REMOTE_ATTEMPT_MS = 6_000;
+/** A local activity ends itself by its deadline; this is the net, and a short one would cut good attempts (an SDK fault). */
+const LOCAL_MARGIN_MS = 1_000;
+const LOCAL_WITHOUT_DEADLINE_MS = 60_000;
+
+/**
+ * Runs a step that only touches the database inside the workflow task, which costs next to nothing; when that fails,
+ * as it does once the database is out, runs it remotely, where waiting costs no history.
+ * Throws OutOfTime when `deadline_at` passes.
+ */
+export async function runLocally<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
+  const run = proxyLocalActivities<Activities>({
+    startToCloseTimeout: (timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
+    retry: { maximumAttempts: 1 },
+  })[name] as Run<N>;
+  try {
+    return await run(input);
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+    return runRemotely(name, input);
+  }
+}
+
+/**
+ * Runs a step that calls another company, or has to outlast this worker. It is retried until it succeeds;
+ * throws OutOfTime when `deadline_at` passes.
+ */
+export async function runRemotely<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
+  const left = timeLeft(input);
+  const run = proxyActivities<Activities>({
+    startToCloseTimeout: REMOTE_ATTEMPT_MS,
+    ...(left === undefined ? {} : { scheduleToCloseTimeout: left }),
+    retry: { initialInterval: 100, maximumInterval: 10_000 },
+  })[name] as Run<N>;
+  try {
+    return await run(input);
+  } catch (error) {
+    throw left === undefined || isCancellation(error) ? error : new OutOfTime(name, { cause: error });
+  }
+}
+
+function timeLeft(input: { deadline_at?: number }): number | undefined {
+  if (input.deadline_at === undefined) return undefined;
+  const left = input.deadline_at - Date.now();
+  if (left <= 0) throw new OutOfTime('no time left');
+  return left;
+}
