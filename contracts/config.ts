@@ -21,7 +21,10 @@ export class ConfigError extends Error {
 }
 
 /** Parses the environment; throws a ConfigError of one line that names the first variable that is missing or malformed. */
-export function readConfig<S extends v.GenericSchema>(schema: S, env: Record<string, string | undefined>): v.InferOutput<S> {
+export function readConfig<S extends v.GenericSchema>(
+  schema: S,
+  env: Record<string, string | undefined>,
+): v.InferOutput<S> {
   const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = v.safeParse(schema, present, { abortEarly: true });
   if (parsed.success) return parsed.output;

@@ -1,10 +1,10 @@
 /** An order as it is posted, as it travels through Temporal, and as it is read back. */
 import * as v from 'valibot';
 import type { Problem } from './error.ts';
-import { STATES } from './lifecycle.ts';
 import { Event } from './event.ts';
-import { Payment } from './payment.ts';
 import { ID_PATTERN } from './id.ts';
+import { STATES } from './lifecycle.ts';
+import { Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
 import { Shipment } from './shipment.ts';
 

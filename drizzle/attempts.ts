@@ -1,6 +1,6 @@
 /** Failed attempts at activities, for people who look at an order while it struggles. */
 import type { FailedAttempt } from '@trellis/contracts/status';
-import { desc, eq } from 'drizzle-orm';
+import { desc, eq, sql } from 'drizzle-orm';
 import type { Database } from './client.ts';
 import { attempts } from './schema.ts';
 
@@ -9,6 +9,11 @@ export interface AttemptRecord {
   step: string;
   attempt: number;
   error: string;
+}
+
+export interface RecentAttempts {
+  errors: FailedAttempt[];
+  failures: number;
 }
 
 export type AttemptStore = ReturnType<typeof createAttemptStore>;
@@ -28,16 +33,25 @@ export function createAttemptStore(db: Database) {
         ),
       ),
 
-    /** Newest first. */
-    recent: (orderId: string, limit: number): Promise<FailedAttempt[]> =>
+    /** The newest failures of the order, newest first, and how often the activity that failed last has failed. */
+    recent: (orderId: string, limit: number): Promise<RecentAttempts> =>
       db.read(async (session) => {
         const rows = await session
-          .select()
+          .select({
+            step: attempts.step,
+            attempt: attempts.attempt,
+            error: attempts.error,
+            ts: attempts.ts,
+            ofStep: sql<number>`COUNT(*) OVER (PARTITION BY ${attempts.step})`.mapWith(Number),
+          })
           .from(attempts)
           .where(eq(attempts.orderId, orderId))
           .orderBy(desc(attempts.id))
           .limit(limit);
-        return rows.map(({ step, attempt, error, ts }) => ({ step, attempt, error, ts: ts.toISOString() }));
+        return {
+          errors: rows.map(({ step, attempt, error, ts }) => ({ step, attempt, error, ts: ts.toISOString() })),
+          failures: rows[0]?.ofStep ?? 0,
+        };
       }),
   };
 }

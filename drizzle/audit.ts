@@ -1,8 +1,8 @@
 /** `npm run audit`: the money invariant over the whole database, both sides' books in one query. */
-import { Variables, readConfig } from '@trellis/contracts/config';
+import { readConfig, Variables } from '@trellis/contracts/config';
 import { sql } from 'drizzle-orm';
 import * as v from 'valibot';
-import { openDatabase, type Database } from './client.ts';
+import { type Database, openDatabase } from './client.ts';
 
 export interface Violation {
   order_id: string;

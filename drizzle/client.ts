@@ -1,7 +1,7 @@
-import { drizzle } from 'drizzle-orm/mysql2';
 import type { MySql2Database, MySqlRawQueryResult } from 'drizzle-orm/mysql2';
-import { createPool } from 'mysql2/promise';
+import { drizzle } from 'drizzle-orm/mysql2';
 import type { Pool, PoolConnection } from 'mysql2/promise';
+import { createPool } from 'mysql2/promise';
 import pRetry from 'p-retry';
 
 export type { MySqlRawQueryResult };
@@ -78,7 +78,8 @@ const LOST_CONNECTION = new Set(['PROTOCOL_CONNECTION_LOST', 'ECONNRESET', 'EPIP
 function isPassing(error: unknown): boolean {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     const { errno, code } = cause as NodeJS.ErrnoException;
-    if ((errno !== undefined && PASSING_ERRNOS.has(errno)) || (code !== undefined && LOST_CONNECTION.has(code))) return true;
+    if ((errno !== undefined && PASSING_ERRNOS.has(errno)) || (code !== undefined && LOST_CONNECTION.has(code)))
+      return true;
   }
   return false;
 }

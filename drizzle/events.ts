@@ -1,6 +1,7 @@
 /** The audit trail. Events of one order are written under the order's lock. */
-import type { EventType } from '@trellis/contracts/lifecycle';
+
 import type { Event } from '@trellis/contracts/event';
+import type { EventType } from '@trellis/contracts/lifecycle';
 import { asc, eq, sql } from 'drizzle-orm';
 import type { Session } from './client.ts';
 import { events } from './schema.ts';

@@ -1,6 +1,6 @@
 /** `npm run migrate`: brings the database up to date. The only thing that does. */
 import { fileURLToPath } from 'node:url';
-import { Variables, readConfig } from '@trellis/contracts/config';
+import { readConfig, Variables } from '@trellis/contracts/config';
 import { drizzle } from 'drizzle-orm/mysql2';
 import { migrate as applyMigrations } from 'drizzle-orm/mysql2/migrator';
 import { createConnection } from 'mysql2/promise';

@@ -16,8 +16,16 @@ export async function lockOrder(tx: Session, orderId: string): Promise<OrderRow>
 }
 
 /** Moves the locked order to a later state; false, and nothing written, when it is there or beyond. */
-export async function advance(tx: Session, row: OrderRow, state: State, also: Partial<OrderRow> = {}): Promise<boolean> {
+export async function advance(
+  tx: Session,
+  row: OrderRow,
+  state: State,
+  also: Partial<OrderRow> = {},
+): Promise<boolean> {
   if (!movesForward(row.state, state)) return false;
-  await tx.update(orders).set({ ...also, state, updatedAt: now }).where(eq(orders.id, row.id));
+  await tx
+    .update(orders)
+    .set({ ...also, state, updatedAt: now })
+    .where(eq(orders.id, row.id));
   return true;
 }

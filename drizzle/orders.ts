@@ -1,8 +1,9 @@
 /** The order's row. Every method is one transaction and may be repeated; a closed order is never changed again. */
-import type { Address, OrderInput } from '@trellis/contracts/order';
-import { type ClosedState, type Ending, isClosed, type State, type Step } from '@trellis/contracts/lifecycle';
+
 import type { Command } from '@trellis/contracts/command';
 import type { ErrorCode } from '@trellis/contracts/error';
+import { type ClosedState, type Ending, isClosed, type State, type Step } from '@trellis/contracts/lifecycle';
+import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
 import { eq, sql } from 'drizzle-orm';
 import type { Database, Session } from './client.ts';
@@ -58,7 +59,14 @@ export function createOrderStore(db: Database) {
     validated: (orderId: string, address: Address, { amount, currency }: Money) =>
       db.transaction(async (tx) => {
         const row = await lockOrder(tx, orderId);
-        if (await advance(tx, row, 'awaiting_approval', { step: 'awaiting_approval', addressJson: address, amount, currency }))
+        if (
+          await advance(tx, row, 'awaiting_approval', {
+            step: 'awaiting_approval',
+            addressJson: address,
+            amount,
+            currency,
+          })
+        )
           await addEvent(tx, orderId, 'order_validated', { amount, currency });
       }),
 
@@ -81,7 +89,9 @@ export function createOrderStore(db: Database) {
 
     /** Closes an order that holds no money. Answers the state it is closed in, which is the recorded one if it was closed before. */
     close: (orderId: string, ending: Ending, progress: Progress) =>
-      db.transaction(async (tx): Promise<ClosedState> => closeOrder(tx, await lockOrder(tx, orderId), ending, progress)),
+      db.transaction(
+        async (tx): Promise<ClosedState> => closeOrder(tx, await lockOrder(tx, orderId), ending, progress),
+      ),
 
     /** The parcel is on its way. */
     shipped: (orderId: string, progress: Progress) =>

@@ -1,5 +1,5 @@
 /** Our side of the money: one row a payment id, bound for ever to the first order that tries to charge it. */
-import { isClosed, type ClosedState, type Ending } from '@trellis/contracts/lifecycle';
+import { type ClosedState, type Ending, isClosed } from '@trellis/contracts/lifecycle';
 import type { Money, Payment } from '@trellis/contracts/payment';
 import { and, asc, eq, sql } from 'drizzle-orm';
 import type { Database, Session } from './client.ts';
@@ -105,7 +105,11 @@ const addCharged = (tx: Session, order: OrderRow, paymentId: string) =>
   addEvent(tx, order.id, 'payment_charged', { payment_id: paymentId, ...moneyOf(order) });
 
 export async function paymentsOf(session: Session, orderId: string): Promise<Payment[]> {
-  const rows = await session.select().from(payments).where(eq(payments.orderId, orderId)).orderBy(asc(payments.createdAt));
+  const rows = await session
+    .select()
+    .from(payments)
+    .where(eq(payments.orderId, orderId))
+    .orderBy(asc(payments.createdAt));
   return rows.map((row) => ({
     payment_id: row.paymentId,
     status: row.status,

@@ -58,7 +58,9 @@ export function createParcelBook(db: Database) {
     close: (orderId: string) => enter(orderId, { status: 'closed', tracking: null }),
 
     find: (orderId: string): Promise<ParcelRow | undefined> =>
-      db.read(async (session) => (await session.select().from(sandboxParcels).where(eq(sandboxParcels.orderId, orderId)))[0]),
+      db.read(
+        async (session) => (await session.select().from(sandboxParcels).where(eq(sandboxParcels.orderId, orderId)))[0],
+      ),
   };
 }
 

@@ -1,5 +1,5 @@
 /** The tables. The first four are the original's, with our columns added; `sandbox_*` are the books of the simulated companies. */
-import type { FailureReason, EventType, State, Step } from '@trellis/contracts/lifecycle';
+import type { EventType, FailureReason, State, Step } from '@trellis/contracts/lifecycle';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import type { ShipmentStatus } from '@trellis/contracts/shipment';
 import { sql } from 'drizzle-orm';

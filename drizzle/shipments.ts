@@ -55,7 +55,9 @@ export function createShipmentStore(db: Database) {
         await tx
           .update(shipments)
           .set({ status: 'failed', ts: now })
-          .where(and(eq(shipments.orderId, orderId), eq(shipments.attempt, attempt), ne(shipments.status, 'dispatched')));
+          .where(
+            and(eq(shipments.orderId, orderId), eq(shipments.attempt, attempt), ne(shipments.status, 'dispatched')),
+          );
         if (isClosed(order.state)) return;
         await tx.update(orders).set({ dispatchFailedReason: reason, updatedAt: now }).where(eq(orders.id, orderId));
         await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, attempt);
@@ -74,7 +76,11 @@ export async function failUnfinished(tx: Session, orderId: string, before = 2 **
 }
 
 export async function shipmentsOf(session: Session, orderId: string): Promise<Shipment[]> {
-  const rows = await session.select().from(shipments).where(eq(shipments.orderId, orderId)).orderBy(asc(shipments.attempt));
+  const rows = await session
+    .select()
+    .from(shipments)
+    .where(eq(shipments.orderId, orderId))
+    .orderBy(asc(shipments.attempt));
   return rows.map((row) => ({
     attempt: row.attempt,
     status: row.status,

@@ -1,11 +1,12 @@
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { execFile } from 'node:child_process';
 import { createConnection } from 'mysql2/promise';
 import pRetry from 'p-retry';
-import { cached, findExecutable, run, type Service, startProcess } from './processes.ts';
+import { type Service, startProcess } from './processes.ts';
+import { cached, findExecutable, run } from './programs.ts';
 
 type Say = (line: string) => void;
 
@@ -39,13 +40,20 @@ export async function startDatabase(options: {
     args: [
       ...serverOptions(program, data),
       // Relative to the data folder: a socket's whole path must stay below 108 characters, and clones lie deep.
-      ...['--socket=sql.sock', '--pid-file=sql.pid', '--bind-address=127.0.0.1', `--port=${port}`, '--loose-mysqlx=OFF'],
+      ...[
+        '--socket=sql.sock',
+        '--pid-file=sql.pid',
+        '--bind-address=127.0.0.1',
+        `--port=${port}`,
+        '--loose-mysqlx=OFF',
+      ],
       ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M'],
       // Written at every commit, synced every second: the process may be killed, only the machine must not lose power.
       '--innodb-flush-log-at-trx-commit=2',
     ],
     env: program.env,
-    ready: (signal) => pRetry(() => probe(url), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+    ready: (signal) =>
+      pRetry(() => probe(url), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
   });
   return { ...service, url };
 }
@@ -102,7 +110,9 @@ async function findServer(say: Say): Promise<Program> {
 /** The packages fit the libraries of one release of one distribution. */
 async function cacheName(): Promise<string> {
   const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
-  const [id, version] = ['ID', 'VERSION_ID'].map((key) => release.match(new RegExp(`^${key}="?([\\w.-]+)`, 'm'))?.[1] ?? 'any');
+  const [id, version] = ['ID', 'VERSION_ID'].map(
+    (key) => release.match(new RegExp(`^${key}="?([\\w.-]+)`, 'm'))?.[1] ?? 'any',
+  );
   return `mariadb-${id}-${version}-${process.arch}`;
 }
 
@@ -118,7 +128,9 @@ async function fetchPackages(folder: string, say: Say): Promise<void> {
   const common = [...settings, 'Debug::NoLocking=1'].flatMap((setting) => ['-o', setting]).concat(show ? [] : ['-qq']);
   await run('apt-get', [...common, 'update'], { show });
   const packages = ['mariadb-server-core', 'mariadb-client-core'];
-  await run('apt-get', [...common, 'install', '-y', '--no-install-recommends', '--download-only', ...packages], { show });
+  await run('apt-get', [...common, 'install', '-y', '--no-install-recommends', '--download-only', ...packages], {
+    show,
+  });
   for (const file of await readdir(archives)) {
     if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', join(archives, file), folder]);
   }
@@ -129,7 +141,9 @@ async function fetchPackages(folder: string, say: Say): Promise<void> {
 
 async function unpacked(folder: string): Promise<Program> {
   const usr = join(folder, 'usr');
-  const libraries = (await readdir(join(usr, 'lib'))).filter((name) => name.includes('-linux-')).map((name) => join(usr, 'lib', name));
+  const libraries = (await readdir(join(usr, 'lib')))
+    .filter((name) => name.includes('-linux-'))
+    .map((name) => join(usr, 'lib', name));
   return {
     server: join(usr, 'sbin/mariadbd'),
     layout: [`--basedir=${usr}`, `--lc-messages-dir=${join(usr, 'share/mysql')}`],

@@ -1,11 +1,10 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { access, constants, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
-import envPaths from 'env-paths';
 
 export interface Service {
   readonly name: string;
@@ -75,7 +74,9 @@ export async function startProcess(folder: string, spec: ProcessSpec): Promise<S
     await Promise.race([
       spec.ipc ? once(child, 'message', { signal: waiting.signal }) : spec.ready(waiting.signal),
       exited.then(() => Promise.reject(new Error('exited before it was ready'))),
-      sleep(within, undefined, waiting).then(() => Promise.reject(new Error(`was not ready within ${within / 1000} s`))),
+      sleep(within, undefined, waiting).then(() =>
+        Promise.reject(new Error(`was not ready within ${within / 1000} s`)),
+      ),
     ]);
   } catch (cause) {
     await stop();
@@ -139,48 +140,6 @@ export async function releaseLock(folder: string, name: string): Promise<void> {
   const file = join(folder, `${name}.lock`);
   locks.get(file)?.close();
   locks.delete(file);
-}
-
-/** Runs a command to its end, on our stderr if `show`. Throws an Error with the last lines it printed. */
-export async function run(command: string, args: string[], { env = process.env, show = false } = {}): Promise<void> {
-  const child = spawn(command, args, { env, stdio: ['ignore', show ? 2 : 'pipe', show ? 2 : 'pipe'] });
-  let printed = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (printed += chunk));
-  const [code] = await once(child, 'close');
-  if (code !== 0) throw new Error([`${command} failed (${code})`, ...printed.trim().split('\n').slice(-5)].join('\n'));
-}
-
-/** The first executable file of one of these names, undefined if there is none. Looks on PATH unless told where. */
-export async function findExecutable(
-  names: string[],
-  folders = (process.env.PATH ?? '').split(delimiter),
-): Promise<string | undefined> {
-  for (const path of names.flatMap((name) => folders.map((folder) => join(folder, name)))) {
-    const file = await access(path, constants.X_OK).then(() => stat(path), () => undefined);
-    if (file?.isFile()) return path;
-  }
-  return undefined;
-}
-
-/**
- * The path of a folder in the user's cache. `make` fills it when it is absent: a private draft first, moved in place in
- * one step, so that neither an interruption nor two first runs at once leave half of one. Throws what `make` throws.
- */
-export async function cached(name: string, make: (draft: string) => Promise<void>): Promise<string> {
-  const { cache } = envPaths('trellis-orders', { suffix: '' });
-  const place = join(cache, name);
-  if (existsSync(place)) return place;
-  await mkdir(cache, { recursive: true });
-  const draft = await mkdtemp(join(cache, `draft-${name}-`));
-  try {
-    await make(draft);
-    await rename(draft, place).catch((error) => {
-      if (!existsSync(place)) throw error;
-    });
-  } finally {
-    await rm(draft, { recursive: true, force: true });
-  }
-  return place;
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {

@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import pRetry from 'p-retry';
-import { cached, findExecutable, run, type Service, startProcess } from './processes.ts';
+import { type Service, startProcess } from './processes.ts';
+import { cached, findExecutable, run } from './programs.ts';
 
 const CLI_VERSION = '1.9.1';
 const TEST_SERVER_VERSION = '1.40.0';
@@ -31,7 +32,8 @@ export async function startTemporal(options: {
       ...['--ui-port', `${ports.ui}`, '--metrics-port', `${ports.metrics}`],
       ...(persistent ? [...database, '--sqlite-pragma', 'synchronous=normal'] : []),
     ],
-    ready: (signal) => pRetry(() => probe(ports.http, signal), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+    ready: (signal) =>
+      pRetry(() => probe(ports.http, signal), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
   });
 }
 
@@ -90,7 +92,8 @@ async function probe(port: number, signal: AbortSignal): Promise<void> {
     fetch(namespace, { signal }),
     fetch(`${namespace}/workflows/no-such-workflow`, { signal }),
   ]);
-  if (described.status !== 200 || absent.status !== 404) throw new Error(`answers ${described.status}, ${absent.status}`);
+  if (described.status !== 200 || absent.status !== 404)
+    throw new Error(`answers ${described.status}, ${absent.status}`);
 }
 
 /** The file an environment variable names, undefined when it is not set. Throws when that file does not exist. */
@@ -126,7 +129,10 @@ async function fetchBySdk(folder: string): Promise<void> {
   const downloads = join(folder, 'sdk');
   await mkdir(downloads);
   const environment = await TestWorkflowEnvironment.createLocal({
-    server: { executable: { type: 'cached-download', downloadDir: downloads }, log: { format: 'pretty', level: 'error' } },
+    server: {
+      executable: { type: 'cached-download', downloadDir: downloads },
+      log: { format: 'pretty', level: 'error' },
+    },
   });
   await environment.teardown();
   const [binary] = await readdir(downloads);

@@ -42,7 +42,8 @@ export async function attempt<T>(
   async function tryOnce(): Promise<T> {
     if (deadline_at !== undefined && Date.now() > deadline_at)
       throw new AbortError(ApplicationFailure.nonRetryable(`${info.activityType}: out of time`, 'DEADLINE'));
-    if (flakyCall) await pTimeout(flakyCall(), { milliseconds: FLAKY_WITHIN_MS, message: `hung for ${FLAKY_WITHIN_MS} ms` });
+    if (flakyCall)
+      await pTimeout(flakyCall(), { milliseconds: FLAKY_WITHIN_MS, message: `hung for ${FLAKY_WITHIN_MS} ms` });
     try {
       return await pTimeout(effect(), { milliseconds: EFFECT_WITHIN_MS });
     } catch (error) {

@@ -4,7 +4,10 @@ import type { Parcel } from '@trellis/drizzle/shipments';
 /** The company that carries parcels. Every call may be repeated: its key is the order. */
 export interface Carrier {
   /** Hands the parcel over. One that was taken before is answered as it was taken. */
-  dispatch(orderId: string, address: Address): Promise<Taken | { outcome: 'refused'; reason: string } | { outcome: 'closed' }>;
+  dispatch(
+    orderId: string,
+    address: Address,
+  ): Promise<Taken | { outcome: 'refused'; reason: string } | { outcome: 'closed' }>;
   /** From `closed` on no parcel is taken for this order; `taken` means it is too late. */
   close(orderId: string): Promise<Taken | { outcome: 'closed' }>;
 }

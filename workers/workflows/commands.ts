@@ -1,4 +1,6 @@
 /** What people may ask of a running order, by update or by signal. Handlers record or hand over; they never throw at Temporal. */
+
+import type { UpdateDefinition } from '@temporalio/common';
 import {
   ApplicationFailure,
   CancellationScope,
@@ -9,7 +11,6 @@ import {
   defineUpdate,
   log,
   setHandler,
-  type UpdateDefinition,
   uuid4,
 } from '@temporalio/workflow';
 import { type Command, type CommandAnswer, DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from '@trellis/contracts/command';
@@ -26,8 +27,8 @@ export function acceptCommands(life: Life): void {
   setHandler(defineQuery<WorkflowStatus>(STATUS_QUERY), () => statusOf(life));
 
   accept(life, 'approve', () => approve(life));
-  accept(life, 'cancel', (id, reason) => cancel(life, reason));
-  accept(life, 'address', (id, address) => changeAddress(life, address, id));
+  accept(life, 'cancel', (reason) => cancel(life, reason));
+  accept(life, 'address', (address, id) => changeAddress(life, address, id));
 
   setHandler(defineSignal<[unknown]>(DISPATCH_FAILED_SIGNAL), (reason) => {
     life.dispatchFailedReason = typeof reason === 'string' ? reason.slice(0, 500) : 'no reason given';
@@ -35,11 +36,13 @@ export function acceptCommands(life: Life): void {
 
   // A Temporal cancellation is a cancel command. It has no answer, so a refusal is only logged.
   CancellationScope.current().cancelRequested.catch(() =>
-    CancellationScope.nonCancellable(() => cancel(life, 'temporal_cancel')).catch((error: Error) => log.info(error.message)),
+    CancellationScope.nonCancellable(() => cancel(life, 'temporal_cancel')).catch((error: Error) =>
+      log.info(error.message),
+    ),
   );
 }
 
-type Decide = (id: string, argument: unknown) => Promise<boolean>;
+type Decide = (argument: unknown, id: string) => Promise<boolean>;
 /** Whatever a caller sends. */
 type Arguments = [unknown?, unknown?];
 
@@ -51,7 +54,7 @@ function accept(life: Life, command: Command, decide: Decide): void {
     defineUpdate(COMMAND_NAMES[command]),
     (argument) => {
       const id = commandId(currentUpdateInfo()?.id);
-      return once(life, command, id, () => decide(id, argument));
+      return once(life, command, id, () => decide(argument, id));
     },
     {
       // Refused before it is accepted, an update leaves no trace in the history.
@@ -64,7 +67,7 @@ function accept(life: Life, command: Command, decide: Decide): void {
   setHandler(defineSignal<Arguments>(COMMAND_NAMES[command]), async (...args) => {
     const id = commandId(args[argumentCount]);
     try {
-      await once(life, command, id, () => decide(id, args[0]));
+      await once(life, command, id, () => decide(args[0], id));
     } catch (error) {
       await noteRefusal(life, command, id, error);
     }
@@ -113,7 +116,8 @@ async function changeAddress(life: Life, given: unknown, id: string): Promise<bo
   return whileUndecided(life, async () => {
     const updated = await runLocally('update_address', { order_id: life.orderId, address: given, command_id: id });
     if (updated.outcome === 'closed') throw tooLate(life);
-    if (updated.outcome === 'invalid') throw refused('INVALID', 'the address is not valid', { errors: updated.problems });
+    if (updated.outcome === 'invalid')
+      throw refused('INVALID', 'the address is not valid', { errors: updated.problems });
     const changed = !sameAddress(life.order.address, updated.address);
     life.order = { ...life.order, address: updated.address };
     life.addressChanges += 1;

@@ -109,8 +109,14 @@ async function ship(life: Life): Promise<void> {
     const refusal = await tryToShip(life);
     if (!refusal) return;
     const timeLeft = life.deadline - Date.now();
-    if (refusal === 'CARRIER_CLOSED' || (life.shipAttempts >= ship_min_tries && timeLeft < ship_backoff_ms + ship_try_ms))
-      throw failed(refusal === 'CARRIER_REFUSED' ? 'CARRIER_REFUSED' : 'DEADLINE', life.dispatchFailedReason ?? undefined);
+    if (
+      refusal === 'CARRIER_CLOSED' ||
+      (life.shipAttempts >= ship_min_tries && timeLeft < ship_backoff_ms + ship_try_ms)
+    )
+      throw failed(
+        refusal === 'CARRIER_REFUSED' ? 'CARRIER_REFUSED' : 'DEADLINE',
+        life.dispatchFailedReason ?? undefined,
+      );
     const { addressChanges } = life;
     await condition(() => life.cancel !== null || life.addressChanges !== addressChanges, ship_backoff_ms);
   }
@@ -158,7 +164,8 @@ function tryTime({ deadline, policy, shipAttempts }: Life): number {
 function noteFailedTry(life: Life, error: unknown): DispatchFailure {
   const cause = error instanceof ChildWorkflowFailure ? error.cause : error;
   const type = cause && 'type' in (cause as object) ? (cause as { type: DispatchFailure }).type : undefined;
-  const reason = cause instanceof TimeoutFailure ? 'no shipping worker finished it in time' : String((cause as Error).message);
+  const reason =
+    cause instanceof TimeoutFailure ? 'no shipping worker finished it in time' : String((cause as Error).message);
   life.lastError = reason;
   life.dispatchFailedReason = reason;
   log.warn('try to ship failed', { order_id: life.orderId, step: life.step, attempt: life.shipAttempts, reason });

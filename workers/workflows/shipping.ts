@@ -10,8 +10,8 @@ import {
 import { ID_PATTERN } from '@trellis/contracts/id';
 import { policyOf } from '@trellis/contracts/policy';
 import {
-  type DispatchFailure,
   DISPATCH_FAILED_SIGNAL,
+  type DispatchFailure,
   type ShippingInput,
   type ShippingResult,
 } from '@trellis/contracts/temporal';
@@ -34,14 +34,20 @@ async function shipOnce(work: ShipmentWork): Promise<ShippingResult> {
   if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order has closed');
   const dispatched = await runRemotely('dispatch_carrier', work);
   if (dispatched.outcome === 'refused') throw dispatchFailure('CARRIER_REFUSED', dispatched.reason);
-  if (dispatched.outcome === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order is not to be shipped any more');
+  if (dispatched.outcome === 'closed')
+    throw dispatchFailure('CARRIER_CLOSED', 'the order is not to be shipped any more');
   return { tracking: dispatched.tracking };
 }
 
 /** Reads the argument, which any caller may have made. */
 function shipmentOf(input: ShippingInput): ShipmentWork {
   const { order, attempt, deadline_at } = input ?? {};
-  if (typeof order?.order_id !== 'string' || !ID_PATTERN.test(order.order_id) || typeof order.address !== 'object' || !order.address)
+  if (
+    typeof order?.order_id !== 'string' ||
+    !ID_PATTERN.test(order.order_id) ||
+    typeof order.address !== 'object' ||
+    !order.address
+  )
     throw dispatchFailure('UNKNOWN', 'the argument is not a shipment');
   return {
     order_id: order.order_id,

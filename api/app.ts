@@ -1,0 +1,66 @@
+import { OrderError } from '@trellis/contracts/error';
+import type { PolicyName } from '@trellis/contracts/policy';
+import type { AttemptStore } from '@trellis/drizzle/attempts';
+import type { OrderViews } from '@trellis/drizzle/order-views';
+import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
+import { Hono, type Context as HonoContext } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { problemResponse, toOrderError } from './errors.ts';
+import { createRest } from './rest.ts';
+import { appRouter, type Context } from './router.ts';
+import { createStatusReader } from './status.ts';
+import type { TemporalPort } from './temporal.ts';
+
+export interface AppDeps {
+  temporal: TemporalPort;
+  views: OrderViews;
+  attempts: AttemptStore;
+  policy: PolicyName;
+  /** Told of every error that is our fault or our neighbours'. */
+  onError: (error: unknown) => void;
+}
+
+const MAX_BODY_BYTES = 64 * 1024;
+
+/** The whole API as a fetch handler, for any runtime that has one. */
+export function createApp({ temporal, views, attempts, policy, onError }: AppDeps): Hono {
+  const status = createStatusReader({ temporal, views, attempts });
+  const contextOf = (c: HonoContext): Context => ({
+    temporal,
+    views,
+    status,
+    policy,
+    idempotencyKey: c.req.header('idempotency-key'),
+  });
+  const report = (error: OrderError) => {
+    if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE') onError(error.cause ?? error);
+  };
+
+  const app = new Hono();
+  app.onError((thrown) => {
+    const error = toOrderError(thrown);
+    report(error);
+    return problemResponse(error);
+  });
+  app.notFound(() => problemResponse(new OrderError('NOT_FOUND', 'there is nothing here')));
+
+  // Before the body limit: a health check has no body and must depend on nothing.
+  app.get('/health', (c) => c.json({ ok: true }));
+  app.use(
+    bodyLimit({
+      maxSize: MAX_BODY_BYTES,
+      onError: () => problemResponse(new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB')),
+    }),
+  );
+  app.all('/trpc/*', (c) =>
+    fetchRequestHandler({
+      endpoint: '/trpc',
+      router: appRouter,
+      req: c.req.raw,
+      createContext: () => contextOf(c),
+      onError: ({ error }) => report(toOrderError(error)),
+    }),
+  );
+  app.route('/', createRest(contextOf));
+  return app;
+}

@@ -1,0 +1,53 @@
+/** One place where whatever was thrown becomes one of the product's errors; what isn't ours says nothing of our insides. */
+
+import { ERRORS, OrderError, type Problem } from '@trellis/contracts/error';
+import { problemsOf } from '@trellis/contracts/order';
+import { TRPCError } from '@trpc/server';
+import { HTTPException } from 'hono/http-exception';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { BaseIssue } from 'valibot';
+
+export function toOrderError(error: unknown): OrderError {
+  if (error instanceof OrderError) return error;
+  if (error instanceof HTTPException && error.status === 413)
+    return new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB');
+  if (error instanceof TRPCError) {
+    if (error.cause instanceof OrderError) return error.cause;
+    const issues = issuesOf(error.cause);
+    if (error.code === 'BAD_REQUEST' && issues) return invalid(problemsOf(issues));
+    if (error.code === 'PARSE_ERROR') return new OrderError('INVALID_JSON', 'the body is not JSON');
+    if (error.code === 'NOT_FOUND' || error.code === 'METHOD_NOT_SUPPORTED')
+      return new OrderError('NOT_FOUND', 'there is no such procedure');
+    if (error.code === 'BAD_REQUEST' || error.code === 'UNSUPPORTED_MEDIA_TYPE')
+      return invalid([{ path: '', message: 'the request is malformed' }]);
+    if (error.code === 'PAYLOAD_TOO_LARGE') return new OrderError('PAYLOAD_TOO_LARGE', 'the body is too large');
+  }
+  return new OrderError('INTERNAL', 'something went wrong on our side', {}, { cause: error });
+}
+
+export function invalid(errors: Problem[]): OrderError {
+  const [first] = errors;
+  return new OrderError('INVALID', first ? `${first.path || 'body'}: ${first.message}` : 'the input is not valid', {
+    errors,
+  });
+}
+
+/** Wraps an OrderError so that tRPC answers with the error's own code. */
+export function toTRPCError(error: OrderError): TRPCError {
+  return new TRPCError({ code: ERRORS[error.code].trpc, message: error.message, cause: error });
+}
+
+/** RFC 9457. */
+export function problemResponse(error: OrderError): Response {
+  const { status, title, retryable } = ERRORS[error.code];
+  const body = { type: 'about:blank', title, status, detail: error.message, code: error.code, ...error.details };
+  return Response.json(body, {
+    status: status as ContentfulStatusCode,
+    headers: { 'content-type': 'application/problem+json', ...(retryable ? { 'retry-after': '1' } : {}) },
+  });
+}
+
+function issuesOf(cause: unknown): BaseIssue<unknown>[] | undefined {
+  const issues = (cause as { issues?: BaseIssue<unknown>[] } | undefined)?.issues;
+  return Array.isArray(issues) ? issues : undefined;
+}

@@ -1,0 +1,41 @@
+/** `npm run api`: the API as a Node server. */
+import { serve } from '@hono/node-server';
+import { Connection } from '@temporalio/client';
+import { readConfig, Variables } from '@trellis/contracts/config';
+import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { openDatabase } from '@trellis/drizzle/client';
+import { createOrderViews } from '@trellis/drizzle/order-views';
+import pino from 'pino';
+import * as v from 'valibot';
+import { createApp } from './app.ts';
+import { createGrpcTemporal } from './temporal-grpc.ts';
+
+const { DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL } = Variables;
+const config = readConfig(
+  v.object({ DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL }),
+  process.env,
+);
+
+const log = pino({ level: config.LOG_LEVEL, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+const db = openDatabase(config.DATABASE_URL);
+const connection = Connection.lazy({ address: config.TEMPORAL_ADDRESS });
+const app = createApp({
+  temporal: createGrpcTemporal(connection, config.TEMPORAL_NAMESPACE),
+  views: createOrderViews(db),
+  attempts: createAttemptStore(db),
+  policy: config.POLICY,
+  onError: (err) => log.error({ err }, 'request failed'),
+});
+
+const server = serve({ fetch: app.fetch, hostname: config.HOST, port: config.PORT }, ({ address, port }) => {
+  log.info({ address, port }, 'api listening');
+  process.send?.('ready');
+});
+
+const stop = () => {
+  server.close(async () => {
+    await Promise.all([connection.close(), db.close()]);
+    process.exit(0);
+  });
+};
+process.once('SIGTERM', stop).once('SIGINT', stop);

@@ -1,0 +1,124 @@
+/** The API's procedures; REST and tRPC are two ways to call them. */
+
+import type { Command } from '@trellis/contracts/command';
+import { OrderError } from '@trellis/contracts/error';
+import { ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
+import type { PolicyName } from '@trellis/contracts/policy';
+import { AddressInput, ApproveInput, CancelInput, IdempotencyKey, SignalOutput } from '@trellis/contracts/signal';
+import { OrderStatus } from '@trellis/contracts/status';
+import type { OrderViews } from '@trellis/drizzle/order-views';
+import { initTRPC } from '@trpc/server';
+import * as v from 'valibot';
+import { sendCommand } from './command.ts';
+import { invalid, toOrderError, toTRPCError } from './errors.ts';
+import { startOrder } from './start.ts';
+import type { StatusReader } from './status.ts';
+import type { TemporalPort } from './temporal.ts';
+
+export interface Context {
+  temporal: TemporalPort;
+  views: OrderViews;
+  status: StatusReader;
+  policy: PolicyName;
+  /** As the caller sent it. */
+  idempotencyKey: string | undefined;
+}
+
+/** Where a procedure stands in the REST API; `:order_id` is taken from the path. */
+export interface Meta {
+  rest: { method: 'GET' | 'POST'; path: string };
+}
+
+const t = initTRPC
+  .context<Context>()
+  .meta<Meta>()
+  .create({
+    isDev: false,
+    errorFormatter({ shape, error }) {
+      const { code, message, details } = toOrderError(error);
+      return {
+        ...shape,
+        message,
+        data: { httpStatus: shape.data.httpStatus, path: shape.data.path, code, ...details },
+      };
+    },
+  });
+
+const procedure = t.procedure.use(async ({ next }) => {
+  const result = await next();
+  if (!result.ok) throw toTRPCError(toOrderError(result.error));
+  return result;
+});
+
+const ById = v.object({ order_id: OrderId });
+
+export const appRouter = t.router({
+  orders: t.router({
+    start: procedure
+      .meta({ rest: { method: 'POST', path: '/orders/:order_id/start' } })
+      .input(StartInput)
+      .output(StartOutput)
+      .mutation(({ ctx, input }) => startOrder(ctx, input)),
+    signal: t.router({
+      approve: procedure
+        .meta({ rest: { method: 'POST', path: '/orders/:order_id/signals/approve' } })
+        .input(ApproveInput)
+        .output(SignalOutput)
+        .mutation(({ ctx, input }) => send(ctx, input.order_id, 'approve', [])),
+      cancel: procedure
+        .meta({ rest: { method: 'POST', path: '/orders/:order_id/signals/cancel' } })
+        .input(CancelInput)
+        .output(SignalOutput)
+        .mutation(({ ctx, input }) => send(ctx, input.order_id, 'cancel', [input.reason])),
+      updateAddress: procedure
+        .meta({ rest: { method: 'POST', path: '/orders/:order_id/signals/address' } })
+        .input(AddressInput)
+        .output(SignalOutput)
+        .mutation(({ ctx, input }) => send(ctx, input.order_id, 'address', [input.address])),
+    }),
+    status: procedure
+      .meta({ rest: { method: 'GET', path: '/orders/:order_id/status' } })
+      .input(ById)
+      .output(OrderStatus)
+      .query(({ ctx, input }) => ctx.status.read(input.order_id)),
+    get: procedure
+      .meta({ rest: { method: 'GET', path: '/orders/:order_id' } })
+      .input(ById)
+      .output(OrderView)
+      .query(async ({ ctx, input }) => {
+        const order = await fromSql(() => ctx.views.view(input.order_id));
+        if (!order) throw new OrderError('NOT_FOUND', `there is no order ${input.order_id}`);
+        return order;
+      }),
+    list: procedure
+      .meta({ rest: { method: 'GET', path: '/orders' } })
+      .input(ListInput)
+      .output(ListOutput)
+      .query(({ ctx, input }) => fromSql(() => ctx.views.list(input))),
+  }),
+});
+
+export type AppRouter = typeof appRouter;
+
+async function send(ctx: Context, orderId: string, command: Command, args: unknown[]): Promise<SignalOutput> {
+  const id = ctx.idempotencyKey ?? crypto.randomUUID();
+  const parsed = v.safeParse(IdempotencyKey, id);
+  if (!parsed.success) throw invalid([{ path: 'Idempotency-Key', message: parsed.issues[0].message }]);
+  ctx.status.forget(orderId);
+  try {
+    return await fromSql(() => sendCommand(ctx, orderId, command, args, id));
+  } finally {
+    ctx.status.forget(orderId);
+  }
+}
+
+async function fromSql<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (error instanceof OrderError) throw error;
+    throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause: error });
+  }
+}
+
+export const createCaller = t.createCallerFactory(appRouter);

@@ -1,0 +1,34 @@
+import { OrderError } from '@trellis/contracts/error';
+import type { StartInput, StartOutput } from '@trellis/contracts/order';
+import type { PolicyName } from '@trellis/contracts/policy';
+import { requestHash } from '@trellis/contracts/request-hash';
+import { orderWorkflowId } from '@trellis/contracts/temporal';
+import type { OrderViews } from '@trellis/drizzle/order-views';
+import type { TemporalPort } from './temporal.ts';
+
+/**
+ * Starts an order, or finds the run that the same request started before, open or closed.
+ * Throws ORDER_CONFLICT when the id belongs to another request.
+ */
+export async function startOrder(
+  { temporal, views, policy }: { temporal: TemporalPort; views: OrderViews; policy: PolicyName },
+  order: StartInput,
+): Promise<StartOutput> {
+  const hash = await requestHash(order);
+  const answer = (known: { run_id: string; request_hash: string | null }): StartOutput => {
+    if (known.request_hash !== hash)
+      throw new OrderError('ORDER_CONFLICT', `order ${order.order_id} was started with another body`);
+    return { workflow_id: orderWorkflowId(order.order_id), run_id: known.run_id };
+  };
+
+  // SQL remembers orders that Temporal has let go. Without it, Temporal alone decides.
+  const row = await views.find(order.order_id).catch(() => undefined);
+  if (row) return answer({ run_id: row.runId, request_hash: row.requestHash });
+
+  const started = await temporal.start(policy === 'exercise' ? order : { ...order, policy }, hash);
+  if (started) return answer({ run_id: started.run_id, request_hash: hash });
+
+  const known = await temporal.find(order.order_id);
+  if (known?.request_hash) return answer({ run_id: known.run_id, request_hash: known.request_hash });
+  throw new OrderError('UNAVAILABLE', `order ${order.order_id} was started by another caller and is not recorded yet`);
+}

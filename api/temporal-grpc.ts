@@ -1,0 +1,123 @@
+import {
+  ApplicationFailure,
+  Client,
+  type Connection,
+  isGrpcServiceError,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowUpdateFailedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+} from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/common';
+import type { CommandAnswer } from '@trellis/contracts/command';
+import { ERRORS, type ErrorCode, type ErrorDetails, OrderError } from '@trellis/contracts/error';
+import type { WorkflowStatus } from '@trellis/contracts/status';
+import {
+  COMMAND_NAMES,
+  ORDER_WORKFLOW,
+  ORDERS_QUEUE,
+  orderWorkflowId,
+  REQUEST_HASH_MEMO,
+  STATUS_QUERY,
+  WORKFLOW_TASK_TIMEOUT_MS,
+} from '@trellis/contracts/temporal';
+import type { TemporalPort, UpdateAnswer } from './temporal.ts';
+
+const ANSWER_WITHIN_MS = 5_000;
+
+/** The Temporal port over gRPC, for Node. The connection may be lazy. */
+export function createGrpcTemporal(connection: Connection, namespace: string): TemporalPort {
+  const client = new Client({ connection, namespace });
+  const handleOf = (orderId: string) => client.workflow.getHandle(orderWorkflowId(orderId));
+
+  /** Runs a call under a deadline; undefined when Temporal has no such run, or no open one. */
+  async function call<T>(within: number, work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await client.withDeadline(Date.now() + within, work);
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return undefined;
+      throw unavailable(error);
+    }
+  }
+
+  return {
+    async start(order, requestHash) {
+      try {
+        const handle = await client.withDeadline(Date.now() + ANSWER_WITHIN_MS, () =>
+          client.workflow.start(ORDER_WORKFLOW, {
+            workflowId: orderWorkflowId(order.order_id),
+            taskQueue: ORDERS_QUEUE,
+            args: [order],
+            memo: { [REQUEST_HASH_MEMO]: requestHash },
+            workflowIdReusePolicy: 'REJECT_DUPLICATE',
+            workflowIdConflictPolicy: 'FAIL',
+            workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS,
+          }),
+        );
+        return { run_id: handle.firstExecutionRunId };
+      } catch (error) {
+        if (error instanceof WorkflowExecutionAlreadyStartedError) return undefined;
+        throw unavailable(error);
+      }
+    },
+
+    find: (orderId) =>
+      call(ANSWER_WITHIN_MS, async () => {
+        const { runId, memo } = await handleOf(orderId).describe();
+        const hash = memo?.[REQUEST_HASH_MEMO];
+        return { run_id: runId, request_hash: typeof hash === 'string' ? hash : undefined };
+      }),
+
+    async update(orderId, command, args, id, within) {
+      let accepted = false;
+      try {
+        const answer = await client.withDeadline(Date.now() + within, async () => {
+          const update = await handleOf(orderId).startUpdate<CommandAnswer, [unknown]>(COMMAND_NAMES[command], {
+            args: args as [unknown],
+            updateId: id,
+            waitForStage: 'ACCEPTED',
+          });
+          accepted = true;
+          return update.result();
+        });
+        return { outcome: 'decided', answer };
+      } catch (error) {
+        if (error instanceof WorkflowNotFoundError) return { outcome: 'closed' };
+        if (error instanceof WorkflowUpdateFailedError) return refusalOf(error);
+        if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError)
+          return { outcome: accepted ? 'accepted' : 'unseen' };
+        throw unavailable(error);
+      }
+    },
+
+    signal: async (orderId, command, args) =>
+      (await call(ANSWER_WITHIN_MS, async () => {
+        await handleOf(orderId).signal(COMMAND_NAMES[command], ...args);
+        return true;
+      })) ?? false,
+
+    async query(orderId, within) {
+      try {
+        return await call(within, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY));
+      } catch {
+        // Whatever kept it from answering: the caller has other sources.
+        return undefined;
+      }
+    },
+  };
+}
+
+function refusalOf({ cause }: WorkflowUpdateFailedError): UpdateAnswer {
+  if (!(cause instanceof ApplicationFailure) || !(cause.type && cause.type in ERRORS))
+    throw new OrderError('INTERNAL', 'the order could not decide the command', {}, { cause });
+  const details = (cause.details?.[0] ?? {}) as ErrorDetails;
+  return { outcome: 'refused', code: cause.type as ErrorCode, message: cause.message, details };
+}
+
+const RESOURCE_EXHAUSTED = 8;
+
+function unavailable(error: unknown): OrderError {
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    if (isGrpcServiceError(cause) && cause.code === RESOURCE_EXHAUSTED)
+      return new OrderError('BUSY', 'too many calls at once for this order', {}, { cause: error });
+  return new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause: error });
+}

@@ -1,0 +1,51 @@
+/** What tests start from: fresh ids, orders, databases. */
+import { randomBytes } from 'node:crypto';
+import type { StartInput } from '@trellis/contracts/order';
+import { type Database, openDatabase } from '@trellis/drizzle/client';
+import { migrate } from '@trellis/drizzle/migrate';
+import { createConnection } from 'mysql2/promise';
+import { inject } from 'vitest';
+
+export const freshId = (prefix = 'o'): string => `${prefix}-${randomBytes(6).toString('hex')}`;
+
+export function anOrder(given: Partial<StartInput> = {}): StartInput {
+  const order_id = given.order_id ?? freshId();
+  return {
+    order_id,
+    payment_id: `pay-${order_id}`,
+    address: { line1: '123 Main', city: 'Chicago' },
+    items: [{ sku: 'ABC', qty: 2 }],
+    ...given,
+  };
+}
+
+/** A migrated database of its own on the shared server, for tests that judge a whole database. */
+export async function freshDatabase(): Promise<{ url: string; db: Database; drop(): Promise<void> }> {
+  const url = new URL(inject('addresses').DATABASE_URL);
+  const name = `test_${randomBytes(6).toString('hex')}`;
+  const server = await createConnection(url.href);
+  await server.query(`CREATE DATABASE ${name}`);
+  url.pathname = `/${name}`;
+  await migrate(url.href);
+  const db = openDatabase(url.href);
+  return {
+    url: url.href,
+    db,
+    async drop() {
+      await db.close();
+      await server.query(`DROP DATABASE ${name}`);
+      await server.end();
+    },
+  };
+}
+
+/** Waits until `read` answers something; fails after `within` milliseconds with the last error or answer. */
+export async function eventually<T>(read: () => Promise<T | undefined | false>, within = 15_000): Promise<T> {
+  const end = Date.now() + within;
+  for (;;) {
+    const answer = await read();
+    if (answer) return answer as T;
+    if (Date.now() > end) throw new Error(`did not happen within ${within} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

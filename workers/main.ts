@@ -1,0 +1,72 @@
+/** `npm run worker`: the process that moves orders. It hosts both queues unless WORKER_QUEUES names one. */
+import { NativeConnection } from '@temporalio/worker';
+import { readConfig, Variables } from '@trellis/contracts/config';
+import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { openDatabase } from '@trellis/drizzle/client';
+import { createOrderStore } from '@trellis/drizzle/orders';
+import { createPaymentStore } from '@trellis/drizzle/payments';
+import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox';
+import { createShipmentStore } from '@trellis/drizzle/shipments';
+import * as v from 'valibot';
+import { flaky_call } from './activities/flaky-call.ts';
+import { createOrderActivities, createShippingActivities } from './activities/index.ts';
+import { createAttemptLog } from './attempt-log.ts';
+import { createLogger } from './logger.ts';
+import { createSandboxCarrier } from './providers/sandbox-carrier.ts';
+import { createSandboxPaymentCompany } from './providers/sandbox-payment-company.ts';
+import { bundleWorkflows, createWorker } from './worker.ts';
+
+const { DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, FLAKY_CALL, LOG_LEVEL } = Variables;
+const Queues = v.pipe(
+  v.string(),
+  v.transform((list) => list.split(',')),
+  v.array(v.picklist(['orders', 'shipping'], 'must be orders, shipping, or both with a comma between')),
+);
+const config = readConfig(
+  v.object({
+    DATABASE_URL,
+    TEMPORAL_ADDRESS,
+    TEMPORAL_NAMESPACE,
+    FLAKY_CALL,
+    LOG_LEVEL,
+    WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
+  }),
+  process.env,
+);
+
+const log = createLogger(config.LOG_LEVEL);
+const db = openDatabase(config.DATABASE_URL);
+const sandbox = openDatabase(config.DATABASE_URL);
+const attempts = createAttemptLog(createAttemptStore(db), log);
+const deps = {
+  orders: createOrderStore(db),
+  payments: createPaymentStore(db),
+  shipments: createShipmentStore(db),
+  paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
+  carrier: createSandboxCarrier(createParcelBook(sandbox)),
+  onFailedAttempt: attempts.record,
+  ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
+};
+
+const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
+const workflowBundle = await bundleWorkflows();
+const activities = { ...createOrderActivities(deps), ...createShippingActivities(deps) };
+const workers = await Promise.all(
+  config.WORKER_QUEUES.map((queue) =>
+    createWorker(queue, { connection, namespace: config.TEMPORAL_NAMESPACE, activities, workflowBundle }),
+  ),
+);
+const running = Promise.all(workers.map((worker) => worker.run()));
+
+const stop = () => {
+  for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
+};
+process.once('SIGTERM', stop).once('SIGINT', stop);
+log.info({ queues: config.WORKER_QUEUES, faults: config.FLAKY_CALL }, 'worker started');
+process.send?.('ready');
+
+await running;
+await attempts.flush();
+await Promise.all([connection.close(), db.close(), sandbox.close()]);
+// Calls that hang, as flaky_call does for minutes, would keep the process alive although nobody waits for them.
+process.exit(0);

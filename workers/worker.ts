@@ -1,0 +1,51 @@
+import { fileURLToPath } from 'node:url';
+import {
+  bundleWorkflowCode,
+  DefaultLogger,
+  type NativeConnection,
+  Worker,
+  type WorkflowBundle,
+} from '@temporalio/worker';
+import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
+import type { OrderActivities, ShippingActivities } from './activities/index.ts';
+
+export const QUEUES = { orders: ORDERS_QUEUE, shipping: SHIPPING_QUEUE } as const;
+export type QueueName = keyof typeof QUEUES;
+
+export interface WorkerDeps {
+  connection: NativeConnection;
+  namespace: string;
+  activities: OrderActivities & ShippingActivities;
+  workflowBundle: WorkflowBundle;
+}
+
+/** One bundle serves every worker of a process; making it takes about a second. */
+export function bundleWorkflows(): Promise<WorkflowBundle> {
+  return bundleWorkflowCode({
+    workflowsPath: fileURLToPath(new URL('workflows/index.ts', import.meta.url)),
+    logger: new DefaultLogger('WARN'),
+  });
+}
+
+/**
+ * A worker on one queue, polling once its `run` is called. A workflow task stays open while its local activities run,
+ * so each kind of slot must outnumber the orders in flight, or orders wait for each other.
+ */
+export function createWorker(queue: QueueName, deps: WorkerDeps): Promise<Worker> {
+  return Worker.create({
+    ...deps,
+    taskQueue: QUEUES[queue],
+    maxConcurrentWorkflowTaskExecutions: 200,
+    maxConcurrentLocalActivityExecutions: 1_000,
+    maxConcurrentActivityTaskExecutions: 1_000,
+    workflowTaskPollerBehavior: POLLERS,
+    activityTaskPollerBehavior: POLLERS,
+    maxCachedWorkflows: 5_000,
+    // What a killed worker had cached goes to another one after this; orders can't wait the default of ten seconds.
+    stickyQueueScheduleToStartTimeout: '1s',
+    // Attempts get this long to finish before they are told to stop.
+    shutdownGraceTime: '3s',
+  });
+}
+
+const POLLERS = { type: 'autoscaling', minimum: 5, initial: 10, maximum: 100 } as const;
