@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+# One image for `api`, `worker` and `migrate`. Temporal's native core needs glibc, hence slim and not alpine.
+FROM node:24-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+COPY contracts/package.json contracts/
+COPY drizzle/package.json drizzle/
+COPY api/package.json api/
+COPY workers/package.json workers/
+# Naming the workspaces leaves out the root's own dependencies, the Node binaries among them. `--omit=optional` would do
+# that too, but it takes swc's platform package along, without which the worker can't bundle its workflows.
+# The native core comes for five platforms; one is kept.
+RUN --mount=type=cache,target=/root/.npm \
+    npm ci --omit=dev --ignore-scripts -w contracts -w drizzle -w api -w workers \
+ && find node_modules/@temporalio/core-bridge/releases -mindepth 1 -maxdepth 1 \
+      ! -name "$(uname -m)-unknown-linux-gnu" -exec rm -r {} +
+
+FROM node:24-slim
+ENV NODE_ENV=production
+WORKDIR /app
+COPY --from=dependencies /app/node_modules node_modules
+COPY package.json ./
+COPY contracts contracts
+COPY drizzle drizzle
+COPY api api
+COPY workers workers
+USER node
+EXPOSE 8000
+# Exec form and no npm: SIGTERM reaches the program. Another program is another command: `node workers/main.ts`,
+# `node drizzle/migrate.ts`.
+CMD ["node", "api/node.ts"]

@@ -1,0 +1,64 @@
+/** A shop's two ways to the API: plain HTTP and the typed client. Both fail with a ShopError that has the API's code. */
+import { createOrdersClient, type ErrorCode, type OrdersClient, orderErrorOf } from '@trellis/api/client';
+import type { StartInput, StartOutput } from '@trellis/contracts/order';
+import type { SignalOutput } from '@trellis/contracts/signal';
+import type { OrderStatus } from '@trellis/contracts/status';
+
+export interface Shop {
+  start(order: StartInput): Promise<StartOutput>;
+  approve(orderId: string): Promise<SignalOutput>;
+  cancel(orderId: string, reason: string): Promise<SignalOutput>;
+  address(orderId: string, address: StartInput['address']): Promise<SignalOutput>;
+  status(orderId: string): Promise<OrderStatus>;
+  get(orderId: string): Promise<Awaited<ReturnType<OrdersClient['get']['query']>>>;
+}
+
+export class ShopError extends Error {
+  override readonly name = 'ShopError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export function createHttpShop(url: string): Shop {
+  async function call<T>(path: string, body?: unknown): Promise<T> {
+    const response = await fetch(`${url}/orders/${path}`, {
+      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(15_000),
+    });
+    const answer = (await response.json()) as T & { code: ErrorCode; detail: string };
+    if (!response.ok) throw new ShopError(answer.code, answer.detail);
+    return answer;
+  }
+  return {
+    start: ({ order_id, ...order }) => call(`${order_id}/start`, order),
+    approve: (orderId) => call(`${orderId}/signals/approve`, {}),
+    cancel: (orderId, reason) => call(`${orderId}/signals/cancel`, { reason }),
+    address: (orderId, address) => call(`${orderId}/signals/address`, { address }),
+    status: (orderId) => call(`${orderId}/status`),
+    get: (orderId) => call(orderId),
+  };
+}
+
+export function createTypedShop(url: string): Shop {
+  const orders = createOrdersClient(url);
+  async function call<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (error) {
+      const refused = orderErrorOf(error);
+      throw refused ? new ShopError(refused.code, refused.message) : error;
+    }
+  }
+  return {
+    start: (order) => call(orders.start.mutate(order)),
+    approve: (order_id) => call(orders.signal.approve.mutate({ order_id })),
+    cancel: (order_id, reason) => call(orders.signal.cancel.mutate({ order_id, reason })),
+    address: (order_id, address) => call(orders.signal.updateAddress.mutate({ order_id, address })),
+    status: (order_id) => call(orders.status.query({ order_id })),
+    get: (order_id) => call(orders.get.query({ order_id })),
+  };
+}
