@@ -1,9 +1,10 @@
 /** `npm run api`: the API as a Node server. */
 import { serve } from '@hono/node-server';
 import { Connection } from '@temporalio/client';
-import { readConfig, Variables } from '@trellis/contracts/config';
+import { Variables } from '@trellis/contracts/config';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
+import { fromEnvironment } from '@trellis/drizzle/environment';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import pino from 'pino';
 import * as v from 'valibot';
@@ -11,9 +12,8 @@ import { createApp } from './app.ts';
 import { createGrpcTemporal } from './temporal-grpc.ts';
 
 const { DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL } = Variables;
-const config = readConfig(
+const config = fromEnvironment(
   v.object({ DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL }),
-  process.env,
 );
 
 const log = pino({ level: config.LOG_LEVEL, base: null, timestamp: pino.stdTimeFunctions.isoTime });

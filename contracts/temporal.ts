@@ -4,6 +4,7 @@ import type { OrderInput } from './order.ts';
 
 export const ORDER_WORKFLOW = 'OrderWorkflow';
 export const SHIPPING_WORKFLOW = 'ShippingWorkflow';
+export const SETTLE_WORKFLOW = 'SettleWorkflow';
 
 export const ORDERS_QUEUE = 'orders-tq';
 export const SHIPPING_QUEUE = 'shipping-tq';
@@ -28,6 +29,9 @@ export const WORKFLOW_TASK_TIMEOUT_MS = 3_000;
 export const REQUEST_HASH_MEMO = 'request_hash';
 
 export const orderWorkflowId = (orderId: string): string => `order-${orderId}`;
+export const settleWorkflowId = (orderId: string): string => `settle-${orderId}`;
+/** The order of an order workflow's id; undefined for an id of another form. */
+export const orderIdOf = (workflowId: string): string | undefined => /^order-(.+)$/.exec(workflowId)?.[1];
 export const shippingWorkflowId = (orderId: string, attempt: number): string => `ship-${orderId}-${attempt}`;
 
 /** The one argument of ShippingWorkflow. `attempt` counts from 1; `deadline_at` is epoch milliseconds. */

@@ -1,8 +1,9 @@
 /** `npm run audit`: the money invariant over the whole database, both sides' books in one query. */
-import { readConfig, Variables } from '@trellis/contracts/config';
+import { Variables } from '@trellis/contracts/config';
 import { sql } from 'drizzle-orm';
 import * as v from 'valibot';
 import { type Database, openDatabase } from './client.ts';
+import { fromEnvironment } from './environment.ts';
 
 export interface Violation {
   order_id: string;
@@ -59,7 +60,7 @@ export function audit(db: Database): Promise<Violation[]> {
 }
 
 if (import.meta.main) {
-  const { DATABASE_URL } = readConfig(v.object({ DATABASE_URL: Variables.DATABASE_URL }), process.env);
+  const { DATABASE_URL } = fromEnvironment(v.object({ DATABASE_URL: Variables.DATABASE_URL }));
   const db = openDatabase(DATABASE_URL);
   const violations = await audit(db);
   await db.close();

@@ -1,10 +1,11 @@
 /** `npm run migrate`: brings the database up to date. The only thing that does. */
 import { fileURLToPath } from 'node:url';
-import { readConfig, Variables } from '@trellis/contracts/config';
+import { Variables } from '@trellis/contracts/config';
 import { drizzle } from 'drizzle-orm/mysql2';
 import { migrate as applyMigrations } from 'drizzle-orm/mysql2/migrator';
 import { createConnection } from 'mysql2/promise';
 import * as v from 'valibot';
+import { fromEnvironment } from './environment.ts';
 
 const FOLDER = fileURLToPath(new URL('migrations', import.meta.url));
 
@@ -20,7 +21,7 @@ export async function migrate(url: string): Promise<void> {
 }
 
 if (import.meta.main) {
-  const { DATABASE_URL } = readConfig(v.object({ DATABASE_URL: Variables.DATABASE_URL }), process.env);
+  const { DATABASE_URL } = fromEnvironment(v.object({ DATABASE_URL: Variables.DATABASE_URL }));
   await migrate(DATABASE_URL);
   process.stdout.write('the database is up to date\n');
 }

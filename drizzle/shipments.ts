@@ -36,10 +36,15 @@ export function createShipmentStore(db: Database) {
         return true;
       }),
 
-    /** The carrier has the parcel, whichever try handed it over. */
+    /** The carrier has the parcel. An earlier try that handed it over, without living to tell, keeps the credit. */
     dispatched: (orderId: string, attempt: number, parcel: Parcel) =>
       db.transaction(async (tx) => {
         await lockOrder(tx, orderId);
+        const [first] = await tx
+          .select({ attempt: shipments.attempt })
+          .from(shipments)
+          .where(and(eq(shipments.orderId, orderId), eq(shipments.status, 'dispatched')));
+        if (first) return failUnfinished(tx, orderId);
         const payloadJson = { address: parcel.address, tracking: parcel.tracking };
         await tx
           .insert(shipments)

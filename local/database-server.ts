@@ -93,7 +93,8 @@ async function findServer(say: Say): Promise<Program> {
   const remedies = [
     'One of these helps:',
     '  DATABASE_URL=mysql://user:password@host:3306/database',
-    '  docker run --rm -p 3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 mysql:8.4',
+    '  docker run --rm -p 3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 -e MYSQL_DATABASE=trellis mysql:8.4',
+    '    and then DATABASE_URL=mysql://root@127.0.0.1:3306/trellis',
     '  sudo apt-get install mariadb-server',
     '  brew install mariadb',
   ].join('\n');

@@ -3,10 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type ClosedState, isClosed } from '@trellis/contracts/lifecycle';
-import { audit } from '@trellis/drizzle/audit';
-import { openDatabase } from '@trellis/drizzle/client';
 import Table from 'cli-table3';
 import ora from 'ora';
+import { violations } from './books.ts';
 import { type Command, readSampleOrders, type SampleOrder } from './demo-file.ts';
 import { createHttpShop, createTypedShop, type Shop, ShopError } from './shop.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
@@ -160,15 +159,6 @@ async function differences({ order_id, expect }: SampleOrder, state: ClosedState
       ? []
       : [`shipped to ${parcel?.address.city} instead of ${expect.ships_to}`]),
   ];
-}
-
-async function violations(url: string): Promise<string[]> {
-  const db = openDatabase(url);
-  try {
-    return (await audit(db)).map(({ order_id, rule }) => `${order_id}: ${rule}`);
-  } finally {
-    await db.close();
-  }
 }
 
 function report(outcomes: Outcome[], broken: string[]): boolean {

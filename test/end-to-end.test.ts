@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, Connection } from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/common';
 import { createOrdersClient } from '@trellis/api/client';
 import { isClosed } from '@trellis/contracts/lifecycle';
+import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId } from '@trellis/contracts/temporal';
 import { audit } from '@trellis/drizzle/audit';
 import { type Database, openDatabase } from '@trellis/drizzle/client';
 import { type Stack, startStack, throwAwayFolder } from '@trellis/local/stack';
@@ -62,10 +65,43 @@ describe('under flaky_call', () => {
       return statuses.find((status) => status.retries > 0);
     });
     expect(struggling).toMatchObject({ attempt: struggling.retries + 1, activity: struggling.recent_errors[0]?.step });
-    expect(['Forced failure for testing', 'hung for 100 ms']).toContain(struggling.recent_errors[0]?.error);
+    expect(['Forced failure for testing', 'hung for 50 ms']).toContain(struggling.recent_errors[0]?.error);
     await Promise.all(orders.map(({ order_id }) => client.signal.cancel.mutate({ order_id })));
     await Promise.all(orders.map(({ order_id }) => closed(order_id, 20_000)));
   }, 60_000);
+
+  test('orders whose runs are terminated or timed out by a caller are found and settled', async () => {
+    const connection = await Connection.connect({ address: stack.addresses.TEMPORAL_ADDRESS });
+    const temporal = new Client({ connection });
+    const orders = Array.from({ length: 12 }, () => anOrder());
+    await Promise.all(orders.map((order) => client.start.mutate(order)));
+    await sleep(500);
+    await Promise.all(orders.map(({ order_id }) => client.signal.approve.mutate({ order_id })));
+    // At a different moment of each order's life.
+    await Promise.all(
+      orders.map(async ({ order_id }, n) => {
+        await sleep(n * 120);
+        await temporal.workflow.getHandle(orderWorkflowId(order_id)).terminate().catch(alreadyClosed);
+      }),
+    );
+    const hurried = anOrder();
+    await temporal.workflow.start(ORDER_WORKFLOW, {
+      workflowId: orderWorkflowId(hurried.order_id),
+      taskQueue: ORDERS_QUEUE,
+      args: [hurried],
+      workflowRunTimeout: '1.5s',
+    });
+    const recorded = (order_id: string) => client.get.query({ order_id }).catch(() => undefined);
+    const rows = await eventually(async () => {
+      const found = await Promise.all([...orders, hurried].map(({ order_id }) => recorded(order_id)));
+      // A run that was terminated before it made a row leaves nothing to settle.
+      return found.every((order) => !order || isClosed(order.state)) && found.filter((order) => order !== undefined);
+    }, 60_000);
+    expect(rows.filter(({ state }) => state !== 'shipped' && state !== 'failed')).toEqual([]);
+    expect(rows.filter(({ reason }) => reason === 'DEADLINE')).not.toEqual([]);
+    expect(await audit(db)).toEqual([]);
+    await connection.close();
+  }, 120_000);
 
   test('a killed worker loses no order and charges or ships none twice', async () => {
     const orders = Array.from({ length: 20 }, () => anOrder());
@@ -86,3 +122,8 @@ describe('under flaky_call', () => {
     expect(await audit(db)).toEqual([]);
   }, 120_000);
 });
+
+/** A run may end by itself before it is terminated. */
+function alreadyClosed(error: unknown): void {
+  if (!(error instanceof WorkflowNotFoundError)) throw error;
+}

@@ -1,8 +1,11 @@
 /** `npm run worker`: the process that moves orders. It hosts both queues unless WORKER_QUEUES names one. */
+import { Client } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
-import { readConfig, Variables } from '@trellis/contracts/config';
+import { Variables } from '@trellis/contracts/config';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
+import { fromEnvironment } from '@trellis/drizzle/environment';
+import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox';
@@ -14,6 +17,7 @@ import { createAttemptLog } from './attempt-log.ts';
 import { createLogger } from './logger.ts';
 import { createSandboxCarrier } from './providers/sandbox-carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox-payment-company.ts';
+import { sweep } from './sweep.ts';
 import { bundleWorkflows, createWorker } from './worker.ts';
 
 const { DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, FLAKY_CALL, LOG_LEVEL } = Variables;
@@ -22,7 +26,7 @@ const Queues = v.pipe(
   v.transform((list) => list.split(',')),
   v.array(v.picklist(['orders', 'shipping'], 'must be orders, shipping, or both with a comma between')),
 );
-const config = readConfig(
+const config = fromEnvironment(
   v.object({
     DATABASE_URL,
     TEMPORAL_ADDRESS,
@@ -31,14 +35,15 @@ const config = readConfig(
     LOG_LEVEL,
     WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
   }),
-  process.env,
 );
 
 const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
 const sandbox = openDatabase(config.DATABASE_URL);
 const attempts = createAttemptLog(createAttemptStore(db), log);
+const views = createOrderViews(db);
 const deps = {
+  views,
   orders: createOrderStore(db),
   payments: createPaymentStore(db),
   shipments: createShipmentStore(db),
@@ -58,7 +63,14 @@ const workers = await Promise.all(
 );
 const running = Promise.all(workers.map((worker) => worker.run()));
 
+const stopping = new AbortController();
+const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
+const sweeping = config.WORKER_QUEUES.includes('orders')
+  ? sweep({ client, views, log, signal: stopping.signal })
+  : undefined;
+
 const stop = () => {
+  stopping.abort();
   for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
 };
 process.once('SIGTERM', stop).once('SIGINT', stop);
@@ -66,6 +78,7 @@ log.info({ queues: config.WORKER_QUEUES, faults: config.FLAKY_CALL }, 'worker st
 process.send?.('ready');
 
 await running;
+await sweeping;
 await attempts.flush();
 await Promise.all([connection.close(), db.close(), sandbox.close()]);
 // Calls that hang, as flaky_call does for minutes, would keep the process alive although nobody waits for them.

@@ -19,10 +19,14 @@ export interface WorkerDeps {
   workflowBundle: WorkflowBundle;
 }
 
+const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
+const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
+
 /** One bundle serves every worker of a process; making it takes about a second. */
 export function bundleWorkflows(): Promise<WorkflowBundle> {
   return bundleWorkflowCode({
-    workflowsPath: fileURLToPath(new URL('workflows/index.ts', import.meta.url)),
+    workflowsPath: pathOf('workflows/index.ts'),
+    payloadConverterPath: PAYLOAD_CONVERTER,
     logger: new DefaultLogger('WARN'),
   });
 }
@@ -35,6 +39,7 @@ export function createWorker(queue: QueueName, deps: WorkerDeps): Promise<Worker
   return Worker.create({
     ...deps,
     taskQueue: QUEUES[queue],
+    dataConverter: { payloadConverterPath: PAYLOAD_CONVERTER },
     maxConcurrentWorkflowTaskExecutions: 200,
     maxConcurrentLocalActivityExecutions: 1_000,
     maxConcurrentActivityTaskExecutions: 1_000,

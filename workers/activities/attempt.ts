@@ -18,7 +18,7 @@ export interface Work {
 }
 
 /** A call that hangs is given up after this: the exercise's fault sleeps for minutes, and every step has seconds. */
-const FLAKY_WITHIN_MS = 100;
+const FLAKY_WITHIN_MS = 50;
 /** Databases and companies are slower, and being impatient with them costs more. */
 const EFFECT_WITHIN_MS = 2_000;
 /** A remote attempt ends after about this and is scheduled anew, so that a moved or stopped worker doesn't hold the order. */
@@ -56,7 +56,7 @@ export async function attempt<T>(
     retries: Number.POSITIVE_INFINITY,
     maxRetryTime: info.isLocal ? Number.POSITIVE_INFINITY : REMOTE_ATTEMPT_MS,
     minTimeout: 10,
-    maxTimeout: 100,
+    maxTimeout: 50,
     randomize: true,
     signal: cancellationSignal,
     onFailedAttempt: ({ error, attemptNumber }) =>

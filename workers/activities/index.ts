@@ -3,6 +3,7 @@ import { createChargePayment } from './charge-payment.ts';
 import { createCloseOrder } from './close-order.ts';
 import { createCloseParcel } from './close-parcel.ts';
 import { createDispatchCarrier } from './dispatch-carrier.ts';
+import { createLoadAbandoned } from './load-abandoned.ts';
 import { createMarkShipped } from './mark-shipped.ts';
 import { createPreparePackage } from './prepare-package.ts';
 import { createReceiveOrder } from './receive-order.ts';
@@ -15,7 +16,10 @@ type Deps<F extends (deps: never) => unknown> = Parameters<F>[0];
 
 /** On orders-tq. */
 export function createOrderActivities(
-  deps: Deps<typeof createReceiveOrder> & Deps<typeof createChargePayment> & Deps<typeof createRefundPayment>,
+  deps: Deps<typeof createReceiveOrder> &
+    Deps<typeof createChargePayment> &
+    Deps<typeof createRefundPayment> &
+    Deps<typeof createLoadAbandoned>,
 ) {
   return {
     receive_order: createReceiveOrder(deps),
@@ -26,6 +30,7 @@ export function createOrderActivities(
     close_order: createCloseOrder(deps),
     close_parcel: createCloseParcel(deps),
     update_address: createUpdateAddress(deps),
+    load_abandoned: createLoadAbandoned(deps),
     refuse_command: createRefuseCommand(deps),
   };
 }

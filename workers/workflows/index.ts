@@ -1,2 +1,3 @@
 export { OrderWorkflow } from './order.ts';
+export { SettleWorkflow } from './settle.ts';
 export { ShippingWorkflow } from './shipping.ts';

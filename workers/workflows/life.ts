@@ -6,6 +6,7 @@ import type { Ending, State, Step } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import { type Policy, policyOf } from '@trellis/contracts/policy';
 import type { WorkflowStatus } from '@trellis/contracts/status';
+import { orderIdOf } from '@trellis/contracts/temporal';
 import type { Progress } from '@trellis/drizzle/orders';
 
 export interface Life {
@@ -42,7 +43,7 @@ export interface Life {
 /** The life of an order that begins; undefined when neither the argument nor the workflow's id tells which order it is. */
 export function beginLife(input: unknown): Life | undefined {
   const order = (typeof input === 'object' && input !== null ? input : {}) as OrderInput;
-  const orderId = [order.order_id, workflowInfo().workflowId.replace(/^order-/, '')].find(
+  const orderId = [order.order_id, orderIdOf(workflowInfo().workflowId)].find(
     (id) => typeof id === 'string' && ID_PATTERN.test(id),
   );
   if (orderId === undefined) return undefined;

@@ -1,0 +1,67 @@
+import { Client, Connection } from '@temporalio/client';
+import { createOrdersClient } from '@trellis/api/client';
+import { orderWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { anOrder, eventually } from './support.ts';
+
+const { API_URL, TEMPORAL_ADDRESS, TEMPORAL_METRICS_URL } = inject('addresses');
+const api = createOrdersClient(API_URL);
+let connection: Connection;
+let temporal: Client;
+
+beforeAll(async () => {
+  connection = await Connection.connect({ address: TEMPORAL_ADDRESS });
+  temporal = new Client({ connection });
+});
+afterAll(() => connection.close());
+
+/** The server's own count of what Temporal Cloud would bill. */
+async function actions(): Promise<number> {
+  const text = await (await fetch(TEMPORAL_METRICS_URL)).text();
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith('action{') && !line.includes('temporal_system'))
+    .reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+}
+
+async function events(workflowId: string): Promise<string[]> {
+  const { events = [] } = await temporal.workflow.getHandle(workflowId).fetchHistory();
+  return (events ?? []).map((event) => String(event.eventType));
+}
+
+const WORKFLOW_TASK_COMPLETED = '7';
+
+/** Other orders' actions would count as this one's. */
+const nothingRuns = () =>
+  eventually(async () => (await temporal.workflow.count('ExecutionStatus = "Running"')).count === 0, 40_000);
+
+test('an order that is approved by update and ships costs at most 42 events, 7 workflow tasks and 10 actions', async () => {
+  await nothingRuns();
+  const before = await actions();
+  const order = anOrder();
+  const { order_id } = order;
+  await api.start.mutate(order);
+  const view = () => api.get.query({ order_id }).catch(() => undefined);
+  await eventually(async () => (await view())?.state === 'awaiting_approval');
+  await api.signal.approve.mutate({ order_id });
+  await eventually(async () => (await view())?.state === 'shipped');
+  const parent = await eventually(async () => {
+    const { status } = await temporal.workflow.getHandle(orderWorkflowId(order_id)).describe();
+    return status.name === 'COMPLETED' && events(orderWorkflowId(order_id));
+  });
+  const history = [...parent, ...(await events(shippingWorkflowId(order_id, 1)))];
+
+  expect(history.length).toBeLessThanOrEqual(42);
+  expect(history.filter((type) => type === WORKFLOW_TASK_COMPLETED)).toHaveLength(7);
+  expect((await actions()) - before).toBe(10);
+});
+
+test('the status of a closed order costs no action', async () => {
+  const order = anOrder();
+  await api.start.mutate(order);
+  await api.signal.cancel.mutate({ order_id: order.order_id });
+  await nothingRuns();
+  const before = await actions();
+  expect(await api.status.query({ order_id: order.order_id })).toMatchObject({ state: 'canceled' });
+  expect(await actions()).toBe(before);
+});
