@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { Variables } from '@trellis/contracts/config';
 import { drizzle } from 'drizzle-orm/mysql2';
 import { migrate as applyMigrations } from 'drizzle-orm/mysql2/migrator';
-import { createConnection } from 'mysql2/promise';
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import * as v from 'valibot';
 import { fromEnvironment } from './environment.ts';
 
@@ -13,7 +13,8 @@ const FOLDER = fileURLToPath(new URL('migrations', import.meta.url));
 export async function migrate(url: string): Promise<void> {
   const connection = await createConnection({ uri: url, connectTimeout: 10_000 });
   try {
-    await connection.query("SELECT GET_LOCK('trellis_migrate', 60)");
+    const [[row]] = await connection.query<RowDataPacket[]>("SELECT GET_LOCK('trellis_migrate', 60) AS held");
+    if (row?.held !== 1) throw new Error('another migration of this server has been running for a minute');
     await applyMigrations(drizzle({ client: connection }), { migrationsFolder: FOLDER });
   } finally {
     await connection.end();

@@ -67,11 +67,13 @@ function summaryOf(row: OrderRow): OrderSummary {
 
 const cursorOf = (row: OrderRow): string => btoa(`${row.createdAt.toISOString()} ${row.id}`);
 
+const CURSOR = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([A-Za-z0-9._:-]{1,64})$/;
+
 function parseCursor(cursor: string): { at: Date; id: string } | undefined {
   try {
-    const [at, id] = atob(cursor).split(' ');
-    const date = new Date(at ?? '');
-    return id === undefined || Number.isNaN(date.getTime()) ? undefined : { at: date, id };
+    const [, at = '', id = ''] = CURSOR.exec(atob(cursor)) ?? [];
+    const date = new Date(at);
+    return Number.isNaN(date.getTime()) ? undefined : { at: date, id };
   } catch {
     return undefined;
   }

@@ -7,7 +7,7 @@ import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
 import { eq, sql } from 'drizzle-orm';
 import type { Database, Session } from './client.ts';
-import { addEvent } from './events.ts';
+import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './order-row.ts';
 import { orders } from './schema.ts';
 import { failUnfinished } from './shipments.ts';
@@ -75,6 +75,7 @@ export function createOrderStore(db: Database) {
       db.transaction(async (tx): Promise<boolean> => {
         const row = await lockOrder(tx, orderId);
         if (isClosed(row.state)) return false;
+        if (await hasEvent(tx, orderId, 'address_updated', commandId)) return true;
         await tx.update(orders).set({ addressJson: address, updatedAt: now }).where(eq(orders.id, orderId));
         await addEvent(tx, orderId, 'address_updated', { address }, commandId);
         return true;

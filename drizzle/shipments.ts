@@ -2,9 +2,9 @@
 import { isClosed } from '@trellis/contracts/lifecycle';
 import type { Address } from '@trellis/contracts/order';
 import type { Shipment } from '@trellis/contracts/shipment';
-import { and, asc, eq, lt, ne, sql } from 'drizzle-orm';
+import { and, asc, eq, lt, sql } from 'drizzle-orm';
 import type { Database, Session } from './client.ts';
-import { addEvent } from './events.ts';
+import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder } from './order-row.ts';
 import { orders, shipments } from './schema.ts';
 
@@ -17,11 +17,11 @@ export type ShipmentStore = ReturnType<typeof createShipmentStore>;
 
 export function createShipmentStore(db: Database) {
   return {
-    /** The package is packed; false when the order has closed meanwhile. */
+    /** The package is packed; false when the order has closed meanwhile, or has gone on to a later try. */
     prepared: (orderId: string, attempt: number, address: Address) =>
       db.transaction(async (tx): Promise<boolean> => {
         const order = await lockOrder(tx, orderId);
-        if (isClosed(order.state)) return false;
+        if (isClosed(order.state) || attempt < order.childAttempts) return false;
         await tx
           .insert(shipments)
           .values({ orderId, attempt, status: 'prepared', payloadJson: { address } })
@@ -60,10 +60,8 @@ export function createShipmentStore(db: Database) {
         await tx
           .update(shipments)
           .set({ status: 'failed', ts: now })
-          .where(
-            and(eq(shipments.orderId, orderId), eq(shipments.attempt, attempt), ne(shipments.status, 'dispatched')),
-          );
-        if (isClosed(order.state)) return;
+          .where(and(eq(shipments.orderId, orderId), eq(shipments.attempt, attempt), eq(shipments.status, 'prepared')));
+        if (isClosed(order.state) || (await hasEvent(tx, orderId, 'dispatch_failed', attempt))) return;
         await tx.update(orders).set({ dispatchFailedReason: reason, updatedAt: now }).where(eq(orders.id, orderId));
         await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, attempt);
       }),
