@@ -3,6 +3,7 @@ import { OrderError } from '@trellis/contracts/error';
 import { isClosed } from '@trellis/contracts/lifecycle';
 import type { SignalOutput } from '@trellis/contracts/signal';
 import type { OrderViews } from '@trellis/drizzle/order-views';
+import { fromSql } from './errors.ts';
 import type { TemporalPort } from './temporal.ts';
 
 /** How long a caller waits for a decision before the command is left to be decided later. */
@@ -41,7 +42,7 @@ export async function sendCommand(
 
 /** A closed order changes no more: what repeats its end is fine, everything else comes too late. */
 async function onClosed(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput> {
-  const row = await views.find(orderId);
+  const row = await fromSql(() => views.find(orderId));
   if (!row) throw new OrderError('NOT_FOUND', `there is no order ${orderId}`);
   if (isClosed(row.state) && repeatsOnClosed(command, row.state)) return { ok: true, state: row.state, changed: false };
   throw new OrderError('TOO_LATE', `too late: the order is ${row.state}`, { state: row.state });

@@ -3,14 +3,11 @@
 import { ERRORS, OrderError, type Problem } from '@trellis/contracts/error';
 import { problemsOf } from '@trellis/contracts/order';
 import { TRPCError } from '@trpc/server';
-import { HTTPException } from 'hono/http-exception';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import type { BaseIssue } from 'valibot';
 
 export function toOrderError(error: unknown): OrderError {
   if (error instanceof OrderError) return error;
-  if (error instanceof HTTPException && error.status === 413)
-    return new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB');
   if (error instanceof TRPCError) {
     if (error.cause instanceof OrderError) return error.cause;
     const issues = issuesOf(error.cause);
@@ -20,7 +17,6 @@ export function toOrderError(error: unknown): OrderError {
       return new OrderError('NOT_FOUND', 'there is no such procedure');
     if (error.code === 'BAD_REQUEST' || error.code === 'UNSUPPORTED_MEDIA_TYPE')
       return invalid([{ path: '', message: 'the request is malformed' }]);
-    if (error.code === 'PAYLOAD_TOO_LARGE') return new OrderError('PAYLOAD_TOO_LARGE', 'the body is too large');
   }
   return new OrderError('INTERNAL', 'something went wrong on our side', {}, { cause: error });
 }
@@ -35,6 +31,15 @@ export function invalid(errors: Problem[]): OrderError {
 /** Wraps an OrderError so that tRPC answers with the error's own code. */
 export function toTRPCError(error: OrderError): TRPCError {
   return new TRPCError({ code: ERRORS[error.code].trpc, message: error.message, cause: error });
+}
+
+/** Runs a read of the database; its failure, whatever it is, says no more than that it is unavailable. */
+export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause });
+  }
 }
 
 /** RFC 9457. */

@@ -10,7 +10,7 @@ import type { OrderViews } from '@trellis/drizzle/order-views';
 import { initTRPC } from '@trpc/server';
 import * as v from 'valibot';
 import { sendCommand } from './command.ts';
-import { invalid, toOrderError, toTRPCError } from './errors.ts';
+import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
 import { startOrder } from './start.ts';
 import type { StatusReader } from './status.ts';
 import type { TemporalPort } from './temporal.ts';
@@ -106,18 +106,9 @@ async function send(ctx: Context, orderId: string, command: Command, args: unkno
   if (!parsed.success) throw invalid([{ path: 'Idempotency-Key', message: parsed.issues[0].message }]);
   ctx.status.forget(orderId);
   try {
-    return await fromSql(() => sendCommand(ctx, orderId, command, args, id));
+    return await sendCommand(ctx, orderId, command, args, id);
   } finally {
     ctx.status.forget(orderId);
-  }
-}
-
-async function fromSql<T>(read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (error) {
-    if (error instanceof OrderError) throw error;
-    throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause: error });
   }
 }
 

@@ -26,7 +26,7 @@ export async function startOrder(
   if (row) return answer({ run_id: row.runId, request_hash: row.requestHash });
 
   const started = await temporal.start(policy === 'exercise' ? order : { ...order, policy }, hash);
-  if (started) return answer({ run_id: started.run_id, request_hash: hash });
+  if (started) return { workflow_id: orderWorkflowId(order.order_id), run_id: started.run_id };
 
   const known = await temporal.find(order.order_id);
   if (known?.request_hash) return answer({ run_id: known.run_id, request_hash: known.request_hash });

@@ -118,6 +118,6 @@ const RESOURCE_EXHAUSTED = 8;
 function unavailable(error: unknown): OrderError {
   for (let cause = error; cause instanceof Error; cause = cause.cause)
     if (isGrpcServiceError(cause) && cause.code === RESOURCE_EXHAUSTED)
-      return new OrderError('BUSY', 'too many calls at once for this order', {}, { cause: error });
+      return new OrderError('BUSY', 'too many calls at once', {}, { cause: error });
   return new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause: error });
 }

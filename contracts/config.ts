@@ -6,7 +6,7 @@ const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v
 
 /** Variables shared by the entry points; each picks what it needs. An empty variable counts as missing. */
 export const Variables = {
-  DATABASE_URL: v.pipe(v.string(), v.regex(/^(mysql|https?):\/\//, 'must start with mysql:// or https://')),
+  DATABASE_URL: v.pipe(v.string(), v.regex(/^mysql:\/\//, 'must start with mysql://')),
   TEMPORAL_ADDRESS: v.optional(v.pipe(v.string(), v.regex(/^[^/\s]+:\d+$/, 'must be host:port')), '127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   PORT: v.optional(Port, '8000'),

@@ -12,16 +12,17 @@ const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-
 export const OrderId = Id;
 export const PaymentId = Id;
 
-const Line = v.pipe(v.string(), v.maxLength(200));
+const wellFormed = v.check((text: string) => text.isWellFormed(), 'has half a character');
+const Line = v.pipe(v.string(), v.maxLength(200), wellFormed);
 export const Address = v.pipe(
   v.objectWithRest({ line1: v.pipe(Line, v.minLength(1)), city: v.pipe(Line, v.minLength(1)) }, Line),
   v.check((address) => Object.keys(address).length <= 20, 'must have at most 20 fields'),
-  v.check((address) => Object.keys(address).every((key) => key.length <= 200), 'has a field name that is too long'),
+  v.check((address) => Object.keys(address).every((key) => v.is(Line, key)), 'has a field name that is too long'),
 );
 export type Address = v.InferOutput<typeof Address>;
 
 export const Item = v.object({
-  sku: v.pipe(v.string(), v.minLength(1), v.maxLength(64)),
+  sku: v.pipe(v.string(), v.minLength(1), v.maxLength(64), wellFormed),
   qty: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(10_000)),
 });
 export type Item = v.InferOutput<typeof Item>;

@@ -37,10 +37,10 @@ export const POLICIES = {
   },
 } as const satisfies Record<string, Policy>;
 
-export const POLICY_NAMES = ['exercise', 'production'] as const satisfies readonly (keyof typeof POLICIES)[];
-export type PolicyName = (typeof POLICY_NAMES)[number];
+export type PolicyName = keyof typeof POLICIES;
+export const POLICY_NAMES = Object.keys(POLICIES) as PolicyName[];
 
 /** The policy an order's fifth key names; absent or unknown means the exercise's. */
 export function policyOf(name: unknown): Policy {
-  return name === 'production' ? POLICIES.production : POLICIES.exercise;
+  return POLICY_NAMES.includes(name as PolicyName) ? POLICIES[name as PolicyName] : POLICIES.exercise;
 }

@@ -9,7 +9,15 @@ export const ApproveInput = v.object({ order_id: OrderId });
 
 export const CancelInput = v.object({
   order_id: OrderId,
-  reason: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(MAX_REASON_LENGTH)), DEFAULT_CANCEL_REASON),
+  reason: v.optional(
+    v.pipe(
+      v.string(),
+      v.minLength(1),
+      v.maxLength(MAX_REASON_LENGTH),
+      v.check((text) => text.isWellFormed(), 'has half a character'),
+    ),
+    DEFAULT_CANCEL_REASON,
+  ),
 });
 
 export const AddressInput = v.object({ order_id: OrderId, address: Address });

@@ -19,7 +19,7 @@ export const WorkflowStatus = v.object({
 });
 export type WorkflowStatus = v.InferOutput<typeof WorkflowStatus>;
 
-/** A failed attempt at an activity; `attempt` counts from 1 within its step. */
+/** A failed attempt: `step` is the activity's name, `attempt` counts from 1 each time Temporal schedules it. */
 export const FailedAttempt = v.object({
   step: v.string(),
   attempt: v.number(),

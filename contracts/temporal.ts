@@ -1,5 +1,5 @@
 /** The names a Temporal caller in any language depends on. Plain data, safe to import from workflow code. */
-import type { Command, CommandAnswer } from './command.ts';
+import type { Command } from './command.ts';
 import type { OrderInput } from './order.ts';
 
 export const ORDER_WORKFLOW = 'OrderWorkflow';
@@ -12,15 +12,12 @@ export const SHIPPING_QUEUE = 'shipping-tq';
 export const STATUS_QUERY = 'status';
 export const DISPATCH_FAILED_SIGNAL = 'dispatch_failed';
 
-/** Signal and update share the name of their command. */
+/** Signal and update share the name of their command. An update answers a CommandAnswer, or fails with an application failure whose type is an error code. */
 export const COMMAND_NAMES = {
   approve: 'approve',
   cancel: 'cancel_order',
   address: 'update_address',
 } as const satisfies Record<Command, string>;
-
-/** What the three updates answer; refused ones fail with an application failure whose type is the error's code. */
-export type UpdateResult = CommandAnswer;
 
 /** A lost workflow task is redone after this, well inside the budget of fifteen seconds. */
 export const WORKFLOW_TASK_TIMEOUT_MS = 3_000;

@@ -1,13 +1,11 @@
-import type { MySql2Database, MySqlRawQueryResult } from 'drizzle-orm/mysql2';
+import type { MySql2Database } from 'drizzle-orm/mysql2';
 import { drizzle } from 'drizzle-orm/mysql2';
 import type { Pool, PoolConnection } from 'mysql2/promise';
 import { createPool } from 'mysql2/promise';
 import pRetry from 'p-retry';
 
-export type { MySqlRawQueryResult };
-
 /** What a store runs its statements on: a connection, inside or outside of a transaction. */
-export type Session = Pick<MySql2Database, 'select' | 'insert' | 'update' | 'delete' | 'execute'>;
+export type Session = Pick<MySql2Database, 'select' | 'insert' | 'update' | 'execute'>;
 
 export interface Database {
   /** Runs reads outside of a transaction. Fails when they take longer than `within` milliseconds, 2 s if absent. */
@@ -25,10 +23,8 @@ const SESSION = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 2";
 
 /**
  * Opens the database of a `mysql://` URL. Nothing is connected until the first query.
- * Throws on a URL of another form.
  */
 export function openDatabase(url: string): Database {
-  if (!url.startsWith('mysql://')) throw new Error('DATABASE_URL must start with mysql://');
   const pool = createPool({
     uri: url,
     connectionLimit: CONNECTIONS,

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { ConfigError, readConfig } from '@trellis/contracts/config';
 import type { GenericSchema, InferOutput } from 'valibot';
 
-/** The configuration of an entry point: the environment, and behind it a file `.env` in the working folder. Ends the process with the one line that names what is missing or malformed. */
+/** The configuration of a Node entry point, kept here because all of them need it and contracts does no I/O: the environment, and behind it a file `.env` in the working folder. Ends the process with the one line that names what is missing or malformed. */
 export function fromEnvironment<S extends GenericSchema>(schema: S): InferOutput<S> {
   if (existsSync('.env')) process.loadEnvFile('.env');
   try {

@@ -1,4 +1,4 @@
-/** `npm run migrate`: brings the database up to date. The only thing that does. */
+/** `npm run migrate`: brings the database up to date. */
 import { fileURLToPath } from 'node:url';
 import { Variables } from '@trellis/contracts/config';
 import { drizzle } from 'drizzle-orm/mysql2';

@@ -1,12 +1,10 @@
 /** The order's row under its lock. */
 import { movesForward, type State } from '@trellis/contracts/lifecycle';
-import { eq, sql } from 'drizzle-orm';
+import { eq } from 'drizzle-orm';
 import type { Session } from './client.ts';
-import { orders } from './schema.ts';
+import { now, orders } from './schema.ts';
 
 export type OrderRow = typeof orders.$inferSelect;
-
-const now = sql`CURRENT_TIMESTAMP(3)`;
 
 /** Every transaction of an order begins here: order, then payment, then event, so that two never wait for each other. */
 export async function lockOrder(tx: Session, orderId: string): Promise<OrderRow> {

@@ -9,7 +9,7 @@ import { eq, sql } from 'drizzle-orm';
 import type { Database, Session } from './client.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './order-row.ts';
-import { orders } from './schema.ts';
+import { now, orders } from './schema.ts';
 import { failUnfinished } from './shipments.ts';
 
 /** The run that is asking; the first to ask owns the order. */
@@ -106,8 +106,6 @@ export function createOrderStore(db: Database) {
   };
 }
 
-const now = sql`CURRENT_TIMESTAMP(3)`;
-
 /** Closes the locked order; the state it was closed in before, if it was, wins. */
 export async function closeOrder(tx: Session, row: OrderRow, ending: Ending, progress: Progress): Promise<ClosedState> {
   if (isClosed(row.state)) return row.state;
@@ -119,6 +117,16 @@ export async function closeOrder(tx: Session, row: OrderRow, ending: Ending, pro
   await failUnfinished(tx, row.id);
   await addEvent(tx, row.id, `order_${ending.state}`, ending);
   return ending.state;
+}
+
+export function progressOfRow(row: OrderRow): Progress {
+  return {
+    step: row.step,
+    approved: row.approved,
+    child_attempts: row.childAttempts,
+    last_error: row.lastError,
+    dispatch_failed_reason: row.dispatchFailedReason,
+  };
 }
 
 function columnsOf(progress: Progress): Partial<OrderRow> {

@@ -6,7 +6,7 @@ import type { Database, Session } from './client.ts';
 import { addEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './order-row.ts';
 import { closeOrder, type Progress } from './orders.ts';
-import { payments } from './schema.ts';
+import { now, payments } from './schema.ts';
 
 /** What stands in the way of charging, or the money to ask for. */
 export type ChargeBegun =
@@ -44,7 +44,7 @@ export function createPaymentStore(db: Database) {
       }),
 
     /** The company refused, so nothing is owed. */
-    declined: (orderId: string, paymentId: string) =>
+    refused: (orderId: string, paymentId: string) =>
       db.transaction(async (tx) => {
         await lockOrder(tx, orderId);
         await setStatus(tx, orderId, paymentId, 'pending', 'failed');
@@ -74,8 +74,6 @@ export function createPaymentStore(db: Database) {
       }),
   };
 }
-
-const now = sql`CURRENT_TIMESTAMP(3)`;
 
 /** The payment's row, made if there is none; undefined when it belongs to another order. */
 async function bind(tx: Session, order: OrderRow, paymentId: string) {

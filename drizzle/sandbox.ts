@@ -3,7 +3,7 @@ import type { Address } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
 import { eq, sql } from 'drizzle-orm';
 import type { Database } from './client.ts';
-import { sandboxCharges, sandboxParcels } from './schema.ts';
+import { now, sandboxCharges, sandboxParcels } from './schema.ts';
 
 export type ChargeRow = typeof sandboxCharges.$inferSelect;
 export type ParcelRow = typeof sandboxParcels.$inferSelect;
@@ -63,8 +63,6 @@ export function createParcelBook(db: Database) {
       ),
   };
 }
-
-const now = sql`CURRENT_TIMESTAMP(3)`;
 
 function found<T>([row]: T[]): T {
   if (row === undefined) throw new Error('a row that was just written is missing');

@@ -25,13 +25,15 @@ const id = customType<{ data: string; config: { length: number } }>({
 /** MySQL's driver hands JSON over parsed, MariaDB's as text. */
 const json = customType<{ data: unknown; driverData: unknown }>({
   dataType: () => 'json',
-  toDriver: (value) => JSON.stringify(value),
+  // Half a surrogate pair is JSON to JavaScript, but not to SQL.
+  toDriver: (value) => JSON.stringify(value, (_, part) => (typeof part === 'string' ? part.toWellFormed() : part)),
   fromDriver: (value) => (typeof value === 'string' ? JSON.parse(value) : value),
 });
 
 const money = (name: string) => decimal(name, { precision: 14, scale: 2 });
 const currency = () => varchar('currency', { length: 3 });
-const now = sql`CURRENT_TIMESTAMP(3)`;
+/** The database's clock. */
+export const now = sql`CURRENT_TIMESTAMP(3)`;
 const at = (name: string) => timestamp(name, { fsp: 3 }).notNull().default(now);
 
 export const orders = mysqlTable(

@@ -6,7 +6,7 @@ import { and, asc, eq, lt, sql } from 'drizzle-orm';
 import type { Database, Session } from './client.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder } from './order-row.ts';
-import { orders, shipments } from './schema.ts';
+import { now, orders, shipments } from './schema.ts';
 
 export interface Parcel {
   tracking: string;
@@ -67,8 +67,6 @@ export function createShipmentStore(db: Database) {
       }),
   };
 }
-
-const now = sql`CURRENT_TIMESTAMP(3)`;
 
 /** Tries before `attempt` that ended without a word have failed: each try begins when the last one is over. */
 export async function failUnfinished(tx: Session, orderId: string, before = 2 ** 31 - 1): Promise<void> {

@@ -34,7 +34,7 @@ export interface Addresses {
 
 export interface Stack {
   readonly addresses: Addresses;
-  /** The servers and the API; workers come and go. */
+  /** Everything that runs, workers started later too. */
   readonly services: readonly Service[];
   readonly worker: Service;
   /** Starts another worker beside whatever runs, under the same settings. */
@@ -48,6 +48,8 @@ export const LOCAL = join(ROOT, '.local');
 
 const PORTS = { api: 8000, grpc: 7233, http: 7243, ui: 8233, metrics: 9233, sql: 3306 } as const;
 const HOST = '127.0.0.1';
+/** What a `.env` made for other servers must not change here. */
+const PINNED = { HOST, TEMPORAL_NAMESPACE: 'default', WORKER_QUEUES: 'orders,shipping' };
 
 /**
  * Starts everything and resolves once the API answers; the `env` file is complete before that. The caller holds the
@@ -93,7 +95,8 @@ export async function startStack({ folder, persistent, env = {}, say }: StackOpt
     const settings = {
       FLAKY_CALL: 'on',
       ...process.env,
-      HOST,
+      ...(persistent ? {} : { POLICY: 'exercise' }),
+      ...PINNED,
       ...env,
       PORT: `${ports.api}`,
       DATABASE_URL,

@@ -76,7 +76,7 @@ async function openShop() {
   async function declined(order_id: string) {
     const { payment_id } = await approved(order_id);
     await charges.charge(payment_id, order_id, MONEY, 'declined');
-    await payments.declined(order_id, payment_id);
+    await payments.refused(order_id, payment_id);
     await orders.close(order_id, { state: 'failed', reason: 'PAYMENT_DECLINED' }, PROGRESS);
   }
 

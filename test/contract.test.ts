@@ -125,7 +125,7 @@ describe('configuration', () => {
   test.each([
     ['DATABASE_URL is not set', {}],
     ['DATABASE_URL is not set', { DATABASE_URL: '' }],
-    ['DATABASE_URL must start with mysql:// or https://', { DATABASE_URL: 'postgres://x' }],
+    ['DATABASE_URL must start with mysql://', { DATABASE_URL: 'postgres://x' }],
     ['PORT must be a port number', { DATABASE_URL: 'mysql://x', PORT: 'http' }],
   ])('fails in one line that names the variable: %s', (line, env) => {
     expect(() => readConfig(Config, env)).toThrow(line);

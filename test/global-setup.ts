@@ -6,6 +6,8 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** The stack that all test files share; it injects no faults. */
     addresses: Addresses;
+    /** Where that stack keeps its logs. */
+    folder: string;
     /** The time-skipping server's binary; empty leaves it to the SDK's download. */
     testServer: string;
   }
@@ -17,6 +19,7 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
   const { folder, remove } = await throwAwayFolder(say);
   const stack = await startStack({ folder, persistent: false, env: { FLAKY_CALL: 'off' }, say });
   provide('addresses', stack.addresses);
+  provide('folder', folder);
   provide('testServer', (await findTestServer(say)) ?? '');
   return async () => {
     await stack.stop();

@@ -256,7 +256,7 @@ describe('a payment id is bound to the first order', () => {
     const charged = await orderIn('payment_charged');
     expect(await payments.begin(charged.order_id, charged.payment_id)).toEqual({ outcome: 'charged' });
     const declined = await orderIn('approved');
-    await payments.declined(declined.order_id, declined.payment_id);
+    await payments.refused(declined.order_id, declined.payment_id);
     expect(await payments.begin(declined.order_id, declined.payment_id)).toEqual({ outcome: 'declined' });
   });
 

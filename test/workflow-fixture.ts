@@ -1,8 +1,10 @@
-/** The real workflows, activities and stores on a Temporal server that skips time; only the two companies can be made to misbehave. */
-import { Client, type WorkflowHandle, WorkflowUpdateFailedError, type WorkflowStartOptions } from '@temporalio/client';
+/** The real workflows, activities and stores; only the two companies can be made to misbehave. */
+
+import { setImmediate } from 'node:timers/promises';
+import { Client, type WorkflowHandle, type WorkflowStartOptions, WorkflowUpdateFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { Command } from '@trellis/contracts/command';
+import type { Command, CommandAnswer } from '@trellis/contracts/command';
 import type { OrderView, StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
 import {
@@ -11,18 +13,17 @@ import {
   ORDERS_QUEUE,
   orderWorkflowId,
   STATUS_QUERY,
-  type UpdateResult,
 } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { audit } from '@trellis/drizzle/audit';
-import { openDatabase } from '@trellis/drizzle/client';
+import { type Database, openDatabase } from '@trellis/drizzle/client';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox';
 import { sandboxCharges } from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
-import { createOrderActivities, createShippingActivities } from '@trellis/workers/activities/index';
+import { createActivities } from '@trellis/workers/activities/index';
 import { createAttemptLog } from '@trellis/workers/attempt-log';
 import { createLogger } from '@trellis/workers/logger';
 import type { Carrier } from '@trellis/workers/providers/carrier';
@@ -30,8 +31,8 @@ import type { PaymentCompany } from '@trellis/workers/providers/payment-company'
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox-carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox-payment-company';
 import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/worker';
-import { inject } from 'vitest';
-import { anOrder, freshDatabase } from './support.ts';
+import { afterAll, afterEach, expect, inject, onTestFinished } from 'vitest';
+import { anOrder, eventually, freshDatabase, freshId } from './support.ts';
 
 /** What a company does with a call; `call` counts them from 1. The call reaches the company when `real` is called. */
 export type Twist = <T>(real: () => Promise<T>, call: number) => Promise<T>;
@@ -83,6 +84,12 @@ export interface ShopOptions {
   /** Whose workers run from the start. */
   queues?: QueueName[];
   flakyCall?: () => Promise<void>;
+  /**
+   * `skipping` (by default) passes the time that nobody needs while a test waits for an order's end. It doesn't once a
+   * workflow closed over a call that hung, never tells a parent of its child's termination, and never gives up a
+   * stopped worker's sticky queue: `real` is the dev server, where time passes as it does for everybody.
+   */
+  clock?: 'skipping' | 'real';
 }
 
 export interface PlaceOptions extends Partial<WorkflowStartOptions> {
@@ -91,37 +98,45 @@ export interface PlaceOptions extends Partial<WorkflowStartOptions> {
   twists?: Partial<Record<Call, Twist>>;
   /** Sent with the start. */
   signal?: string;
+  signalArgs?: unknown[];
   client?: Client;
 }
 
 const log = createLogger('error');
 const bundle = bundleWorkflows();
 
-/** A shop has a Temporal server and a database of its own, so a test may judge all of both. */
-export async function openShop({ queues = ['orders', 'shipping'], flakyCall }: ShopOptions = {}) {
-  const path = inject('testServer');
-  const env = await TestWorkflowEnvironment.createTimeSkipping(
-    path === '' ? {} : { server: { executable: { type: 'existing-path', path } } },
-  );
-  const { url, db, drop } = await freshDatabase();
+/** A shop has a database and a Temporal server, or namespace, of its own, so a test may judge all of both. */
+export async function openShop({ queues = ['orders', 'shipping'], flakyCall, clock = 'skipping' }: ShopOptions = {}) {
+  const env = await (clock === 'skipping' ? skippingServer() : realServer());
+  const namespace = env.namespace ?? 'default';
+  const { url, db: plain, drop } = await freshDatabase();
+  const transactions = new Set<Promise<unknown>>();
+  const db: Database = {
+    ...plain,
+    transaction(work) {
+      const transaction = plain.transaction(work);
+      transactions.add(transaction);
+      const over = () => transactions.delete(transaction);
+      transaction.then(over, over);
+      return transaction;
+    },
+  };
   const sandbox = openDatabase(url);
   const views = createOrderViews(db);
   const parcels = createParcelBook(sandbox);
-  const attemptLog = createAttemptLog(createAttemptStore(db), log);
+  const attemptStore = createAttemptStore(db);
+  const attemptLog = createAttemptLog(attemptStore, log);
   const twists = new Map<string, Twisted>();
   const deps = {
+    views,
     orders: createOrderStore(db),
     payments: createPaymentStore(db),
     shipments: createShipmentStore(db),
-    ...twistedCompanies(
-      twists,
-      createSandboxPaymentCompany(createPaymentBook(sandbox)),
-      createSandboxCarrier(parcels),
-    ),
+    ...twistedCompanies(twists, createSandboxPaymentCompany(createPaymentBook(sandbox)), createSandboxCarrier(parcels)),
     onFailedAttempt: attemptLog.record,
     ...(flakyCall && { flakyCall }),
   };
-  const activities = { ...createOrderActivities(deps), ...createShippingActivities(deps) };
+  const activities = createActivities(deps);
   const stops = new Set<() => Promise<void>>();
   const placed: PlacedOrder[] = [];
 
@@ -130,7 +145,7 @@ export async function openShop({ queues = ['orders', 'shipping'], flakyCall }: S
     const workflowBundle = await bundle;
     const { nativeConnection: connection } = env;
     const workers = await Promise.all(
-      names.map((name) => createWorker(name, { connection, namespace: 'default', activities, workflowBundle })),
+      names.map((name) => createWorker(name, { connection, namespace, activities, workflowBundle })),
     );
     const running = Promise.all(workers.map((worker) => worker.run()));
     const stop = async () => {
@@ -147,28 +162,38 @@ export async function openShop({ queues = ['orders', 'shipping'], flakyCall }: S
     env,
     db,
     work,
-    attempts: createAttemptStore(db),
     /** A client to whom time passes as it does for everybody. */
-    patient: new Client({ connection: env.connection }),
+    patient: new Client({ connection: env.connection, namespace }),
 
     /** Starts an order as any Temporal caller would. */
     async place(order: StartInput = anOrder(), options: PlaceOptions = {}): Promise<PlacedOrder> {
-      const { args = [order], twists: own = {}, signal, client = env.client, ...rest } = options;
+      const { args = [order], twists: own = {}, signal, signalArgs = [], client = env.client, ...rest } = options;
       for (const [call, twist] of Object.entries(own)) twists.set(`${call} ${order.order_id}`, counting(twist));
       const start = { workflowId: orderWorkflowId(order.order_id), taskQueue: ORDERS_QUEUE, args, ...rest };
       const handle = await (signal === undefined
         ? client.workflow.start(ORDER_WORKFLOW, start)
-        : client.workflow.signalWithStart(ORDER_WORKFLOW, { ...start, signal }));
+        : client.workflow.signalWithStart(ORDER_WORKFLOW, { ...start, signal, signalArgs }));
       const one = placedOrder(order, handle, views);
       placed.push(one);
       return one;
     },
 
-    /** Places an order and approves it. */
-    async approved(order?: StartInput, options?: PlaceOptions): Promise<PlacedOrder> {
-      const one = await this.place(order, options);
-      await one.update('approve');
-      return one;
+    /** Places an order that is approved from the start. */
+    approved(order?: StartInput, options?: PlaceOptions): Promise<PlacedOrder> {
+      return this.place(order, { signal: 'approve', ...options });
+    },
+
+    /** Waits for the transactions that were begun by now. */
+    async quiet(): Promise<void> {
+      await setImmediate();
+      await Promise.allSettled(transactions);
+    },
+
+    /** The order's failed attempts. */
+    async failures(orderId: string): Promise<{ step: string; error: string }[]> {
+      await attemptLog.flush();
+      const { errors } = await attemptStore.recent(orderId, 100);
+      return errors.map(({ step, error }) => ({ step, error }));
     },
 
     /** The companies' books on an order. */
@@ -196,13 +221,52 @@ export async function openShop({ queues = ['orders', 'shipping'], flakyCall }: S
   };
 }
 
+function skippingServer(): Promise<TestWorkflowEnvironment> {
+  const path = inject('testServer');
+  return TestWorkflowEnvironment.createTimeSkipping(
+    path === '' ? {} : { server: { executable: { type: 'existing-path', path } } },
+  );
+}
+
+async function realServer(): Promise<TestWorkflowEnvironment> {
+  const namespace = freshId('test');
+  const env = await TestWorkflowEnvironment.createFromExistingServer({
+    address: inject('addresses').TEMPORAL_ADDRESS,
+    namespace,
+  });
+  const { workflowService } = env.connection;
+  await workflowService.registerNamespace({
+    namespace,
+    workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
+  });
+  await eventually(async () => {
+    try {
+      return await workflowService.countWorkflowExecutions({ namespace });
+    } catch {
+      return false;
+    }
+  });
+  return env;
+}
+
+/** The shop that a file's tests share, one after the other; none of them may leave anything wrong. */
+export async function sharedShop(): Promise<Shop> {
+  const shop = await openShop();
+  afterEach(async () => expect(await shop.wrongs()).toEqual([]));
+  afterAll(() => shop.close());
+  return shop;
+}
+
+/** A shop for one test, which may stop its workers or move its clock. */
+export async function ownShop(options: ShopOptions): Promise<Shop> {
+  const shop = await openShop(options);
+  onTestFinished(() => shop.close());
+  return shop;
+}
+
 export type PlacedOrder = ReturnType<typeof placedOrder>;
 
-function placedOrder(
-  order: StartInput,
-  handle: WorkflowHandle,
-  { find, view }: ReturnType<typeof createOrderViews>,
-) {
+function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: ReturnType<typeof createOrderViews>) {
   const id = order.order_id;
   return {
     id,
@@ -221,12 +285,20 @@ function placedOrder(
       return seen;
     },
     events: async () => (await view(id))?.events.map((event) => event.type),
-    update: (command: Command, args: unknown[] = [], updateId?: string): Promise<UpdateResult> =>
-      handle.executeUpdate<UpdateResult, [unknown?]>(COMMAND_NAMES[command], {
-        args: args as [unknown?],
+    update: (command: Command, args: unknown[] = [], updateId?: string): Promise<CommandAnswer> =>
+      handle.executeUpdate<CommandAnswer, [unknown, ...unknown[]]>(COMMAND_NAMES[command], {
+        args: args as [unknown],
         ...(updateId !== undefined && { updateId }),
       }),
     signal: (command: Command, ...args: unknown[]) => handle.signal(COMMAND_NAMES[command], ...args),
+    /** A signal whose argument is bytes of our making. */
+    signalRaw: (command: Command, json: string) =>
+      handle.client.workflowService.signalWorkflowExecution({
+        namespace: handle.client.options.namespace,
+        workflowExecution: { workflowId: handle.workflowId },
+        signalName: COMMAND_NAMES[command],
+        input: { payloads: [{ metadata: { encoding: Buffer.from('json/plain') }, data: Buffer.from(json) }] },
+      }),
     /** Waits for the order's end, skipping the time nobody needs; answers the workflow's result. */
     end: (): Promise<unknown> => handle.result(),
     /** From start to close by the server's clock. */
@@ -248,7 +320,7 @@ async function brokenTasks({ id, handle }: PlacedOrder): Promise<string[]> {
 }
 
 /** Why an update was refused. */
-export async function refusal(update: Promise<UpdateResult>): Promise<{ code: unknown; details: unknown }> {
+export async function refusal(update: Promise<CommandAnswer>): Promise<{ code: unknown; details: unknown }> {
   const error = await update.then(
     () => undefined,
     (reason: unknown) => reason,
@@ -256,6 +328,15 @@ export async function refusal(update: Promise<UpdateResult>): Promise<{ code: un
   if (!(error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure))
     throw new Error('the update was not refused', { cause: error });
   return { code: error.cause.type, details: error.cause.details?.[0] };
+}
+
+export async function expectTooLate(order: PlacedOrder, ...commands: Command[]): Promise<void> {
+  const address = { line1: '9 Elm', city: 'Boston' };
+  for (const command of commands)
+    expect(await refusal(order.update(command, command === 'address' ? [address] : []))).toMatchObject({
+      code: 'TOO_LATE',
+      details: { state: expect.any(String) },
+    });
 }
 
 function counting(twist: Twist): Twisted {

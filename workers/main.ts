@@ -12,7 +12,7 @@ import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
 import * as v from 'valibot';
 import { flaky_call } from './activities/flaky-call.ts';
-import { createOrderActivities, createShippingActivities } from './activities/index.ts';
+import { createActivities } from './activities/index.ts';
 import { createAttemptLog } from './attempt-log.ts';
 import { createLogger } from './logger.ts';
 import { createSandboxCarrier } from './providers/sandbox-carrier.ts';
@@ -55,7 +55,7 @@ const deps = {
 
 const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
 const workflowBundle = await bundleWorkflows();
-const activities = { ...createOrderActivities(deps), ...createShippingActivities(deps) };
+const activities = createActivities(deps);
 const workers = await Promise.all(
   config.WORKER_QUEUES.map((queue) =>
     createWorker(queue, { connection, namespace: config.TEMPORAL_NAMESPACE, activities, workflowBundle }),

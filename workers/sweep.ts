@@ -14,40 +14,50 @@ import type { Logger } from 'pino';
 const SWEEP_EVERY_MS = 10_000;
 const ENDED_FROM_OUTSIDE = `WorkflowType = '${ORDER_WORKFLOW}' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed')`;
 
-/**
- * Looks for runs that were ended from outside and has their orders settled, until the signal aborts. Any number of
- * workers may sweep at once: the settling workflow's id is the order's.
- */
-export async function sweep(deps: {
+interface Sweeping {
   client: Client;
   views: OrderViews;
   log: Logger;
+  /** Ends the sweeping. */
   signal: AbortSignal;
-}): Promise<void> {
-  const { client, views, log, signal } = deps;
-  const done = new Set<string>();
+}
+
+/**
+ * Looks every ten seconds for runs that were ended from outside and has their orders settled. Any number of workers
+ * may sweep at once: the settling workflow's id is the order's.
+ */
+export async function sweep(sweeping: Sweeping): Promise<void> {
+  const { log, signal } = sweeping;
+  // Temporal lists a run until its retention ends; one whose order has closed is looked at once.
+  let settled: ReadonlySet<string> = new Set();
   while (!signal.aborted) {
     try {
-      for await (const { workflowId, runId } of client.workflow.list({ query: ENDED_FROM_OUTSIDE })) {
-        const orderId = orderIdOf(workflowId);
-        if (signal.aborted || done.has(runId) || orderId === undefined) continue;
-        const row = await views.find(orderId);
-        if (row && row.runId === runId && !isClosed(row.state)) await settle(orderId);
-        else done.add(runId);
-      }
+      settled = await sweepOnce(sweeping, settled);
     } catch (error) {
-      log.warn({ err: error }, 'sweep failed');
+      if (!signal.aborted) log.warn({ err: error }, 'sweep failed');
     }
     await setTimeout(SWEEP_EVERY_MS, undefined, { signal }).catch(() => undefined);
   }
+}
 
-  async function settle(orderId: string): Promise<void> {
-    log.info({ order_id: orderId }, 'settling an order whose run was ended from outside');
+/** Answers the listed runs that need no second look. */
+async function sweepOnce({ client, views, log, signal }: Sweeping, settled: ReadonlySet<string>): Promise<Set<string>> {
+  const seen = new Set<string>();
+  for await (const { workflowId, runId } of client.workflow.list({ query: ENDED_FROM_OUTSIDE })) {
+    if (signal.aborted) break;
+    const orderId = orderIdOf(workflowId);
+    const row = settled.has(runId) || orderId === undefined ? undefined : await views.find(orderId);
+    if (!row || row.runId !== runId || isClosed(row.state)) {
+      seen.add(runId);
+      continue;
+    }
+    log.info({ order_id: row.id }, 'settling an order whose run was ended from outside');
     await client.workflow.start(SETTLE_WORKFLOW, {
-      workflowId: settleWorkflowId(orderId),
+      workflowId: settleWorkflowId(row.id),
       taskQueue: ORDERS_QUEUE,
-      args: [{ order_id: orderId }],
+      args: [{ order_id: row.id }],
       workflowIdConflictPolicy: 'USE_EXISTING',
     });
   }
+  return seen;
 }

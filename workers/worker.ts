@@ -7,7 +7,7 @@ import {
   type WorkflowBundle,
 } from '@temporalio/worker';
 import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
-import type { OrderActivities, ShippingActivities } from './activities/index.ts';
+import type { Activities } from './activities/index.ts';
 
 export const QUEUES = { orders: ORDERS_QUEUE, shipping: SHIPPING_QUEUE } as const;
 export type QueueName = keyof typeof QUEUES;
@@ -15,7 +15,7 @@ export type QueueName = keyof typeof QUEUES;
 export interface WorkerDeps {
   connection: NativeConnection;
   namespace: string;
-  activities: OrderActivities & ShippingActivities;
+  activities: Activities;
   workflowBundle: WorkflowBundle;
 }
 

@@ -2,7 +2,7 @@ import type { PaymentStore } from '@trellis/drizzle/payments';
 import type { PaymentCompany } from '../providers/payment-company.ts';
 import { type Attempting, attempt, type Work } from './attempt.ts';
 
-/** `closed`: the order ended meanwhile, so its money is settled already. */
+/** `closed`: the order ended meanwhile, or its key at the company did. */
 export type Charged = 'charged' | 'declined' | 'conflict' | 'closed';
 
 /** Takes the order's amount from the card once, however often it is tried. */
@@ -15,7 +15,7 @@ export function createChargePayment(deps: Attempting & { payments: PaymentStore;
       if (begun.outcome !== 'charge') return begun.outcome;
       const answer = await paymentCompany.charge({ payment_id, order_id, ...begun.money });
       if (answer === 'charged') await payments.charged(order_id, payment_id);
-      if (answer === 'declined') await payments.declined(order_id, payment_id);
+      if (answer === 'declined' || answer === 'conflict') await payments.refused(order_id, payment_id);
       return answer;
     });
   };

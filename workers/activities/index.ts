@@ -1,4 +1,4 @@
-/** The activities of both queues, one file each. */
+/** The activities, one file each. */
 import { createChargePayment } from './charge-payment.ts';
 import { createCloseOrder } from './close-order.ts';
 import { createCloseParcel } from './close-parcel.ts';
@@ -14,8 +14,8 @@ import { createValidateOrder } from './validate-order.ts';
 
 type Deps<F extends (deps: never) => unknown> = Parameters<F>[0];
 
-/** On orders-tq. */
-export function createOrderActivities(
+/** Every activity; which queue one runs on is the workflow's choice. */
+export function createActivities(
   deps: Deps<typeof createReceiveOrder> &
     Deps<typeof createChargePayment> &
     Deps<typeof createRefundPayment> &
@@ -25,23 +25,16 @@ export function createOrderActivities(
     receive_order: createReceiveOrder(deps),
     validate_order: createValidateOrder(deps),
     charge_payment: createChargePayment(deps),
+    prepare_package: createPreparePackage(deps),
+    dispatch_carrier: createDispatchCarrier(deps),
     mark_shipped: createMarkShipped(deps),
     refund_payment: createRefundPayment(deps),
     close_order: createCloseOrder(deps),
     close_parcel: createCloseParcel(deps),
     update_address: createUpdateAddress(deps),
-    load_abandoned: createLoadAbandoned(deps),
     refuse_command: createRefuseCommand(deps),
+    load_abandoned: createLoadAbandoned(deps),
   };
 }
 
-/** On shipping-tq. */
-export function createShippingActivities(deps: Deps<typeof createPreparePackage> & Deps<typeof createDispatchCarrier>) {
-  return {
-    prepare_package: createPreparePackage(deps),
-    dispatch_carrier: createDispatchCarrier(deps),
-  };
-}
-
-export type OrderActivities = ReturnType<typeof createOrderActivities>;
-export type ShippingActivities = ReturnType<typeof createShippingActivities>;
+export type Activities = ReturnType<typeof createActivities>;

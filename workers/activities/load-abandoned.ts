@@ -1,7 +1,7 @@
 import { isClosed, type State } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { OrderViews } from '@trellis/drizzle/order-views';
-import type { Progress, Run } from '@trellis/drizzle/orders';
+import { type Progress, progressOfRow, type Run } from '@trellis/drizzle/orders';
 import { type Attempting, attempt, type Work } from './attempt.ts';
 
 /** What SQL knows of an order whose run is over although the order isn't. */
@@ -19,13 +19,7 @@ export function createLoadAbandoned({ views, onFailedAttempt }: Attempting & { v
         open: true,
         order: { order_id: row.id, ...(row.paymentId === null ? {} : { payment_id: row.paymentId }) },
         run: { workflow_id: row.workflowId, run_id: row.runId },
-        progress: {
-          step: row.step,
-          approved: row.approved,
-          child_attempts: row.childAttempts,
-          last_error: row.lastError,
-          dispatch_failed_reason: row.dispatchFailedReason,
-        },
+        progress: progressOfRow(row),
         // Nothing is charged before it has a price.
         priced: row.amount !== null,
       };

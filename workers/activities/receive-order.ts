@@ -1,5 +1,5 @@
 import type { State } from '@trellis/contracts/lifecycle';
-import { OrderInput, PaymentId } from '@trellis/contracts/order';
+import { OrderInput } from '@trellis/contracts/order';
 import { requestHash } from '@trellis/contracts/request-hash';
 import type { OrderStore, Run } from '@trellis/drizzle/orders';
 import * as v from 'valibot';
@@ -25,10 +25,13 @@ export async function receive(orders: OrderStore, { order_id, order, run }: Rece
   return orders.receive({ ...salvage(order), order_id }, run, null);
 }
 
-/** What can be kept of an order that isn't sound, so that people can see what was sent. */
+/** What is sound of an order that as a whole isn't; all of it as it was sent stands in the workflow's history. */
 function salvage(order: unknown): Partial<OrderInput> {
-  if (order === null || typeof order !== 'object') return {};
-  const { payment_id, address, items } = order as Partial<OrderInput>;
-  const kept = { address, items } as Partial<OrderInput>;
-  return v.is(PaymentId, payment_id) ? { ...kept, payment_id } : kept;
+  const given: Record<string, unknown> = order !== null && typeof order === 'object' ? { ...order } : {};
+  const { payment_id, address, items } = OrderInput.entries;
+  return {
+    ...(v.is(payment_id, given.payment_id) ? { payment_id: given.payment_id } : {}),
+    ...(v.is(address, given.address) ? { address: given.address } : {}),
+    ...(v.is(items, given.items) ? { items: given.items } : {}),
+  };
 }

@@ -16,8 +16,8 @@ export interface RefundInput extends Work {
 export type Refunded = { outcome: 'closed'; state: ClosedState } | { outcome: 'taken' };
 
 /**
- * Gives the money back and closes the order in the same transaction. The carrier's key and the payment's key are
- * closed first, so a try to ship or to charge that wakes up later is refused.
+ * Gives the money back, then records the refund and the order's end in one transaction. The carrier's key and the
+ * payment's key are closed first, so a try to ship or to charge that wakes up later is refused.
  */
 export function createRefundPayment(
   deps: Attempting & {
@@ -39,12 +39,11 @@ export function createRefundPayment(
           return { outcome: 'taken' };
         }
       }
-      const ours = await payments.claimForRefund(order_id, payment_id);
-      const answer = ours ? await paymentCompany.refund({ payment_id, order_id }) : 'conflict';
-      const state =
-        answer === 'conflict'
-          ? await orders.close(order_id, ending, progress)
-          : await payments.settle(order_id, payment_id, answer === 'refunded', ending, progress);
+      // Another order's payment is none of this one's business.
+      if (!(await payments.claimForRefund(order_id, payment_id)))
+        return { outcome: 'closed', state: await orders.close(order_id, ending, progress) };
+      const returned = (await paymentCompany.refund({ payment_id, order_id })) === 'refunded';
+      const state = await payments.settle(order_id, payment_id, returned, ending, progress);
       return { outcome: 'closed', state };
     });
   };

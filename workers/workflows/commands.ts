@@ -1,4 +1,4 @@
-/** What people may ask of a running order, by update or by signal. Handlers record or hand over; they never throw at Temporal. */
+/** What people may ask of a running order. A refused update fails with a typed failure; a signal never fails, its refusal is noted. */
 
 import type { UpdateDefinition } from '@temporalio/common';
 import {
@@ -18,7 +18,7 @@ import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
 import { COMMAND_ID_PATTERN } from '@trellis/contracts/id';
 import type { Address } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
-import { COMMAND_NAMES, DISPATCH_FAILED_SIGNAL, STATUS_QUERY, type UpdateResult } from '@trellis/contracts/temporal';
+import { COMMAND_NAMES, DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { type Life, statusOf } from './life.ts';
 import { runLocally, runRemotely } from './steps.ts';
 
@@ -31,7 +31,7 @@ export function acceptCommands(life: Life): void {
   accept(life, 'address', (address, id) => changeAddress(life, address, id));
 
   setHandler(defineSignal<[unknown]>(DISPATCH_FAILED_SIGNAL), (reason) => {
-    life.dispatchFailedReason = typeof reason === 'string' ? reason.slice(0, 500) : 'no reason given';
+    life.dispatchFailedReason = typeof reason === 'string' ? reason.slice(0, 500).toWellFormed() : 'no reason given';
   });
 
   // A Temporal cancellation is a cancel command. It has no answer, so a refusal is only logged.
@@ -48,9 +48,9 @@ type Arguments = [unknown?, unknown?];
 
 /** The same decision for the update and the signal of a command, whose last argument may be the command's id. */
 function accept(life: Life, command: Command, decide: Decide): void {
-  const argumentCount = command === 'approve' ? 0 : 1;
+  const idAt = command === 'approve' ? 0 : 1;
 
-  setHandler<UpdateResult, Arguments, UpdateDefinition<UpdateResult, Arguments>>(
+  setHandler<CommandAnswer, Arguments, UpdateDefinition<CommandAnswer, Arguments>>(
     defineUpdate(COMMAND_NAMES[command]),
     (argument) => {
       const id = commandId(currentUpdateInfo()?.id);
@@ -65,7 +65,7 @@ function accept(life: Life, command: Command, decide: Decide): void {
   );
 
   setHandler(defineSignal<Arguments>(COMMAND_NAMES[command]), async (...args) => {
-    const id = commandId(args[argumentCount]);
+    const id = commandId(args[idAt]);
     try {
       await once(life, command, id, () => decide(args[0], id));
     } catch (error) {
@@ -104,7 +104,10 @@ async function cancel(life: Life, given: unknown): Promise<boolean> {
     if (answer === 'taken') throw tooLate(life);
     if (life.cancel) return false;
   }
-  const reason = typeof given === 'string' && given !== '' ? given.slice(0, MAX_REASON_LENGTH) : DEFAULT_CANCEL_REASON;
+  const reason =
+    typeof given === 'string' && given !== ''
+      ? given.slice(0, MAX_REASON_LENGTH).toWellFormed()
+      : DEFAULT_CANCEL_REASON;
   life.cancel = { reason };
   return true;
 }
@@ -151,11 +154,11 @@ function refused(code: ErrorCode, message: string, details: ErrorDetails): Appli
 async function noteRefusal(life: Life, command: Command, id: string, error: unknown): Promise<void> {
   const code = error instanceof ApplicationFailure ? (error.type as ErrorCode) : 'INTERNAL';
   log.info('command refused', { order_id: life.orderId, command, code, step: life.step });
-  await condition(() => life.received || life.phase !== 'open');
-  if (!life.received) return;
-  await CancellationScope.nonCancellable(() =>
-    runLocally('refuse_command', { order_id: life.orderId, refusal: { command, id, code, state: life.state } }),
-  );
+  await CancellationScope.nonCancellable(async () => {
+    await condition(() => life.received || life.phase !== 'open');
+    const refusal = { command, id, code, state: life.state };
+    if (life.received) await runLocally('refuse_command', { order_id: life.orderId, refusal });
+  });
 }
 
 const commandId = (given: unknown): string =>

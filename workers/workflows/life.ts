@@ -22,12 +22,13 @@ export interface Life {
   approved: boolean;
   /** An accepted cancel: from here on the order can only end `canceled`. */
   cancel: { reason: string } | null;
-  /** `settling`: closing, perhaps refunding. `taken`: the carrier has the parcel, only `shipped` can follow. */
-  phase: 'open' | 'settling' | 'taken';
+  /** `settling`: closing, perhaps refunding. `taken`: the carrier has the parcel, only `shipped` can follow. `foreign`: another run has the order. */
+  phase: 'open' | 'settling' | 'taken' | 'foreign';
 
   /** The row exists and is this run's own. */
   received: boolean;
-  chargeTried: boolean;
+  /** From the first try to charge until it is known that nothing was taken. */
+  mayHoldMoney: boolean;
   shipAttempts: number;
   tryRunning: boolean;
   addressChanges: number;
@@ -48,18 +49,23 @@ export function beginLife(input: unknown): Life | undefined {
   );
   if (orderId === undefined) return undefined;
   const policy = policyOf(order.policy);
+  const { review_in_budget, review_ms, budget_ms } = policy;
   return {
     orderId,
     order,
     policy,
-    deadline: deadlineOf(policy),
+    deadline: deadlineOf(
+      policy,
+      workflowInfo().startTime.getTime(),
+      review_in_budget ? budget_ms : review_ms + budget_ms,
+    ),
     state: 'received',
     step: 'init',
     approved: false,
     cancel: null,
     phase: 'open',
     received: false,
-    chargeTried: false,
+    mayHoldMoney: false,
     shipAttempts: 0,
     tryRunning: false,
     addressChanges: 0,
@@ -71,16 +77,12 @@ export function beginLife(input: unknown): Life | undefined {
   };
 }
 
-/** The budget, or the caller's own timeout of the run if that is shorter, less what a refund may need. */
-function deadlineOf(policy: Policy): number {
+/** A budget from a moment on, or the caller's own timeout of the run if that ends sooner, less what a refund may need. */
+export function deadlineOf({ refund_reserve_ms }: Policy, from: number, budget: number): number {
   const { startTime, runTimeoutMs, executionExpirationTime } = workflowInfo();
-  const start = startTime.getTime();
-  const budget = Math.min(
-    policy.budget_ms,
-    runTimeoutMs ?? Number.POSITIVE_INFINITY,
-    executionExpirationTime ? executionExpirationTime.getTime() - start : Number.POSITIVE_INFINITY,
-  );
-  return start + budget - policy.refund_reserve_ms;
+  const runEnds = runTimeoutMs === undefined ? Number.POSITIVE_INFINITY : startTime.getTime() + runTimeoutMs;
+  const callerEnds = executionExpirationTime?.getTime() ?? Number.POSITIVE_INFINITY;
+  return Math.min(from + budget, runEnds, callerEnds) - refund_reserve_ms;
 }
 
 export function statusOf(life: Life): WorkflowStatus {

@@ -1,4 +1,4 @@
-/** One try to ship an order: packed, handed to the carrier, or reported to the parent before it fails. */
+/** One try to ship an order: packed, handed to the carrier, or reported to the parent before it fails. A cancel meanwhile is decided in commands.ts. */
 import {
   ApplicationFailure,
   CancellationScope,

@@ -1,8 +1,7 @@
 /** How workflows run their activities. */
 import { isCancellation, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
-import type { OrderActivities, ShippingActivities } from '../activities/index.ts';
+import type { Activities } from '../activities/index.ts';
 
-type Activities = OrderActivities & ShippingActivities;
 type Name = keyof Activities;
 type Input<N extends Name> = Parameters<Activities[N]>[0];
 type Output<N extends Name> = Awaited<ReturnType<Activities[N]>>;
@@ -14,8 +13,8 @@ export class OutOfTime extends Error {
 }
 
 /** A remote attempt ends itself sooner; this is the net under a worker that died with it. */
-const REMOTE_ATTEMPT_MS = 6_000;
-/** A local activity ends itself by its deadline; this is the net, and a short one would cut good attempts (an SDK fault). */
+const REMOTE_NET_MS = 6_000;
+/** A local activity ends itself by its deadline; this is the net under one that doesn't. */
 const LOCAL_MARGIN_MS = 1_000;
 const LOCAL_WITHOUT_DEADLINE_MS = 60_000;
 
@@ -44,7 +43,7 @@ export async function runLocally<N extends Name>(name: N, input: Input<N>): Prom
 export async function runRemotely<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
   const left = timeLeft(input);
   const run = proxyActivities<Activities>({
-    startToCloseTimeout: REMOTE_ATTEMPT_MS,
+    startToCloseTimeout: REMOTE_NET_MS,
     ...(left === undefined ? {} : { scheduleToCloseTimeout: left }),
     retry: { initialInterval: 100, maximumInterval: 10_000 },
   })[name] as Run<N>;
