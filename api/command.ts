@@ -20,7 +20,13 @@ export async function sendCommand(
   args: unknown[],
   id: string,
 ): Promise<SignalOutput> {
-  const sent = await temporal.update(orderId, command, args, id, DECIDE_WITHIN_MS);
+  const send = () => temporal.update(orderId, command, args, id, DECIDE_WITHIN_MS);
+  let sent = await send();
+  if (sent.outcome === 'unseen') {
+    if (await temporal.signal(orderId, command, [...args, id])) return { ok: true, queued: true };
+    // The run has closed since, perhaps led there by this very command.
+    sent = await send();
+  }
   switch (sent.outcome) {
     case 'decided':
       if (sent.answer.command !== command)
@@ -31,10 +37,8 @@ export async function sendCommand(
     case 'refused':
       throw new OrderError(sent.code, sent.message, sent.details);
     case 'accepted':
-      return { ok: true, queued: true };
     case 'unseen':
-      if (await temporal.signal(orderId, command, [...args, id])) return { ok: true, queued: true };
-      return onClosed(views, orderId, command);
+      return { ok: true, queued: true };
     case 'closed':
       return onClosed(views, orderId, command);
   }

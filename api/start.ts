@@ -15,15 +15,15 @@ export async function startOrder(
   order: StartInput,
 ): Promise<StartOutput> {
   const hash = await requestHash(order);
-  const answer = (known: { run_id: string; request_hash: string | null }): StartOutput => {
+  const answer = (known: { run_id: string; request_hash: string | null; workflow_id?: string }): StartOutput => {
     if (known.request_hash !== hash)
       throw new OrderError('ORDER_CONFLICT', `order ${order.order_id} was started with another body`);
-    return { workflow_id: orderWorkflowId(order.order_id), run_id: known.run_id };
+    return { workflow_id: known.workflow_id ?? orderWorkflowId(order.order_id), run_id: known.run_id };
   };
 
   // SQL remembers orders that Temporal has let go. Without it, Temporal alone decides.
   const row = await views.find(order.order_id).catch(() => undefined);
-  if (row) return answer({ run_id: row.runId, request_hash: row.requestHash });
+  if (row) return answer({ run_id: row.runId, request_hash: row.requestHash, workflow_id: row.workflowId });
 
   const started = await temporal.start(policy === 'exercise' ? order : { ...order, policy }, hash);
   if (started) return { workflow_id: orderWorkflowId(order.order_id), run_id: started.run_id };

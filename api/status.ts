@@ -49,7 +49,8 @@ export function createStatusReader(deps: {
       const live = await query(orderId);
       if (live) return assemble(live, 'workflow', tried);
       if (recorded) return assemble(statusOfRow(recorded), 'sql', tried, recorded.updatedAt);
-      if (await temporal.find(orderId)) return assemble({ ...NOTHING_YET, order_id: orderId }, 'temporal', tried);
+      if (row !== 'down' && (await temporal.find(orderId)))
+        return assemble({ ...NOTHING_YET, order_id: orderId }, 'temporal', tried);
       if (row === 'down') throw new OrderError('UNAVAILABLE', 'the database does not answer');
       throw new OrderError('NOT_FOUND', `there is no order ${orderId}`);
     },

@@ -107,6 +107,9 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
 }
 
 function refusalOf({ cause }: WorkflowUpdateFailedError): UpdateAnswer {
+  // The run was ended from outside before it could decide.
+  if (cause instanceof ApplicationFailure && cause.type === 'AcceptedUpdateCompletedWorkflow')
+    return { outcome: 'closed' };
   if (!(cause instanceof ApplicationFailure) || !(cause.type && cause.type in ERRORS))
     throw new OrderError('INTERNAL', 'the order could not decide the command', {}, { cause });
   const details = (cause.details?.[0] ?? {}) as ErrorDetails;

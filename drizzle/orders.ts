@@ -5,11 +5,11 @@ import type { ErrorCode } from '@trellis/contracts/error';
 import { type ClosedState, type Ending, isClosed, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
-import { eq, sql } from 'drizzle-orm';
+import { and, eq, inArray, sql } from 'drizzle-orm';
 import type { Database, Session } from './client.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './order-row.ts';
-import { now, orders } from './schema.ts';
+import { now, orders, payments } from './schema.ts';
 import { failUnfinished } from './shipments.ts';
 
 /** The run that is asking; the first to ask owns the order. */
@@ -56,13 +56,12 @@ export function createOrderStore(db: Database) {
       }),
 
     /** The order is sound and waits for a person. */
-    validated: (orderId: string, address: Address, { amount, currency }: Money) =>
+    validated: (orderId: string, { amount, currency }: Money) =>
       db.transaction(async (tx) => {
         const row = await lockOrder(tx, orderId);
         if (
           await advance(tx, row, 'awaiting_approval', {
             step: 'awaiting_approval',
-            addressJson: address,
             amount,
             currency,
           })
@@ -88,11 +87,18 @@ export function createOrderStore(db: Database) {
         await addEvent(tx, orderId, 'command_refused', refusal, refusal.id);
       }),
 
-    /** Closes an order that holds no money. Answers the state it is closed in, which is the recorded one if it was closed before. */
+    /**
+     * Closes an order that holds no money. Answers the state it is closed in, which is the recorded one if it was closed
+     * before; `owed`, and nothing is closed, when the order may have been charged after all.
+     */
     close: (orderId: string, ending: Ending, progress: Progress) =>
-      db.transaction(
-        async (tx): Promise<ClosedState> => closeOrder(tx, await lockOrder(tx, orderId), ending, progress),
-      ),
+      db.transaction(async (tx): Promise<ClosedState | 'owed'> => {
+        const row = await lockOrder(tx, orderId);
+        if (isClosed(row.state)) return row.state;
+        const open = and(eq(payments.orderId, orderId), inArray(payments.status, ['pending', 'charged']));
+        const [owed] = await tx.select({ id: payments.paymentId }).from(payments).where(open).for('update');
+        return owed ? 'owed' : closeOrder(tx, row, ending, progress);
+      }),
 
     /** The parcel is on its way. */
     shipped: (orderId: string, progress: Progress) =>

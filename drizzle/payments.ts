@@ -16,6 +16,9 @@ export type ChargeBegun =
   | { outcome: 'conflict' }
   | { outcome: 'closed'; state: ClosedState };
 
+/** `foreign`: the payment id is another order's. */
+export type RefundClaim = { outcome: 'ours' } | { outcome: 'foreign' } | { outcome: 'closed'; state: ClosedState };
+
 export type PaymentStore = ReturnType<typeof createPaymentStore>;
 
 export function createPaymentStore(db: Database) {
@@ -52,9 +55,10 @@ export function createPaymentStore(db: Database) {
 
     /** Whether the payment is this order's to refund; binds it if nobody has, so that it can't be charged later. */
     claimForRefund: (orderId: string, paymentId: string) =>
-      db.transaction(async (tx): Promise<boolean> => {
+      db.transaction(async (tx): Promise<RefundClaim> => {
         const order = await lockOrder(tx, orderId);
-        return (await bind(tx, order, paymentId)) !== undefined;
+        if (isClosed(order.state)) return { outcome: 'closed', state: order.state };
+        return { outcome: (await bind(tx, order, paymentId)) ? 'ours' : 'foreign' };
       }),
 
     /** The money is back, or was never taken: settles the payment and closes the order in one transaction. */
@@ -62,14 +66,14 @@ export function createPaymentStore(db: Database) {
       db.transaction(async (tx): Promise<ClosedState> => {
         const order = await lockOrder(tx, orderId);
         if (isClosed(order.state)) return order.state;
-        if (wasCharged) {
-          await addCharged(tx, order, paymentId);
-          await addEvent(tx, orderId, 'payment_refunded', { payment_id: paymentId, ...moneyOf(order) });
-        }
         await tx
           .update(payments)
           .set({ status: wasCharged ? 'refunded' : 'failed', updatedAt: now })
           .where(and(eq(payments.paymentId, paymentId), eq(payments.orderId, orderId)));
+        if (wasCharged) {
+          await addCharged(tx, order, paymentId);
+          await addEvent(tx, orderId, 'payment_refunded', { payment_id: paymentId, ...moneyOf(order) });
+        }
         return closeOrder(tx, order, ending, progress);
       }),
   };

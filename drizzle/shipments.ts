@@ -1,5 +1,5 @@
 /** Our side of the parcel: one row a try. */
-import { isClosed } from '@trellis/contracts/lifecycle';
+import { isClosed, type State } from '@trellis/contracts/lifecycle';
 import type { Address } from '@trellis/contracts/order';
 import type { Shipment } from '@trellis/contracts/shipment';
 import { and, asc, eq, lt, sql } from 'drizzle-orm';
@@ -13,15 +13,17 @@ export interface Parcel {
   address: Address;
 }
 
+const PAID: readonly State[] = ['payment_charged', 'shipping'];
+
 export type ShipmentStore = ReturnType<typeof createShipmentStore>;
 
 export function createShipmentStore(db: Database) {
   return {
-    /** The package is packed; false when the order has closed meanwhile, or has gone on to a later try. */
+    /** The package is packed; false when the order isn't paid for, has closed meanwhile, or has gone on to a later try. */
     prepared: (orderId: string, attempt: number, address: Address) =>
       db.transaction(async (tx): Promise<boolean> => {
         const order = await lockOrder(tx, orderId);
-        if (isClosed(order.state) || attempt < order.childAttempts) return false;
+        if (!PAID.includes(order.state) || attempt < order.childAttempts) return false;
         await tx
           .insert(shipments)
           .values({ orderId, attempt, status: 'prepared', payloadJson: { address } })

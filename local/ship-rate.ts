@@ -1,4 +1,4 @@
-/** `npm run ship-rate -- --orders N --rate R [--cancel 0.1]`: how many orders ship under flaky_call, how fast, and whether the money adds up. */
+/** `npm run ship-rate -- --orders N --rate R [--cancel 0.1] [--approve-after 800]`: how many orders ship under flaky_call, how fast, and whether the money adds up. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { isClosed } from '@trellis/contracts/lifecycle';
@@ -7,7 +7,6 @@ import { violations } from './books.ts';
 import { createTypedShop, type Shop, ShopError } from './shop.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
 
-const APPROVE_AFTER_MS = 800;
 /** A cancel, if any, is sent at a random moment up to this long after the approval. */
 const CANCEL_WITHIN_MS = 1_500;
 const GIVE_UP_AFTER_MS = 60_000;
@@ -20,10 +19,13 @@ interface Measured {
   approveToEnd: number;
   approveAnswer: number;
   queued: boolean;
+  /** Orders that were under way when the approval was sent. */
+  inFlight: number;
 }
 
 const say = (line: string) => process.stdout.write(`${line}\n`);
 const fraction = v.pipe(v.string(), v.transform(Number), v.number(), v.minValue(0), v.maxValue(1));
+const milliseconds = v.pipe(v.string(), v.transform(Number), v.number(), v.minValue(0));
 const positive = v.pipe(v.string(), v.transform(Number), v.number(), v.gtValue(0));
 
 const { values } = parseArgs({
@@ -31,9 +33,15 @@ const { values } = parseArgs({
     orders: { type: 'string', default: '200' },
     rate: { type: 'string', default: '4' },
     cancel: { type: 'string', default: '0' },
+    'approve-after': { type: 'string', default: '800' },
   },
 });
-const options = v.parse(v.object({ orders: positive, rate: positive, cancel: fraction }), values);
+const options = v.parse(
+  v.object({ orders: positive, rate: positive, cancel: fraction, 'approve-after': milliseconds }),
+  values,
+);
+
+let underWay = 0;
 
 const { folder, remove } = await throwAwayFolder(say);
 const stack = await startStack({ folder, persistent: false, say });
@@ -53,14 +61,16 @@ process.exit();
 
 async function measure(order_id: string, shop: Shop, cancel: boolean): Promise<Measured> {
   const started = Date.now();
+  underWay += 1;
   await shop.start({
     order_id,
     payment_id: `pay-${order_id}`,
     address: { line1: '1 Main St', city: 'Chicago' },
     items: [{ sku: 'ABC', qty: 1 }],
   });
-  await sleep(APPROVE_AFTER_MS);
+  await sleep(options['approve-after']);
   const approved = Date.now();
+  const inFlight = underWay;
   const answer = await shop.approve(order_id).catch((error: ShopError) => error);
   const approveAnswer = Date.now() - approved;
   let canceled = false;
@@ -74,6 +84,7 @@ async function measure(order_id: string, shop: Shop, cancel: boolean): Promise<M
     const order = await shop.get(order_id).catch(() => undefined);
     const end = Date.now();
     if ((order && isClosed(order.state)) || end - started > GIVE_UP_AFTER_MS) {
+      underWay -= 1;
       const closed = order && isClosed(order.state) ? Date.parse(order.updated_at) : Number.POSITIVE_INFINITY;
       return {
         state: order?.state ?? 'unknown',
@@ -82,6 +93,7 @@ async function measure(order_id: string, shop: Shop, cancel: boolean): Promise<M
         approveToEnd: closed - approved,
         approveAnswer,
         queued: 'queued' in answer,
+        inFlight,
       };
     }
     await sleep(500);
@@ -101,6 +113,12 @@ function report(orders: Measured[], broken: string[]): void {
   say(`start → shipped      ${quantiles(shipped.map((order) => order.startToEnd))}`);
   say(`approve → shipped    ${quantiles(shipped.map((order) => order.approveToEnd))}`);
   say(`approve → answer     ${quantiles(orders.map((order) => order.approveAnswer))}`);
+  say(
+    `orders in flight     ${quantiles(
+      orders.map((order) => order.inFlight),
+      '',
+    )}`,
+  );
   say(`approvals queued     ${orders.filter((order) => order.queued).length}`);
   const outcomes = Object.entries(Object.groupBy(orders, (order) => order.state));
   say(`outcomes             ${outcomes.map(([state, group]) => `${state} ${group?.length}`).join(', ')}`);
@@ -111,10 +129,10 @@ function report(orders: Measured[], broken: string[]): void {
   process.exitCode = broken.length === 0 ? 0 : 1;
 }
 
-function quantiles(values: number[]): string {
+function quantiles(values: number[], unit = ' ms'): string {
   const sorted = values.toSorted((a, b) => a - b);
   const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.ceil(q * sorted.length) - 1)] ?? Number.NaN;
-  return `p50 ${at(0.5)} ms, p95 ${at(0.95)} ms, p99 ${at(0.99)} ms, max ${at(1)} ms`;
+  return `p50 ${at(0.5)}${unit}, p95 ${at(0.95)}${unit}, p99 ${at(0.99)}${unit}, max ${at(1)}${unit}`;
 }
 
 /** Wilson's 95 % interval of a share, which is honest near 0 and 1. */

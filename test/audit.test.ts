@@ -45,7 +45,7 @@ async function openShop() {
   async function approved(order_id: string): Promise<StartInput> {
     const order = anOrder({ order_id });
     await orders.receive(order, { workflow_id: `order-${order_id}`, run_id: 'run' }, null);
-    await orders.validated(order_id, order.address, MONEY);
+    await orders.validated(order_id, MONEY);
     await payments.begin(order_id, order.payment_id);
     return order;
   }

@@ -40,7 +40,7 @@ const LIFE: { name: string; reaches: State; step: (order: StartInput) => Promise
   {
     name: 'validated',
     reaches: 'awaiting_approval',
-    step: ({ order_id, address }) => orders.validated(order_id, address, MONEY),
+    step: ({ order_id }) => orders.validated(order_id, MONEY),
   },
   { name: 'begin', reaches: 'approved', step: (order) => payments.begin(order.order_id, order.payment_id) },
   { name: 'charged', reaches: 'payment_charged', step: (order) => payments.charged(order.order_id, order.payment_id) },
@@ -262,9 +262,9 @@ describe('a payment id is bound to the first order', () => {
 
   test('even if that order only refunds it', async () => {
     const [first, second] = [await orderIn('awaiting_approval'), await orderIn('awaiting_approval')];
-    expect(await payments.claimForRefund(first.order_id, first.payment_id)).toBe(true);
+    expect(await payments.claimForRefund(first.order_id, first.payment_id)).toEqual({ outcome: 'ours' });
     expect(await payments.begin(second.order_id, first.payment_id)).toEqual({ outcome: 'conflict' });
-    expect(await payments.claimForRefund(second.order_id, first.payment_id)).toBe(false);
+    expect(await payments.claimForRefund(second.order_id, first.payment_id)).toEqual({ outcome: 'foreign' });
   });
 });
 
@@ -349,7 +349,7 @@ describe('what is stored comes back as it was', () => {
   test.each(['1000000.00', '0.10', '999999999999.99'])('the amount %s, exactly', async (amount) => {
     const money = { amount, currency: 'EUR' };
     const order = await orderIn('received');
-    await orders.validated(order.order_id, order.address, money);
+    await orders.validated(order.order_id, money);
     expect(await payments.begin(order.order_id, order.payment_id)).toEqual({ outcome: 'charge', money });
     await payments.settle(order.order_id, order.payment_id, true, CANCELED, PROGRESS);
     const view = await viewOf(order);
@@ -622,7 +622,7 @@ describe('a server that does not answer fails the call', () => {
   test('of a transaction that waits for a row, and leaves nothing of it', async () => {
     const order = await orderIn('received');
     const before = await everythingOf(order);
-    const validated = () => orders.validated(order.order_id, order.address, MONEY);
+    const validated = () => orders.validated(order.order_id, MONEY);
     await whileLocked(order, async () => {
       const { message, after } = await rejection(validated());
       expect(message).toContain('did not answer');

@@ -45,12 +45,17 @@ async function sweepOnce({ client, views, log, signal }: Sweeping, settled: Read
   const seen = new Set<string>();
   for await (const { workflowId, runId } of client.workflow.list({ query: ENDED_FROM_OUTSIDE })) {
     if (signal.aborted) break;
-    const orderId = orderIdOf(workflowId);
-    const row = settled.has(runId) || orderId === undefined ? undefined : await views.find(orderId);
+    const orderId = settled.has(runId) ? undefined : orderIdOf(workflowId);
+    const row = orderId === undefined ? undefined : await views.find(orderId);
+    // Without a row there is nothing to settle yet: a frozen worker may still make one.
+    if (orderId !== undefined && !row) continue;
     if (!row || row.runId !== runId || isClosed(row.state)) {
       seen.add(runId);
       continue;
     }
+    // A reset goes on with the same order, in a run that is alive.
+    const { status } = await client.workflow.getHandle(workflowId).describe();
+    if (status.name === 'RUNNING') continue;
     log.info({ order_id: row.id }, 'settling an order whose run was ended from outside');
     await client.workflow.start(SETTLE_WORKFLOW, {
       workflowId: settleWorkflowId(row.id),

@@ -8,9 +8,9 @@ export interface CloseOrderInput extends ReceiveOrderInput {
   progress: Progress;
 }
 
-/** Closes an order that holds no money. It has to happen, so no fault is injected. */
+/** Closes an order that holds no money; `owed` when it turns out to. It has to happen, so no fault is injected. */
 export function createCloseOrder({ orders, onFailedAttempt }: Attempting & { orders: OrderStore }) {
-  return async function close_order(input: CloseOrderInput): Promise<State> {
+  return async function close_order(input: CloseOrderInput): Promise<State | 'owed'> {
     return attempt({ onFailedAttempt }, input, async () => {
       const { owner, state } = await receive(orders, input);
       return owner ? orders.close(input.order_id, input.ending, input.progress) : state;

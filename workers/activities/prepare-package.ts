@@ -7,7 +7,7 @@ export interface ShipmentWork extends Work {
   address: Address;
 }
 
-/** Packs the parcel for this try; `closed` when the order ended meanwhile. */
+/** Packs the parcel for this try; `closed` when the order is not to be shipped (any more). */
 export function createPreparePackage(deps: Attempting & { shipments: ShipmentStore }) {
   return async function prepare_package(input: ShipmentWork): Promise<'prepared' | 'closed'> {
     return attempt(deps, input, async () =>

@@ -32,16 +32,20 @@ export function createRefundPayment(
   return async function refund_payment(input: RefundInput): Promise<Refunded> {
     const { order_id, payment_id, ending, progress } = input;
     return attempt(deps, input, async () => {
-      if (progress.child_attempts > 0) {
-        const carried = await carrier.close(order_id);
-        if (carried.outcome === 'taken') {
-          await shipments.dispatched(order_id, progress.child_attempts, carried.parcel);
-          return { outcome: 'taken' };
-        }
+      // Also when no try is known of: the run that asks may not be the only one.
+      const carried = await carrier.close(order_id);
+      if (carried.outcome === 'taken') {
+        await shipments.dispatched(order_id, Math.max(1, progress.child_attempts), carried.parcel);
+        return { outcome: 'taken' };
       }
-      // Another order's payment is none of this one's business.
-      if (!(await payments.claimForRefund(order_id, payment_id)))
-        return { outcome: 'closed', state: await orders.close(order_id, ending, progress) };
+      const claim = await payments.claimForRefund(order_id, payment_id);
+      if (claim.outcome === 'closed') return claim;
+      if (claim.outcome === 'foreign') {
+        const state = await orders.close(order_id, ending, progress);
+        if (state === 'owed')
+          throw new Error(`order ${order_id} holds money under another payment id than ${payment_id}`);
+        return { outcome: 'closed', state };
+      }
       const returned = (await paymentCompany.refund({ payment_id, order_id })) === 'refunded';
       const state = await payments.settle(order_id, payment_id, returned, ending, progress);
       return { outcome: 'closed', state };

@@ -13,7 +13,7 @@ export function createValidateOrder(deps: Attempting & { orders: OrderStore }) {
     return attempt(deps, input, async () => {
       const parsed = v.safeParse(OrderInput, input.order);
       if (!parsed.success) return { valid: false, problems: problemsOf(parsed.issues) };
-      await deps.orders.validated(input.order_id, parsed.output.address, priceOf(parsed.output.items));
+      await deps.orders.validated(input.order_id, priceOf(parsed.output.items));
       return { valid: true };
     });
   };

@@ -19,7 +19,7 @@ import { COMMAND_ID_PATTERN } from '@trellis/contracts/id';
 import type { Address } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
 import { COMMAND_NAMES, DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/temporal';
-import { type Life, statusOf } from './life.ts';
+import { type Life, statusOf, until } from './life.ts';
 import { runLocally, runRemotely } from './steps.ts';
 
 /** Registers everything a running order answers to. Call it before the first await, in the workflow's root scope. */
@@ -112,9 +112,9 @@ async function cancel(life: Life, given: unknown): Promise<boolean> {
   return true;
 }
 
-/** A try to ship that is under way has the old address, so the change waits for what becomes of it. */
+/** A try to ship has the old address, so the change waits until the carrier has refused it. */
 async function changeAddress(life: Life, given: unknown, id: string): Promise<boolean> {
-  await condition(() => life.phase !== 'open' || (life.received && !life.tryRunning && life.undecided === 0));
+  await until(() => life.phase !== 'open' || (life.received && !life.parcelMayBeTaken && life.undecided === 0));
   refuseIfTooLate(life, 'address');
   return whileUndecided(life, async () => {
     const updated = await runLocally('update_address', { order_id: life.orderId, address: given, command_id: id });

@@ -1,5 +1,5 @@
 /** What a running order knows of itself: shared by its steps, its commands and its status query. */
-import { workflowInfo } from '@temporalio/workflow';
+import { condition, workflowInfo } from '@temporalio/workflow';
 import type { CommandAnswer } from '@trellis/contracts/command';
 import { ID_PATTERN } from '@trellis/contracts/id';
 import type { Ending, State, Step } from '@trellis/contracts/lifecycle';
@@ -30,7 +30,8 @@ export interface Life {
   /** From the first try to charge until it is known that nothing was taken. */
   mayHoldMoney: boolean;
   shipAttempts: number;
-  tryRunning: boolean;
+  /** A try is under way, or ended without the carrier's word: the address has to wait. */
+  parcelMayBeTaken: boolean;
   addressChanges: number;
   /** Commands that are being decided; the order doesn't pass a point of no return while there are any. */
   undecided: number;
@@ -67,7 +68,7 @@ export function beginLife(input: unknown): Life | undefined {
     received: false,
     mayHoldMoney: false,
     shipAttempts: 0,
-    tryRunning: false,
+    parcelMayBeTaken: false,
     addressChanges: 0,
     undecided: 0,
     answers: new Map(),
@@ -83,6 +84,14 @@ export function deadlineOf({ refund_reserve_ms }: Policy, from: number, budget: 
   const runEnds = runTimeoutMs === undefined ? Number.POSITIVE_INFINITY : startTime.getTime() + runTimeoutMs;
   const callerEnds = executionExpirationTime?.getTime() ?? Number.POSITIVE_INFINITY;
   return Math.min(from + budget, runEnds, callerEnds) - refund_reserve_ms;
+}
+
+/**
+ * Waits for a condition that another waiter may spoil: Temporal judges all blocked conditions first and wakes their
+ * waiters then, so each has to look again.
+ */
+export async function until(ready: () => boolean): Promise<void> {
+  while (!ready()) await condition(ready);
 }
 
 export function statusOf(life: Life): WorkflowStatus {

@@ -1,10 +1,10 @@
 /** An order from start to its end: received, validated, approved by a person, charged, shipped; or closed with its money returned. */
 import { allHandlersFinished, CancellationScope, condition, log, workflowInfo } from '@temporalio/workflow';
-import type { Ending, State, Step } from '@trellis/contracts/lifecycle';
+import { type Ending, isClosed, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import { acceptCommands } from './commands.ts';
 import { endingFor, failed, OrderEnds, stopIfCanceled, unlessCanceled } from './endings.ts';
-import { beginLife, deadlineOf, type Life, progressOf } from './life.ts';
+import { beginLife, deadlineOf, type Life, progressOf, until } from './life.ts';
 import { runLocally, runRemotely } from './steps.ts';
 import { shipInTries } from './tries.ts';
 
@@ -38,9 +38,12 @@ async function live(life: Life): Promise<State> {
 async function receive(life: Life): Promise<State | undefined> {
   enter(life, 'receive_order');
   const { owner, state } = await runLocally('receive_order', { ...asReceived(life), deadline_at: life.deadline });
-  if (owner) life.received = true;
-  else life.phase = 'foreign';
-  return owner ? undefined : state;
+  if (owner && !isClosed(state)) {
+    life.received = true;
+    return undefined;
+  }
+  life.phase = 'foreign';
+  return state;
 }
 
 async function validate(life: Life): Promise<void> {
@@ -91,7 +94,7 @@ async function ship(life: Life): Promise<void> {
 async function markShipped(life: Life): Promise<State> {
   enter(life, 'mark_shipped');
   life.state = await runLocally('mark_shipped', { order_id: life.orderId, progress: progressOf(life) });
-  enter(life, 'done');
+  if (life.state === 'shipped') enter(life, 'done');
   return life.state;
 }
 
@@ -100,15 +103,19 @@ async function markShipped(life: Life): Promise<State> {
  * every other ending. Answers `taken` when the parcel turns out to have left after all.
  */
 async function settle(life: Life, ending: Ending): Promise<State | 'taken'> {
-  await condition(() => life.undecided === 0);
+  await until(() => life.undecided === 0);
   life.phase = 'settling';
   life.ending = life.cancel ? { state: 'canceled', reason: life.cancel.reason } : ending;
   if (life.ending.state === 'failed') life.lastError = life.ending.detail ?? life.ending.reason;
   log.info('order ends', { order_id: life.orderId, step: life.step, ...life.ending });
   const closing = { ending: life.ending, progress: progressOf(life) };
   if (!life.mayHoldMoney) {
-    life.state = await runLocally('close_order', { ...asReceived(life), ...closing });
-    return life.state;
+    // Not locally: a signal that met the closing task would have it run again, with another outcome.
+    const closed = await runRemotely('close_order', { ...asReceived(life), ...closing });
+    if (closed !== 'owed') {
+      life.state = closed;
+      return closed;
+    }
   }
   const { orderId: order_id, order } = life;
   const refunded = await runRemotely('refund_payment', { order_id, payment_id: order.payment_id, ...closing });

@@ -31,7 +31,7 @@ export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingRe
 
 async function shipOnce(work: ShipmentWork): Promise<ShippingResult> {
   const prepared = await runLocally('prepare_package', work);
-  if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order has closed');
+  if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order is not to be shipped');
   const dispatched = await runRemotely('dispatch_carrier', work);
   if (dispatched.outcome === 'refused') throw dispatchFailure('CARRIER_REFUSED', dispatched.reason);
   if (dispatched.outcome === 'closed')
@@ -71,7 +71,7 @@ function failureOf(error: unknown): ApplicationFailure {
 
 /** The parent may be gone, or never have been. */
 async function report(parentWorkflowId: unknown, reason: string): Promise<void> {
-  if (typeof parentWorkflowId !== 'string') return;
+  if (typeof parentWorkflowId !== 'string' || !/^.{1,255}$/.test(parentWorkflowId)) return;
   try {
     await getExternalWorkflowHandle(parentWorkflowId).signal(DISPATCH_FAILED_SIGNAL, reason);
   } catch {

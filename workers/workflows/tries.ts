@@ -18,13 +18,13 @@ import {
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
 import { failed, OrderEnds, stopIfCanceled, unlessCanceled } from './endings.ts';
-import type { Life } from './life.ts';
+import { type Life, until } from './life.ts';
 
 /** Tries until the carrier has the parcel, pausing between tries; a new address ends the pause. */
 export async function shipInTries(life: Life): Promise<void> {
   const { ship_min_tries, ship_backoff_ms, ship_try_ms } = life.policy;
   for (;;) {
-    await condition(() => life.undecided === 0);
+    await until(() => life.undecided === 0);
     stopIfCanceled(life);
     const refusal = await tryToShip(life);
     if (!refusal) return;
@@ -45,7 +45,7 @@ export async function shipInTries(life: Life): Promise<void> {
 /** One child workflow, one try. Answers why it failed, nothing when the parcel left. */
 async function tryToShip(life: Life): Promise<DispatchFailure | undefined> {
   life.shipAttempts += 1;
-  life.tryRunning = true;
+  life.parcelMayBeTaken = true;
   const time = tryTime(life);
   const input: ShippingInput = {
     order: life.order,
@@ -68,9 +68,10 @@ async function tryToShip(life: Life): Promise<DispatchFailure | undefined> {
     return undefined;
   } catch (error) {
     if (error instanceof OrderEnds) throw error;
-    return noteFailedTry(life, error);
-  } finally {
-    life.tryRunning = false;
+    const failure = noteFailedTry(life, error);
+    // Only the carrier's own word is certain: a try that died may have handed the parcel over before.
+    if (failure === 'CARRIER_REFUSED' || failure === 'CARRIER_CLOSED') life.parcelMayBeTaken = false;
+    return failure;
   }
 }
 

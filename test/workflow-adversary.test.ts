@@ -1,0 +1,136 @@
+/** What an order makes of workers that wake too late, operators who intervene, and strangers who know its names. */
+import {
+  ORDERS_QUEUE,
+  SETTLE_WORKFLOW,
+  SHIPPING_QUEUE,
+  SHIPPING_WORKFLOW,
+  settleWorkflowId,
+  shippingWorkflowId,
+} from '@trellis/contracts/temporal';
+import { createOrderStore } from '@trellis/drizzle/orders';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { anOrder, eventually, freshId } from './support.ts';
+import { gate, hangs, openShop, type PlacedOrder } from './workflow-fixture.ts';
+
+const shop = await openShop({ clock: 'real' });
+afterAll(() => shop.close());
+
+const BOSTON = { line1: '2 Birch', city: 'Boston' };
+const awaitingApproval = (order: PlacedOrder) =>
+  eventually(async () => (await order.status()).step === 'awaiting_approval');
+const shipping = (order: PlacedOrder) => eventually(async () => (await order.status()).child_attempts > 0);
+
+describe('an order that nothing may be left of but one end', () => {
+  afterEach(async () => expect(await shop.wrongs()).toEqual([]));
+
+  test('is not closed by a frozen worker that still believes nobody approved it', async () => {
+    const carrier = gate();
+    const order = await shop.approved(anOrder(), { twists: { dispatch: carrier.before } });
+    await carrier.reached;
+    const stale = {
+      step: 'awaiting_approval',
+      approved: false,
+      child_attempts: 0,
+      last_error: null,
+      dispatch_failed_reason: null,
+    } as const;
+    expect(await createOrderStore(shop.db).close(order.id, { state: 'expired' }, stale)).toBe('owed');
+    carrier.open();
+    expect(await order.end()).toBe('shipped');
+  });
+
+  test('is settled by nobody while it lives: one that ships keeps its money', async () => {
+    const refund = gate();
+    const order = await shop.place(anOrder(), { twists: { refund: refund.before } });
+    await awaitingApproval(order);
+    const settling = await shop.env.client.workflow.start(SETTLE_WORKFLOW, {
+      workflowId: settleWorkflowId(order.id),
+      taskQueue: ORDERS_QUEUE,
+      args: [{ order_id: order.id }],
+    });
+    await refund.reached;
+    await order.update('approve');
+    await eventually(async () => (await order.row()).state === 'payment_charged');
+    refund.open();
+    expect(await order.end()).toBe(await settling.result());
+    expect(await shop.books(order.id)).toMatchObject({ parcel: { status: 'closed' } });
+  });
+
+  test('is not shipped by a stranger before it is paid for', async () => {
+    const order = await shop.place();
+    await awaitingApproval(order);
+    const stranger = await shop.env.client.workflow.start(SHIPPING_WORKFLOW, {
+      workflowId: freshId('ship-stranger'),
+      taskQueue: SHIPPING_QUEUE,
+      args: [{ order: order.order, parent_workflow_id: 'nobody' }],
+    });
+    await expect(stranger.result()).rejects.toMatchObject({ cause: { type: 'CARRIER_CLOSED' } });
+    await order.update('cancel');
+    expect(await order.end()).toBe('canceled');
+    expect((await shop.books(order.id)).parcel).toBeUndefined();
+  });
+
+  test('keeps an address that was changed while it was being validated', async () => {
+    const order = await shop.place(anOrder(), { signal: 'update_address', signalArgs: [BOSTON] });
+    await awaitingApproval(order);
+    await order.update('approve');
+    expect(await order.end()).toBe('shipped');
+    expect((await order.row()).addressJson).toEqual(BOSTON);
+    expect((await shop.books(order.id)).parcel?.addressJson).toEqual(BOSTON);
+  });
+
+  test('takes no new address while a try that died may have handed the parcel over', async () => {
+    const carrier = gate();
+    const order = await shop.approved(anOrder(), {
+      twists: { dispatch: (real, n) => (n === 1 ? carrier.after(real, n) : real()) },
+    });
+    await carrier.reached;
+    await shop.env.client.workflow.getHandle(shippingWorkflowId(order.id, 1)).terminate();
+    await expect(order.update('address', [BOSTON])).rejects.toMatchObject({ cause: { type: 'TOO_LATE' } });
+    carrier.open();
+    expect(await order.end()).toBe('shipped');
+    expect((await order.row()).addressJson).toEqual((await shop.books(order.id)).parcel?.addressJson);
+  });
+});
+
+test('a run that is reset to its beginning, its approval forgotten, gives the money back', async () => {
+  const order = await shop.approved(anOrder(), { twists: { dispatch: hangs } });
+  await shipping(order);
+  const { client, namespace } = shop.env;
+  await client.workflowService.resetWorkflowExecution({
+    namespace: namespace ?? 'default',
+    workflowExecution: { workflowId: order.handle.workflowId },
+    workflowTaskFinishEventId: 4 as never,
+    requestId: freshId(),
+    // Signals and updates.
+    resetReapplyExcludeTypes: [1, 2],
+  });
+  const reset = client.workflow.getHandle(order.handle.workflowId);
+  expect(['expired', 'failed', 'shipped']).toContain(await reset.result());
+  expect(await shop.wrongs().then((wrongs) => wrongs.filter((wrong) => typeof wrong === 'object'))).toEqual([]);
+});
+
+test('a shipment whose parent has no name fails like any other', async () => {
+  const shipment = await shop.env.client.workflow.start(SHIPPING_WORKFLOW, {
+    workflowId: freshId('ship-orphan'),
+    taskQueue: SHIPPING_QUEUE,
+    args: [{ order: null, parent_workflow_id: '' }],
+  });
+  await expect(shipment.result()).rejects.toMatchObject({ cause: { message: 'the argument is not a shipment' } });
+});
+
+test.each([
+  null,
+  'x',
+  {},
+  { order_id: '/' },
+  { order_id: 'nobody-knows' },
+])('settling %j settles nothing', async (input) => {
+  const settling = await shop.env.client.workflow.start(SETTLE_WORKFLOW, {
+    workflowId: freshId('settle'),
+    taskQueue: ORDERS_QUEUE,
+    args: [input],
+  });
+  // Nothing is JSON's null to a caller.
+  expect(await settling.result()).toBeFalsy();
+});
