@@ -39,13 +39,17 @@ export async function freshDatabase(): Promise<{ url: string; db: Database; drop
   };
 }
 
-/** Waits until `read` answers something; fails after `within` milliseconds with the last error or answer. */
-export async function eventually<T>(read: () => Promise<T | undefined | false>, within = 15_000): Promise<T> {
+/** Asks every so many milliseconds until `read` answers something; fails after `within` milliseconds. */
+export async function eventually<T>(
+  read: () => Promise<T | undefined | false>,
+  within = 15_000,
+  every = 50,
+): Promise<T> {
   const end = Date.now() + within;
   for (;;) {
     const answer = await read();
     if (answer) return answer as T;
     if (Date.now() > end) throw new Error(`did not happen within ${within} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, every));
   }
 }
