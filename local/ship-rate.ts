@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { isClosed } from '@trellis/contracts/lifecycle';
 import * as v from 'valibot';
 import { violations } from './books.ts';
+import { actionsSoFar, type Cost, costsOf } from './cost.ts';
 import { createTypedShop, type Shop, ShopError } from './shop.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
 
@@ -12,7 +13,10 @@ const CANCEL_WITHIN_MS = 1_500;
 const GIVE_UP_AFTER_MS = 60_000;
 
 interface Measured {
+  orderId: string;
   state: string;
+  /** Tries to ship. */
+  tries: number;
   canceled: boolean;
   /** Milliseconds: by the client's clock at the start, by the database's at the end. Both run on this machine. */
   startToEnd: number;
@@ -52,7 +56,12 @@ try {
     return measure(`rate-${n}`, shop, Math.random() < options.cancel);
   });
   const orders = await Promise.all(runs);
-  report(orders, await violations(stack.addresses.DATABASE_URL));
+  const shipped = orders.filter(({ state }) => state === 'shipped');
+  const costs = await costsOf(stack.addresses.TEMPORAL_ADDRESS, shipped);
+  report(orders, costs, await violations(stack.addresses.DATABASE_URL));
+  say(
+    `actions per order    ${((await actionsSoFar(stack.addresses.TEMPORAL_METRICS_URL)) / orders.length).toFixed(2)}`,
+  );
 } finally {
   await stack.stop();
   await remove();
@@ -87,7 +96,9 @@ async function measure(order_id: string, shop: Shop, cancel: boolean): Promise<M
       underWay -= 1;
       const closed = order && isClosed(order.state) ? Date.parse(order.updated_at) : Number.POSITIVE_INFINITY;
       return {
+        orderId: order_id,
         state: order?.state ?? 'unknown',
+        tries: order?.shipments.length ?? 0,
         canceled,
         startToEnd: closed - started,
         approveToEnd: closed - approved,
@@ -100,7 +111,7 @@ async function measure(order_id: string, shop: Shop, cancel: boolean): Promise<M
   }
 }
 
-function report(orders: Measured[], broken: string[]): void {
+function report(orders: Measured[], costs: Cost[], broken: string[]): void {
   // An order whose cancel was accepted isn't meant to ship; every other one is.
   const meant = orders.filter((order) => !order.canceled);
   const inTime = meant.filter((order) => order.state === 'shipped' && order.startToEnd <= 15_000);
@@ -120,6 +131,18 @@ function report(orders: Measured[], broken: string[]): void {
     )}`,
   );
   say(`approvals queued     ${orders.filter((order) => order.queued).length}`);
+  say(
+    `history events       ${quantiles(
+      costs.map((cost) => cost.events),
+      '',
+    )}`,
+  );
+  say(
+    `workflow tasks       ${quantiles(
+      costs.map((cost) => cost.workflowTasks),
+      '',
+    )}`,
+  );
   const outcomes = Object.entries(Object.groupBy(orders, (order) => order.state));
   say(`outcomes             ${outcomes.map(([state, group]) => `${state} ${group?.length}`).join(', ')}`);
   say(

@@ -1,0 +1,96 @@
+/** The API while its neighbours are away: whoever is there answers, and what can't be answered says so in time. */
+import { Connection } from '@temporalio/client';
+import { createApp } from '@trellis/api/app';
+import { createGrpcTemporal } from '@trellis/api/temporal-grpc';
+import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { openDatabase } from '@trellis/drizzle/client';
+import { createOrderViews } from '@trellis/drizzle/order-views';
+import { afterAll, describe, expect, inject, test } from 'vitest';
+import { anOrder, eventually } from './support.ts';
+
+const { DATABASE_URL, TEMPORAL_ADDRESS } = inject('addresses');
+const NOBODY = '127.0.0.1:1';
+const closing: (() => Promise<void>)[] = [];
+afterAll(() => Promise.all(closing.map((close) => close())));
+
+function appWith({ temporal = TEMPORAL_ADDRESS, sql = DATABASE_URL } = {}) {
+  const db = openDatabase(sql);
+  const connection = Connection.lazy({ address: temporal });
+  closing.push(db.close, () => connection.close());
+  const app = createApp({
+    temporal: createGrpcTemporal(connection, 'default'),
+    views: createOrderViews(db),
+    attempts: createAttemptStore(db),
+    policy: 'exercise',
+    onError: () => {},
+  });
+  return async (method: string, path: string, body?: unknown) => {
+    const response = await app.request(path, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+    const json = (await response.json()) as Record<string, unknown>;
+    return { status: response.status, retryAfter: response.headers.get('retry-after'), body: json };
+  };
+}
+
+const call = appWith();
+const withoutTemporal = appWith({ temporal: NOBODY });
+const withoutSql = appWith({ sql: `mysql://root@${NOBODY}/x` });
+const withoutBoth = appWith({ temporal: NOBODY, sql: `mysql://root@${NOBODY}/x` });
+
+const UNAVAILABLE = { status: 503, retryAfter: '1', body: { code: 'UNAVAILABLE' } };
+
+async function placed(): Promise<string> {
+  const { order_id, ...order } = anOrder();
+  await call('POST', `/orders/${order_id}/start`, order);
+  await eventually(async () => (await call('GET', `/orders/${order_id}/status`)).body.step === 'awaiting_approval');
+  return order_id;
+}
+
+async function canceled(): Promise<string> {
+  const order_id = await placed();
+  await call('POST', `/orders/${order_id}/signals/cancel`);
+  await eventually(async () => (await call('GET', `/orders/${order_id}`)).body.state === 'canceled');
+  return order_id;
+}
+
+describe('without Temporal', () => {
+  test('a start and a command are unavailable, and say when to try again', async () => {
+    const { order_id, ...order } = anOrder();
+    expect(await withoutTemporal('POST', `/orders/${order_id}/start`, order)).toMatchObject(UNAVAILABLE);
+    expect(await withoutTemporal('POST', `/orders/${await placed()}/signals/approve`)).toMatchObject(UNAVAILABLE);
+  });
+
+  test('the status of any recorded order is told from SQL', async () => {
+    expect(await withoutTemporal('GET', `/orders/${await canceled()}/status`)).toMatchObject({
+      status: 200,
+      body: { state: 'canceled', source: 'sql' },
+    });
+    expect(await withoutTemporal('GET', `/orders/${await placed()}/status`)).toMatchObject({
+      status: 200,
+      body: { state: 'awaiting_approval', source: 'sql' },
+    });
+  });
+});
+
+describe('without SQL', () => {
+  test('an order starts, tells its status and takes commands', async () => {
+    const { order_id, ...order } = anOrder();
+    const first = await withoutSql('POST', `/orders/${order_id}/start`, order);
+    expect(first.status).toBe(200);
+    expect(await withoutSql('POST', `/orders/${order_id}/start`, order)).toEqual(first);
+    const other = { ...order, payment_id: 'other' };
+    expect(await withoutSql('POST', `/orders/${order_id}/start`, other)).toMatchObject({ status: 409 });
+    await eventually(async () => (await withoutSql('GET', `/orders/${order_id}/status`)).body.source === 'workflow');
+    expect(await withoutSql('POST', `/orders/${order_id}/signals/cancel`)).toMatchObject({ status: 200 });
+  });
+
+  test('what only SQL knows is unavailable', async () => {
+    expect(await withoutSql('GET', '/orders')).toMatchObject(UNAVAILABLE);
+    expect(await withoutSql('GET', `/orders/${await placed()}`)).toMatchObject(UNAVAILABLE);
+    expect(await withoutSql('POST', `/orders/${await canceled()}/signals/approve`)).toMatchObject(UNAVAILABLE);
+  });
+});
+
+test('without both only health is well', async () => {
+  expect(await withoutBoth('GET', '/orders/o-1/status')).toMatchObject(UNAVAILABLE);
+  expect(await withoutBoth('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
+});
