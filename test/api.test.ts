@@ -61,7 +61,13 @@ describe('an order over HTTP', () => {
       status: 200,
       body: { ok: true, state: 'approved', changed: true },
     });
-    expect(await closed(order_id)).toMatchObject({ state: 'shipped', step: 'done', approved: true, source: 'sql' });
+    await closed(order_id);
+    expect(await client.status.query({ order_id })).toMatchObject({
+      state: 'shipped',
+      step: 'done',
+      approved: true,
+      source: 'sql',
+    });
     const { body } = await http('GET', `/orders/${order_id}`);
     expect(body.events.map((event: { type: string }) => event.type)).toEqual([
       'order_received',
