@@ -22,7 +22,7 @@ import {
 } from '@trellis/contracts/temporal';
 import type { TemporalPort, UpdateAnswer } from './temporal.ts';
 
-const ANSWER_WITHIN_MS = 5_000;
+const ANSWER_WITHIN_MS = 3_000;
 
 /** The Temporal port over gRPC, for Node. The connection may be lazy. */
 export function createGrpcTemporal(connection: Connection, namespace: string): TemporalPort {

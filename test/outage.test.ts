@@ -1,12 +1,14 @@
-/** The API while its neighbours are away: whoever is there answers, and what can't be answered says so in time. */
+/** While neighbours are away, the API says what can be said, in time, and orders wait at no cost. */
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/app';
 import { createGrpcTemporal } from '@trellis/api/temporal-grpc';
+import type { StartInput } from '@trellis/contracts/order';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, describe, expect, inject, test } from 'vitest';
 import { anOrder, eventually } from './support.ts';
+import { ownShop } from './workflow-fixture.ts';
 
 const { DATABASE_URL, TEMPORAL_ADDRESS } = inject('addresses');
 const NOBODY = '127.0.0.1:1';
@@ -93,4 +95,36 @@ describe('without SQL', () => {
 test('without both only health is well', async () => {
   expect(await withoutBoth('GET', '/orders/o-1/status')).toMatchObject(UNAVAILABLE);
   expect(await withoutBoth('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
+});
+
+describe('an order whose database is away', () => {
+  test.each([
+    'before its first step',
+    'while it is charged',
+  ])('%s waits without growing, and ships in the end', async (when) => {
+    const shop = await ownShop({ clock: 'real' });
+    const { transaction } = shop.db;
+    const lose = () => {
+      shop.db.transaction = () => Promise.reject(new Error('the database is away'));
+    };
+    if (when === 'before its first step') lose();
+    const order = await shop.place({ ...anOrder(), policy: 'production' } as StartInput);
+    if (when === 'while it is charged') {
+      await eventually(async () => (await order.status()).step === 'awaiting_approval');
+      lose();
+    }
+    await order.signal('approve');
+
+    const afterAttempts = (attempts: number) =>
+      eventually(async () => {
+        const { raw, historyLength } = await order.handle.describe();
+        return (raw.pendingActivities?.[0]?.attempt ?? 0) >= attempts && historyLength;
+      }, 40_000);
+    const early = await afterAttempts(2);
+    expect(await afterAttempts(4)).toBe(early);
+
+    shop.db.transaction = transaction;
+    expect(await order.end()).toBe('shipped');
+    expect(await shop.wrongs()).toEqual([]);
+  }, 120_000);
 });
