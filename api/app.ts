@@ -1,10 +1,12 @@
 import { OrderError } from '@trellis/contracts/error';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { AttemptStore } from '@trellis/drizzle/attempts';
+import type { CapacityStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
 import { Hono, type Context as HonoContext } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
+import { createAdmission } from './admission.ts';
 import { problemResponse, toOrderError } from './errors.ts';
 import { createRest } from './rest.ts';
 import { appRouter, type Context } from './router.ts';
@@ -15,6 +17,7 @@ export interface AppDeps {
   temporal: TemporalPort;
   views: OrderViews;
   attempts: AttemptStore;
+  capacity: CapacityStore;
   policy: PolicyName;
   /** Told of every error that is our fault or our neighbours'. */
   onError: (error: unknown) => void;
@@ -23,11 +26,13 @@ export interface AppDeps {
 const MAX_BODY_BYTES = 64 * 1024;
 
 /** The whole API as a fetch handler, for any runtime that has one. */
-export function createApp({ temporal, views, attempts, policy, onError }: AppDeps): Hono {
+export function createApp({ temporal, views, attempts, capacity, policy, onError }: AppDeps): Hono {
   const status = createStatusReader({ temporal, views, attempts });
+  const admission = createAdmission(capacity, policy);
   const contextOf = (c: HonoContext): Context => ({
     temporal,
     views,
+    admission,
     status,
     policy,
     idempotencyKey: c.req.header('idempotency-key'),

@@ -43,12 +43,20 @@ export interface ClientError {
   errors?: Problem[];
   /** The state that forbids the command, of TOO_LATE. */
   state?: string;
+  /** Seconds after which trying again can help, of BUSY. */
+  retry_after?: number;
 }
 
 /** What the API said was wrong; undefined when the error isn't the API's, as when it can't be reached. */
 export function orderErrorOf(error: unknown): ClientError | undefined {
   if (!(error instanceof TRPCClientError) || !error.data) return undefined;
-  const { code, errors, state } = (error as TRPCClientError<AppRouter>).data ?? {};
+  const { code, errors, state, retry_after } = (error as TRPCClientError<AppRouter>).data ?? {};
   if (code === undefined) return undefined;
-  return { code, message: error.message, ...(errors ? { errors } : {}), ...(state ? { state } : {}) };
+  return {
+    code,
+    message: error.message,
+    ...(errors ? { errors } : {}),
+    ...(state ? { state } : {}),
+    ...(retry_after ? { retry_after } : {}),
+  };
 }

@@ -45,10 +45,11 @@ export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
 /** RFC 9457. */
 export function problemResponse(error: OrderError): Response {
   const { status, title, retryable } = ERRORS[error.code];
+  const { retry_after = 1 } = error.details;
   const body = { type: 'about:blank', title, status, detail: error.message, code: error.code, ...error.details };
   return Response.json(body, {
     status: status as ContentfulStatusCode,
-    headers: { 'content-type': 'application/problem+json', ...(retryable ? { 'retry-after': '1' } : {}) },
+    headers: { 'content-type': 'application/problem+json', ...(retryable ? { 'retry-after': `${retry_after}` } : {}) },
   });
 }
 

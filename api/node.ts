@@ -3,6 +3,7 @@ import { serve } from '@hono/node-server';
 import { Connection } from '@temporalio/client';
 import { Variables } from '@trellis/contracts/config';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import { fromEnvironment } from '@trellis/drizzle/environment';
 import { createOrderViews } from '@trellis/drizzle/order-views';
@@ -23,6 +24,7 @@ const app = createApp({
   temporal: createGrpcTemporal(connection, config.TEMPORAL_NAMESPACE),
   views: createOrderViews(db),
   attempts: createAttemptStore(db),
+  capacity: createCapacityStore(db),
   policy: config.POLICY,
   onError: (err) => log.error({ err }, 'request failed'),
 });

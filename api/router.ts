@@ -9,6 +9,7 @@ import { OrderStatus } from '@trellis/contracts/status';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { initTRPC } from '@trpc/server';
 import * as v from 'valibot';
+import type { Admitting } from './admission.ts';
 import { sendCommand } from './command.ts';
 import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
 import { startOrder } from './start.ts';
@@ -18,6 +19,7 @@ import type { TemporalPort } from './temporal.ts';
 export interface Context {
   temporal: TemporalPort;
   views: OrderViews;
+  admission: Admitting;
   status: StatusReader;
   policy: PolicyName;
   /** As the caller sent it. */

@@ -19,10 +19,14 @@ export interface Problem {
   message: string;
 }
 
-/** What an error tells besides its code: the failing fields, or the state that forbids the command. */
+/** What an error tells besides its code. */
 export interface ErrorDetails {
+  /** The failing fields of INVALID. */
   errors?: Problem[];
+  /** The state that forbids the command, of TOO_LATE. */
   state?: string;
+  /** Seconds after which trying again can help, of BUSY. */
+  retry_after?: number;
 }
 
 /** The one error the product throws on purpose. `message` is shown to callers. */

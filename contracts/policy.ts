@@ -8,6 +8,8 @@ export interface Policy {
   readonly refund_reserve_ms: number;
   /** Whether the wait for approval is part of the budget; if not, the budget starts anew with the approval. */
   readonly review_in_budget: boolean;
+  /** An order is admitted while the workers will be through with those before it within this. */
+  readonly queue_ms: number;
   /** Pause between two tries to ship. A new address ends it at once. */
   readonly ship_backoff_ms: number;
   /** Tries to ship that an order gets even when each of them hangs. */
@@ -22,6 +24,7 @@ export const POLICIES = {
     budget_ms: 15_000,
     refund_reserve_ms: 3_000,
     review_in_budget: true,
+    queue_ms: 5_000,
     ship_backoff_ms: 1_000,
     ship_min_tries: 3,
     ship_try_ms: 1_000,
@@ -31,6 +34,7 @@ export const POLICIES = {
     budget_ms: 6 * 3_600_000,
     refund_reserve_ms: 1_800_000,
     review_in_budget: false,
+    queue_ms: 5 * 3_600_000,
     ship_backoff_ms: 60_000,
     ship_min_tries: 3,
     ship_try_ms: 60_000,

@@ -8,11 +8,13 @@ import {
   boolean,
   customType,
   decimal,
+  double,
   index,
   int,
   mysqlTable,
   text,
   timestamp,
+  tinyint,
   uniqueIndex,
   varchar,
 } from 'drizzle-orm/mysql-core';
@@ -63,6 +65,7 @@ export const orders = mysqlTable(
   (table) => [
     index('orders_by_age').on(table.createdAt, table.id),
     index('orders_by_state').on(table.state, table.createdAt, table.id),
+    index('orders_by_update').on(table.updatedAt),
   ],
 );
 
@@ -119,6 +122,14 @@ export const attempts = mysqlTable(
   },
   (table) => [index('attempts_by_order').on(table.orderId, table.id)],
 );
+
+/** One row: what the workers can do, as they measured it, and what was promised of it. */
+export const capacity = mysqlTable('capacity', {
+  id: tinyint('id').primaryKey(),
+  ordersPerSecond: double('orders_per_second').notNull(),
+  /** When the workers will be through with every order that was admitted. */
+  busyUntil: timestamp('busy_until', { fsp: 6 }).notNull().default(sql`CURRENT_TIMESTAMP(6)`),
+});
 
 /** The payment company's book: a key is bound to its first order; a closed key refuses a charge that arrives late. */
 export const sandboxCharges = mysqlTable(

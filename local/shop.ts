@@ -16,10 +16,13 @@ export interface Shop {
 export class ShopError extends Error {
   override readonly name = 'ShopError';
   readonly code: ErrorCode;
+  /** Seconds, of BUSY. */
+  readonly retryAfter: number | undefined;
 
-  constructor(code: ErrorCode, message: string) {
+  constructor(code: ErrorCode, message: string, retryAfter?: number) {
     super(message);
     this.code = code;
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -29,8 +32,8 @@ export function createHttpShop(url: string): Shop {
       ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
       signal: AbortSignal.timeout(15_000),
     });
-    const answer = (await response.json()) as T & { code: ErrorCode; detail: string };
-    if (!response.ok) throw new ShopError(answer.code, answer.detail);
+    const answer = (await response.json()) as T & { code: ErrorCode; detail: string; retry_after?: number };
+    if (!response.ok) throw new ShopError(answer.code, answer.detail, answer.retry_after);
     return answer;
   }
   return {
@@ -50,7 +53,7 @@ export function createTypedShop(url: string): Shop {
       return await answer;
     } catch (error) {
       const refused = orderErrorOf(error);
-      throw refused ? new ShopError(refused.code, refused.message) : error;
+      throw refused ? new ShopError(refused.code, refused.message, refused.retry_after) : error;
     }
   }
   return {

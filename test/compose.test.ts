@@ -10,6 +10,7 @@ import { createGrpcTemporal } from '@trellis/api/temporal-grpc';
 import { Variables } from '@trellis/contracts/config';
 import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { QUEUES } from '@trellis/workers/worker';
@@ -232,6 +233,7 @@ describe('a health check', () => {
       temporal: createGrpcTemporal(connection, 'default'),
       views: createOrderViews(db),
       attempts: createAttemptStore(db),
+      capacity: createCapacityStore(db),
       policy: 'exercise',
       onError: () => {},
     });

@@ -4,6 +4,7 @@ import { createApp } from '@trellis/api/app';
 import { createGrpcTemporal } from '@trellis/api/temporal-grpc';
 import type { StartInput } from '@trellis/contracts/order';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, describe, expect, inject, test } from 'vitest';
@@ -23,6 +24,7 @@ function appWith({ temporal = TEMPORAL_ADDRESS, sql = DATABASE_URL } = {}) {
     temporal: createGrpcTemporal(connection, 'default'),
     views: createOrderViews(db),
     attempts: createAttemptStore(db),
+    capacity: createCapacityStore(db),
     policy: 'exercise',
     onError: () => {},
   });

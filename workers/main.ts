@@ -3,6 +3,7 @@ import { Client } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
 import { Variables } from '@trellis/contracts/config';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import { fromEnvironment } from '@trellis/drizzle/environment';
 import { createOrderViews } from '@trellis/drizzle/order-views';
@@ -14,6 +15,7 @@ import * as v from 'valibot';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
 import { createAttemptLog } from './attempt-log.ts';
+import { createWaitLog, measureCapacity } from './capacity.ts';
 import { createLogger } from './logger.ts';
 import { createSandboxCarrier } from './providers/sandbox-carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox-payment-company.ts';
@@ -34,6 +36,8 @@ const config = fromEnvironment(
     FLAKY_CALL,
     LOG_LEVEL,
     WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
+    TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
+    TEMPORAL_WORKER_BUILD_ID: v.optional(v.string()),
   }),
 );
 
@@ -56,15 +60,27 @@ const deps = {
 const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
 const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
+const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
+const version = buildId === undefined ? undefined : { deploymentName, buildId };
+const waits = createWaitLog();
+const interceptors = { activity: [waits.interceptor] };
 const workers = await Promise.all(
   config.WORKER_QUEUES.map((queue) =>
-    createWorker(queue, { connection, namespace: config.TEMPORAL_NAMESPACE, activities, workflowBundle }),
+    createWorker(queue, {
+      connection,
+      namespace: config.TEMPORAL_NAMESPACE,
+      activities,
+      workflowBundle,
+      interceptors,
+      version,
+    }),
   ),
 );
 const running = Promise.all(workers.map((worker) => worker.run()));
 
 const stopping = new AbortController();
 const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
+const measuring = measureCapacity({ capacity: createCapacityStore(db), waits, log, signal: stopping.signal });
 const sweeping = config.WORKER_QUEUES.includes('orders')
   ? sweep({ client, views, log, signal: stopping.signal })
   : undefined;
@@ -78,7 +94,7 @@ log.info({ queues: config.WORKER_QUEUES, faults: config.FLAKY_CALL }, 'worker st
 process.send?.('ready');
 
 await running;
-await sweeping;
+await Promise.all([sweeping, measuring]);
 await attempts.flush();
 await Promise.all([connection.close(), db.close(), sandbox.close()]);
 // Calls that hang, as flaky_call does for minutes, would keep the process alive although nobody waits for them.

@@ -1,9 +1,12 @@
 import { fileURLToPath } from 'node:url';
+import type { WorkerDeploymentVersion } from '@temporalio/common';
 import {
+  type ActivityInterceptorsFactory,
   bundleWorkflowCode,
   DefaultLogger,
   type NativeConnection,
   Worker,
+  type WorkerDeploymentOptions,
   type WorkflowBundle,
 } from '@temporalio/worker';
 import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
@@ -17,6 +20,9 @@ export interface WorkerDeps {
   namespace: string;
   activities: Activities;
   workflowBundle: WorkflowBundle;
+  interceptors?: { activity: ActivityInterceptorsFactory[] };
+  /** Which version of which deployment this is; orders go to whatever worker there is when absent. */
+  version?: WorkerDeploymentVersion | undefined;
 }
 
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
@@ -35,9 +41,10 @@ export function bundleWorkflows(): Promise<WorkflowBundle> {
  * A worker on one queue, polling once its `run` is called. A workflow task stays open while its local activities run,
  * so each kind of slot must outnumber the orders in flight, or orders wait for each other.
  */
-export function createWorker(queue: QueueName, deps: WorkerDeps): Promise<Worker> {
+export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps): Promise<Worker> {
   return Worker.create({
     ...deps,
+    ...(version && { workerDeploymentOptions: deploymentOf(version) }),
     taskQueue: QUEUES[queue],
     dataConverter: { payloadConverterPath: PAYLOAD_CONVERTER },
     maxConcurrentWorkflowTaskExecutions: 200,
@@ -52,5 +59,12 @@ export function createWorker(queue: QueueName, deps: WorkerDeps): Promise<Worker
     shutdownGraceTime: '3s',
   });
 }
+
+/** An order ends under the code it began with: no version has to replay what another one did. */
+const deploymentOf = (version: WorkerDeploymentVersion): WorkerDeploymentOptions => ({
+  version,
+  useWorkerVersioning: true,
+  defaultVersioningBehavior: 'PINNED',
+});
 
 const POLLERS = { type: 'autoscaling', minimum: 5, initial: 10, maximum: 100 } as const;

@@ -1,0 +1,71 @@
+/** Lets in the orders that the workers can finish in time, and no more. */
+import { type PolicyName, policyOf } from '@trellis/contracts/policy';
+import type { CapacityStore } from '@trellis/drizzle/capacity';
+
+/** More at once would only make each other, and the workers, wait. */
+const DECIDED_AT_ONCE = 200;
+/** How long an order that was let in may be sent again before its row tells that it is known. */
+const REMEMBERED_MS = 15_000;
+
+/** `retryAfter`: whole seconds. */
+export type Admission = { admitted: true } | { admitted: false; retryAfter: number };
+
+export interface Admitting {
+  /** Never fails. What can't be judged because there is no database is let in: Temporal keeps it. */
+  admit(orderId: string): Promise<Admission>;
+  /** Undoes an admission that wasn't needed; if that fails, so does the admission after a moment. */
+  giveBack(): Promise<void>;
+}
+
+/** Each order that is turned away gets a turn of its own, so that those who come back don't come back together. */
+export function createAdmission(capacity: CapacityStore, policy: PolicyName): Admitting {
+  const queueSeconds = policyOf(policy).queue_ms / 1000;
+  const letIn = new Map<string, number>();
+  let deciding = 0;
+  /** Epoch milliseconds: before that no order is let in; until then turns are given out. */
+  let fullUntil = 0;
+  let turnsUntil = 0;
+  let msPerOrder = 0;
+
+  function remember(orderId: string): Admission {
+    const now = Date.now();
+    for (const [id, at] of letIn) {
+      if (now - at < REMEMBERED_MS) break;
+      letIn.delete(id);
+    }
+    letIn.set(orderId, now);
+    return { admitted: true };
+  }
+
+  function turnAway(): Admission {
+    const now = Date.now();
+    turnsUntil = Math.max(turnsUntil, fullUntil, now) + msPerOrder;
+    return { admitted: false, retryAfter: Math.max(1, Math.ceil((turnsUntil - now) / 1000)) };
+  }
+
+  return {
+    async admit(orderId) {
+      if (letIn.has(orderId)) return { admitted: true };
+      if (deciding >= DECIDED_AT_ONCE || Date.now() < fullUntil) return turnAway();
+      deciding += 1;
+      try {
+        const { admitted, freeIn, ordersPerSecond } = await capacity.admit(queueSeconds);
+        // The same order may have been let in meanwhile.
+        if (admitted || letIn.has(orderId)) return remember(orderId);
+        fullUntil = Date.now() + 1000 * freeIn;
+        msPerOrder = 1000 / ordersPerSecond;
+        return turnAway();
+      } catch (error) {
+        // A database that is silent, not gone, has more to do than it can.
+        return (error as NodeJS.ErrnoException).code === 'NO_ANSWER' ? turnAway() : { admitted: true };
+      } finally {
+        deciding -= 1;
+      }
+    },
+    giveBack: () =>
+      capacity.giveBack().then(
+        () => undefined,
+        () => undefined,
+      ),
+  };
+}

@@ -1,0 +1,115 @@
+/** `npm run burst -- --orders 200,500,1000 [--approve-after 800]`: more orders at once than the machine can ship in time, and what becomes of each. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { isClosed } from '@trellis/contracts/lifecycle';
+import Table from 'cli-table3';
+import * as v from 'valibot';
+import { violations } from './books.ts';
+import { createTypedShop, type Shop, ShopError } from './shop.ts';
+import { startStack, throwAwayFolder } from './stack.ts';
+
+interface Outcome {
+  /** Times it was turned away before it was admitted. */
+  refusals: number;
+  state: string;
+  /** From the start that was admitted to the end, milliseconds. */
+  took: number;
+}
+
+const PROMISE_MS = 15_000;
+const milliseconds = v.pipe(v.string(), v.transform(Number), v.number(), v.minValue(0));
+const sizes = v.pipe(
+  v.string(),
+  v.transform((list) => list.split(',').map(Number)),
+  v.array(v.pipe(v.number(), v.integer(), v.minValue(1))),
+);
+
+const say = (line: string) => process.stdout.write(`${line}\n`);
+const { values } = parseArgs({
+  options: {
+    orders: { type: 'string', default: '200,500,1000' },
+    'approve-after': { type: 'string', default: '800' },
+  },
+});
+const options = v.parse(v.object({ orders: sizes, 'approve-after': milliseconds }), values);
+
+const { folder, remove } = await throwAwayFolder(say);
+const stack = await startStack({ folder, persistent: false, say });
+try {
+  const shop = createTypedShop(stack.addresses.API_URL);
+  const table = new Table({
+    head: [
+      'at once',
+      'admitted at once',
+      'turned away, times',
+      'shipped',
+      'of them within 15 s',
+      'slowest',
+      'all done in',
+    ],
+    style: { head: [], border: [] },
+  });
+  for (const size of options.orders) {
+    const began = Date.now();
+    const outcomes = await Promise.all(Array.from({ length: size }, (_, n) => oneOrder(shop, `burst-${size}-${n}`)));
+    const shipped = outcomes.filter(({ state }) => state === 'shipped');
+    const inTime = shipped.filter(({ took }) => took <= PROMISE_MS);
+    if (inTime.length < size) process.exitCode = 1;
+    table.push([
+      size,
+      outcomes.filter(({ refusals }) => refusals === 0).length,
+      outcomes.reduce((sum, { refusals }) => sum + refusals, 0),
+      shipped.length,
+      inTime.length,
+      seconds(Math.max(...outcomes.map(({ took }) => took))),
+      seconds(Date.now() - began),
+    ]);
+  }
+  say(table.toString());
+  const broken = await violations(stack.addresses.DATABASE_URL);
+  say(broken.length === 0 ? 'both sides’ books agree' : broken.join('\n'));
+  if (broken.length > 0) process.exitCode = 1;
+} finally {
+  await stack.stop();
+  await remove();
+}
+process.exit();
+
+async function oneOrder(shop: Shop, order_id: string): Promise<Outcome> {
+  let refusals = 0;
+  let started = Date.now();
+  while (!(await admitted(shop, order_id))) {
+    refusals += 1;
+    started = Date.now();
+  }
+  await sleep(options['approve-after']);
+  // A refusal shows in how the order ends.
+  await shop.approve(order_id).catch(() => undefined);
+  for (;;) {
+    await sleep(2_000);
+    const order = await shop.get(order_id).catch(() => undefined);
+    if (order && isClosed(order.state))
+      return { refusals, state: order.state, took: Date.parse(order.updated_at) - started };
+  }
+}
+
+/** False once the time has passed after which the API said to try again. */
+async function admitted(shop: Shop, order_id: string): Promise<boolean> {
+  try {
+    await shop.start({
+      order_id,
+      payment_id: `pay-${order_id}`,
+      address: { line1: '1 Main St', city: 'Chicago' },
+      items: [{ sku: 'ABC', qty: 1 }],
+    });
+    return true;
+  } catch (error) {
+    if (!(error instanceof ShopError) || error.code !== 'BUSY') throw error;
+    await sleep(1000 * (error.retryAfter ?? 1));
+    return false;
+  }
+}
+
+function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(1)} s`;
+}
