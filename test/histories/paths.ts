@@ -1,0 +1,199 @@
+/** The ways an order can go that are recorded: each of its ends, and the awkward turns before them. */
+import { ORDERS_QUEUE, SETTLE_WORKFLOW, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
+import { anOrder, eventually, freshId } from '../support.ts';
+import { failsTwice, gate, hangs, type PlacedOrder, type Shop } from '../workflow-fixture.ts';
+
+/** Takes an order its way to the end, on a shop with the real clock whose workers are stopped; answers it. */
+export type Path = (shop: Shop) => Promise<PlacedOrder>;
+
+const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
+const BOSTON = { line1: '2 Birch', city: 'Boston' };
+const atReview = (order: PlacedOrder) => eventually(async () => (await order.status()).step === 'awaiting_approval');
+const triedToShip = (order: PlacedOrder, tries: number) =>
+  eventually(
+    async () => (await order.status()).child_attempts >= tries && (await order.status()).dispatch_failed_reason,
+  );
+
+/** Waits for an order's end. */
+async function ended(order: PlacedOrder): Promise<PlacedOrder> {
+  await order.end();
+  return order;
+}
+
+/** Runs the way with workers on both queues. */
+const withWorkers =
+  (path: Path): Path =>
+  async (shop) => {
+    const stop = await shop.work('orders', 'shipping');
+    return path(shop).finally(stop);
+  };
+
+export const PATHS: Record<string, Path> = {
+  shipped: withWorkers(async (shop) => {
+    const order = await shop.place();
+    await atReview(order);
+    await order.update('approve');
+    return ended(order);
+  }),
+
+  expired: withWorkers(async (shop) => ended(await shop.place())),
+
+  'canceled before it was approved': withWorkers(async (shop) => {
+    const order = await shop.place();
+    await atReview(order);
+    await order.update('cancel', ['changed my mind']);
+    return ended(order);
+  }),
+
+  'canceled while it was charged': withWorkers(async (shop) => {
+    const charge = gate();
+    const order = await shop.approved(anOrder(), { twists: { charge: charge.after } });
+    await charge.reached;
+    await order.update('cancel');
+    await ended(order);
+    charge.open();
+    return order;
+  }),
+
+  'canceled during the dispatch': withWorkers(async (shop) => {
+    const dispatch = gate();
+    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.before } });
+    await dispatch.reached;
+    await order.update('cancel');
+    await ended(order);
+    dispatch.open();
+    return order;
+  }),
+
+  'canceled too late': withWorkers(async (shop) => {
+    const dispatch = gate();
+    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.after } });
+    await dispatch.reached;
+    await order.update('cancel').catch(() => undefined);
+    dispatch.open();
+    return ended(order);
+  }),
+
+  'canceled through Temporal': withWorkers(async (shop) => {
+    const order = await shop.place();
+    await atReview(order);
+    await order.handle.cancel();
+    return ended(order);
+  }),
+
+  'failed: INVALID_ORDER': withWorkers(async (shop) => {
+    const given = anOrder();
+    return ended(await shop.place(given, { args: [{ ...given, items: null }] }));
+  }),
+
+  'failed: PAYMENT_DECLINED': withWorkers(async (shop) =>
+    ended(await shop.approved(anOrder({ payment_id: freshId('declined') }))),
+  ),
+
+  'failed: PAYMENT_CONFLICT': withWorkers(async (shop) => {
+    const first = await ended(await shop.approved());
+    return ended(await shop.approved(anOrder({ payment_id: first.order.payment_id })));
+  }),
+
+  'failed: CARRIER_REFUSED': withWorkers(async (shop) => ended(await shop.approved(anOrder({ address: UNREACHABLE })))),
+
+  'failed: DEADLINE': withWorkers(async (shop) => ended(await shop.approved(anOrder(), { twists: { charge: hangs } }))),
+
+  'shipped at the third try, to another address': withWorkers(async (shop) => {
+    const order = await shop.approved(anOrder({ address: UNREACHABLE }));
+    await triedToShip(order, 2);
+    await order.update('address', [BOSTON]);
+    return ended(order);
+  }),
+
+  'address changed at the review, by signal and by update': withWorkers(async (shop) => {
+    const order = await shop.place();
+    await atReview(order);
+    await order.signal('address', BOSTON);
+    await order.update('address', [{ ...BOSTON, line1: '3 Birch' }]);
+    await order.update('approve');
+    return ended(order);
+  }),
+
+  'commands repeated, malformed and refused': withWorkers(async (shop) => {
+    const dispatch = gate();
+    const order = await shop.place(anOrder(), { twists: { dispatch: dispatch.after } });
+    await atReview(order);
+    await order.signal('address', { line1: 7 }, 'first');
+    await order.update('address', [null]).catch(() => undefined);
+    await order.signal('approve', 'second');
+    await order.update('approve', [], 'second');
+    await dispatch.reached;
+    await order.signal('cancel', null, 'third');
+    dispatch.open();
+    return ended(order);
+  }),
+
+  'calls that fail before they succeed': withWorkers(async (shop) =>
+    ended(await shop.approved(anOrder(), { twists: { charge: failsTwice, dispatch: failsTwice } })),
+  ),
+
+  'a try to ship terminated from outside': withWorkers(async (shop) => {
+    const dispatch = gate();
+    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.before } });
+    await dispatch.reached;
+    await order.handle.client.getHandle(shippingWorkflowId(order.id, 1)).terminate();
+    dispatch.open();
+    return ended(order);
+  }),
+
+  'production’s rules': withWorkers(async (shop) => {
+    const given = anOrder();
+    const order = await shop.place(given, { args: [{ ...given, policy: 'production' }] });
+    await atReview(order);
+    await order.update('approve');
+    return ended(order);
+  }),
+
+  'a second run': withWorkers(async (shop) => {
+    const first = await ended(await shop.approved());
+    return ended(await shop.place(first.order, { workflowIdReusePolicy: 'ALLOW_DUPLICATE' }));
+  }),
+
+  'settled after its run was terminated': withWorkers(async (shop) => {
+    const dispatch = gate();
+    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.before } });
+    await dispatch.reached;
+    await order.handle.terminate();
+    const settling = await order.handle.client.start(SETTLE_WORKFLOW, {
+      workflowId: settleWorkflowId(order.id),
+      taskQueue: ORDERS_QUEUE,
+      args: [{ order_id: order.id }],
+    });
+    await settling.result();
+    dispatch.open();
+    return order;
+  }),
+
+  'approved before its first workflow task, by a command that was queued': async (shop) => {
+    const order = await shop.place();
+    await order.signal('approve', 'queued');
+    const stop = await shop.work('orders', 'shipping');
+    return ended(order).finally(stop);
+  },
+
+  'worker restarted in the middle': async (shop) => {
+    const stopFirst = await shop.work('orders', 'shipping');
+    const charge = gate();
+    const order = await shop.approved(anOrder(), { twists: { charge: charge.before } });
+    await charge.reached;
+    await stopFirst();
+    charge.open();
+    const stop = await shop.work('orders', 'shipping');
+    return ended(order).finally(stop);
+  },
+
+  'no shipping worker until it was too late': async (shop) => {
+    const stop = await shop.work('orders');
+    return ended(await shop.approved()).finally(stop);
+  },
+};
+
+/** The name of the file that keeps a history of the path: of the order's own workflow, of a try to ship it, or of its settling. */
+export const fileOf = (path: string, part = ''): string =>
+  `${path.replace(/[^\w]+/g, '-').toLowerCase()}${part && `.${part}`}.json`;

@@ -1,0 +1,59 @@
+/** `npm run record`: takes an order down every path on the real server and keeps the histories, under this code's version. */
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { type Client, isGrpcServiceError } from '@temporalio/client';
+import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
+import { orderWorkflowId, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
+import { expect, test } from 'vitest';
+import { ownShop } from '../workflow-fixture.ts';
+import { fileOf, PATHS } from './paths.ts';
+
+const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'));
+const folder = fileURLToPath(new URL(`${version}/`, import.meta.url));
+const recorded = existsSync(folder);
+const NOT_FOUND = 5;
+/** Named after a worker's process and machine. */
+const STICKY_QUEUE = /^\d+@/;
+
+test('this version has no histories yet', () => {
+  expect(recorded, `${version} was recorded: raise the version in package.json`).toBe(false);
+});
+
+test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, async ([path, walk]) => {
+  const shop = await ownShop({ queues: [], clock: 'real' });
+  const { id, row } = await walk(shop);
+  const tries = (await row()).childAttempts;
+  const parts = [
+    ['', orderWorkflowId(id)],
+    ['settle', settleWorkflowId(id)],
+    ['first-ship', shippingWorkflowId(id, 1)],
+    ['last-ship', shippingWorkflowId(id, tries)],
+  ] as const;
+  await mkdir(folder, { recursive: true });
+  for (const [part, workflowId] of parts) {
+    const json = await historyOf(shop.patient, workflowId);
+    if (json) await writeFile(folder + fileOf(path, part), json);
+  }
+});
+
+test.skipIf(recorded)('the code they are of', async () => {
+  const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+  await writeFile(`${folder}code.txt`, `${version}, recorded at commit ${commit}\n`);
+});
+
+/** Undefined when the workflow never ran. Replay needs what happened, not on which machine and in which folder. */
+async function historyOf({ workflow }: Client, workflowId: string) {
+  try {
+    return JSON.stringify(
+      JSON.parse(historyToJSON(await workflow.getHandle(workflowId).fetchHistory()), (key, value) => {
+        if (key === 'identity' || key === 'stackTrace') return undefined;
+        return key === 'name' && STICKY_QUEUE.test(value) ? 'sticky' : value;
+      }),
+    );
+  } catch (error) {
+    if (isGrpcServiceError(error) && error.code === NOT_FOUND) return undefined;
+    throw error;
+  }
+}
