@@ -168,3 +168,14 @@ function readRecord(file: string): { pid: number; command: string } {
     return { pid: 0, command: '' };
   }
 }
+
+/** What a process holds in memory, in megabytes; 0 when it doesn't run. */
+export function memoryOf(pid: number): number {
+  try {
+    if (process.platform !== 'linux') return Number(execFileSync('ps', ['-o', 'rss=', '-p', `${pid}`])) / 1024;
+    const [, kilobytes] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    return Math.round(Number(kilobytes ?? 0) / 1024);
+  } catch {
+    return 0;
+  }
+}

@@ -7,10 +7,10 @@ import type { Command } from '@trellis/contracts/command';
 import { isClosed } from '@trellis/contracts/lifecycle';
 import type { Address, StartInput } from '@trellis/contracts/order';
 import { POLICIES } from '@trellis/contracts/policy';
-import type { SignalOutput } from '@trellis/contracts/signal';
 import Table from 'cli-table3';
 import * as v from 'valibot';
 import { violations } from './books.ts';
+import { type Customer, createCustomer } from './customer.ts';
 import { type Answer, brokenPromises } from './promises.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
 
@@ -112,6 +112,7 @@ const { values } = parseArgs({
 const options = v.parse(v.object({ orders: positive, rate: positive }), values);
 
 let client: OrdersClient;
+let customer: Customer;
 const raced: Raced[] = [];
 // Without faults the moments are sharp; with them they are wherever a call hangs.
 for (const faults of ['off', 'on']) {
@@ -119,6 +120,7 @@ for (const faults of ['off', 'on']) {
   const stack = await startStack({ folder, persistent: false, env: { FLAKY_CALL: faults }, say });
   try {
     client = createOrdersClient(stack.addresses.API_URL);
+    customer = createCustomer(stack.addresses.API_URL, 0);
     const title = (name: string) => `${name}, flaky_call ${faults}`;
     for (const race of RACES) {
       const [from, to] = race.delays.map((delay) => delay * (faults === 'on' ? SLOWER : 1)) as [number, number];
@@ -141,8 +143,9 @@ process.exit(report(raced) ? 0 : 1);
 
 async function runOnce(race: Race, delay: number): Promise<Omit<Raced, 'race'>> {
   const order = anOrder(race.address);
-  await start(order);
-  const answers = await race.racers({ order, delay, ask: asking(order.order_id) });
+  await customer.start(order);
+  const ask: Ask = (command, options) => customer.ask(order.order_id, command, options);
+  const answers = await race.racers({ order, delay, ask });
   const view = await endOf(order.order_id);
   const told = answers.map(wordOf).filter((word) => word !== 'approve accepted');
   const money = view.payments.map(({ status }) => status)[0] ?? 'never charged';
@@ -154,27 +157,6 @@ async function runOnce(race: Race, delay: number): Promise<Omit<Raced, 'race'>> 
 
 function wordOf(answer: Answer): string {
   return `${answer.command} ${answer.said === 'refused' ? answer.code : answer.said}`;
-}
-
-function asking(order_id: string): Ask {
-  return async (command, { address, key = randomUUID() } = {}) => {
-    const base = { command, ...(address && { address }) };
-    try {
-      const answer = await send(order_id, command, address, key);
-      return 'queued' in answer ? { ...base, said: 'queued' } : { ...base, said: 'accepted', changed: answer.changed };
-    } catch (error) {
-      const refused = orderErrorOf(error);
-      if (!refused) throw error;
-      return { ...base, said: 'refused', code: refused.code };
-    }
-  };
-}
-
-function send(order_id: string, command: Command, address: Address = CHICAGO, key: string): Promise<SignalOutput> {
-  const context = { context: { idempotencyKey: key } };
-  if (command === 'approve') return client.signal.approve.mutate({ order_id }, context);
-  if (command === 'cancel') return client.signal.cancel.mutate({ order_id }, context);
-  return client.signal.updateAddress.mutate({ order_id, address }, context);
 }
 
 /** Approves, and sends the others so many milliseconds after that was answered. */
@@ -191,20 +173,6 @@ function together(...racers: (readonly [() => Promise<Answer>, number])[]): Prom
 function anOrder(address = CHICAGO): StartInput {
   const order_id = `race-${randomUUID()}`;
   return { order_id, payment_id: `pay-${order_id}`, address, items: [{ sku: 'ABC', qty: 1 }] };
-}
-
-/** Starts an order as soon as the workers have room for it. */
-async function start(order: StartInput): Promise<void> {
-  for (;;) {
-    try {
-      await client.start.mutate(order);
-      return;
-    } catch (error) {
-      const refused = orderErrorOf(error);
-      if (refused?.code !== 'BUSY') throw error;
-      await sleep(1000 * (refused.retry_after ?? 1));
-    }
-  }
 }
 
 async function endOf(order_id: string) {

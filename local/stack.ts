@@ -17,8 +17,10 @@ export interface StackOptions {
   folder: string;
   /** Keep the documented ports where they are free, and the data across restarts. */
   persistent: boolean;
-  /** Environment of worker and API on top of ours. */
-  env?: NodeJS.ProcessEnv;
+  /** Temporal keeps its data in a file, so that it can be killed and started again; as it does when `persistent`. */
+  durable?: boolean;
+  /** Environment of worker and API on top of ours, perhaps made from where the servers are. */
+  env?: NodeJS.ProcessEnv | ((addresses: Addresses) => Promise<NodeJS.ProcessEnv>);
   say: Say;
 }
 
@@ -37,8 +39,10 @@ export interface Stack {
   /** Everything that runs, workers started later too. */
   readonly services: readonly Service[];
   readonly worker: Service;
-  /** Starts another worker beside whatever runs, under the same settings. */
-  startWorker(name: string): Promise<Service>;
+  /** Starts another worker beside whatever runs, under the same settings and those given. */
+  startWorker(name: string, env?: NodeJS.ProcessEnv): Promise<Service>;
+  /** Starts again what has died, on its port and its data. */
+  startAgain(name: 'sql' | 'temporal' | 'api'): Promise<Service>;
   /** Stops everything, drained within seconds. Safe to call twice. */
   stop(): Promise<void>;
 }
@@ -55,7 +59,13 @@ const PINNED = { HOST, TEMPORAL_NAMESPACE: 'default', WORKER_QUEUES: 'orders,shi
  * Starts everything and resolves once the API answers; the `env` file is complete before that. The caller holds the
  * folder's lock. On failure nothing is left running.
  */
-export async function startStack({ folder, persistent, env = {}, say }: StackOptions): Promise<Stack> {
+export async function startStack({
+  folder,
+  persistent,
+  durable = persistent,
+  env = {},
+  say,
+}: StackOptions): Promise<Stack> {
   await mkdir(folder, { recursive: true });
   for (const name of await reap(folder)) say(`stopped ${name}, left over from an earlier start`);
   const services: Service[] = [];
@@ -74,10 +84,11 @@ export async function startStack({ folder, persistent, env = {}, say }: StackOpt
 
   try {
     const ports = await choosePorts(persistent, say);
+    const temporalServer = () => startTemporal({ folder, ports, persistent: durable, say });
     // Both are waited for even if one fails, so that `stop` knows of the other.
     const [database, temporal] = await Promise.allSettled([
       openServer(folder, persistent, ports.sql, say, started, cleanUp),
-      started(startTemporal({ folder, ports, persistent, say })),
+      started(temporalServer()),
     ]);
     if (database.status === 'rejected') throw database.reason;
     if (temporal.status === 'rejected') throw temporal.reason;
@@ -97,22 +108,32 @@ export async function startStack({ folder, persistent, env = {}, say }: StackOpt
       ...process.env,
       ...(persistent ? {} : { POLICY: 'exercise' }),
       ...PINNED,
-      ...env,
       PORT: `${ports.api}`,
       DATABASE_URL,
       TEMPORAL_ADDRESS,
+      ...(typeof env === 'function' ? await env(addresses) : env),
     };
-    const node = (name: string, script: string) =>
+    const node = (name: string, script: string, more?: NodeJS.ProcessEnv) =>
       started(
-        startProcess(folder, { name, command: process.execPath, args: [join(ROOT, script)], env: settings, ipc: true }),
+        startProcess(folder, {
+          name,
+          command: process.execPath,
+          args: [join(ROOT, script)],
+          env: { ...settings, ...more },
+          ipc: true,
+        }),
       );
-    const startWorker = (name: string) => node(name, 'workers/main.ts');
+    const startWorker = (name: string, more?: NodeJS.ProcessEnv) => node(name, 'workers/main.ts', more);
+    const startAgain = (name: 'sql' | 'temporal' | 'api') => {
+      if (name === 'api') return node('api', 'api/node.ts');
+      return started(name === 'sql' ? startDatabase({ folder, port: ports.sql, say }) : temporalServer());
+    };
 
     const worker = await startWorker('worker');
     const lines = Object.entries(addresses).map(([key, value]) => `${key}=${value}\n`);
     await writeFile(join(folder, 'env'), lines.join(''));
     await node('api', 'api/node.ts');
-    return { addresses, services, worker, startWorker, stop };
+    return { addresses, services, worker, startWorker, startAgain, stop };
   } catch (error) {
     await stop();
     await reap(folder);

@@ -36,6 +36,7 @@ const config = fromEnvironment(
     FLAKY_CALL,
     LOG_LEVEL,
     WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
+    SANDBOX_DATABASE_URL: v.optional(DATABASE_URL),
     TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
     TEMPORAL_WORKER_BUILD_ID: v.optional(v.string()),
   }),
@@ -43,7 +44,7 @@ const config = fromEnvironment(
 
 const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
-const sandbox = openDatabase(config.DATABASE_URL);
+const sandbox = openDatabase(config.SANDBOX_DATABASE_URL ?? config.DATABASE_URL);
 const attempts = createAttemptLog(createAttemptStore(db), log);
 const views = createOrderViews(db);
 const deps = {

@@ -1,0 +1,246 @@
+/** `npm run chaos -- --orders N --minutes M [--seed S]`: orders under load while all they depend on breaks, and what became of each. */
+import { createHash, randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { createOrdersClient } from '@trellis/api/client';
+import { OPEN_STATES } from '@trellis/contracts/lifecycle';
+import type { StartInput } from '@trellis/contracts/order';
+import Table from 'cli-table3';
+import * as v from 'valibot';
+import { violations } from './books.ts';
+import { createCustomer } from './customer.ts';
+import { buildId, readyFaults } from './faults.ts';
+import { memoryOf } from './processes.ts';
+import { type Answer, brokenPromises } from './promises.ts';
+import { openSqlProxy, type SqlProxy } from './sql-proxy.ts';
+import { startStack, throwAwayFolder } from './stack.ts';
+
+/** An order that somebody tried to place, and what they were told. */
+interface Placed {
+  order: StartInput;
+  /** False when nobody said that it was. */
+  accepted: boolean;
+  answers: Answer[];
+}
+
+interface Struck {
+  fault: string;
+  /** Milliseconds from the fault's end until an order shipped again. */
+  recovery: number;
+}
+
+const DRAINED_WITHIN_MS = 60_000;
+/** Customers of an API that is down try again for so long. */
+const PATIENCE_MS = 60_000;
+/** Between the end of a fault and the next one, besides the time to recover. */
+const CALM_MS = 1_000;
+/** Megabytes that a process may hold, far above what it holds when it works and far below what a leak would come to. */
+const MEMORY_MB: Record<string, number> = { worker: 1_500, api: 600, sql: 500, temporal: 2_500 };
+const BOSTON = { line1: '2 Birch', city: 'Boston' };
+const CHICAGO = { line1: '1 Main St', city: 'Chicago' };
+
+const say = (line: string) => process.stdout.write(`${line}\n`);
+const positive = v.pipe(v.string(), v.transform(Number), v.number(), v.gtValue(0));
+const { values } = parseArgs({
+  options: {
+    orders: { type: 'string', default: '1000' },
+    minutes: { type: 'string', default: '5' },
+    seed: { type: 'string', default: randomUUID().slice(0, 8) },
+  },
+});
+const { orders, minutes } = v.parse(v.object({ orders: positive, minutes: positive }), values);
+const { seed } = values;
+let drawn = 0;
+/** From 0 up to 1, the same numbers for the same seed. */
+const random = (): number => createHash('sha256').update(`${seed} ${drawn++}`).digest().readUInt32BE() / 2 ** 32;
+
+const { folder, remove } = await throwAwayFolder(say);
+const proxies: SqlProxy[] = [];
+const proxy = async (url: string): Promise<SqlProxy> => {
+  const opened = await openSqlProxy(url);
+  proxies.push(opened);
+  return opened;
+};
+const stack = await startStack({
+  folder,
+  persistent: false,
+  durable: true,
+  say,
+  env: async ({ DATABASE_URL }) => ({
+    ...buildId(1),
+    DATABASE_URL: (await proxy(DATABASE_URL)).url,
+    SANDBOX_DATABASE_URL: (await proxy(DATABASE_URL)).url,
+  }),
+});
+const { API_URL, DATABASE_URL } = stack.addresses;
+const customer = createCustomer(API_URL, PATIENCE_MS);
+const api = createOrdersClient(API_URL);
+const placed: Placed[] = [];
+const struck: Struck[] = [];
+const memory = new Map<string, number>();
+let lastShipped = 0;
+
+try {
+  const [sql, companies] = proxies as [SqlProxy, SqlProxy];
+  const faults = await readyFaults({ stack, sql, companies, random, settled });
+  const end = Date.now() + minutes * 60_000;
+  const sampling = new AbortController();
+  const watching = watch(faults.running, sampling.signal);
+  say(`seed ${seed}: ${orders} orders in ${minutes} minutes`);
+  const trouble = makeTrouble(faults.byName, end);
+  await Promise.all(Array.from({ length: orders }, (_, n) => placeOne(n)));
+  await trouble;
+  const calm = Date.now();
+  const drained = await settled();
+  const drain = Date.now() - calm;
+  sampling.abort();
+  await watching;
+
+  const broken = [
+    ...(drained ? [] : [`not drained within ${DRAINED_WITHIN_MS / 1000} s of calm`]),
+    ...(await judge(placed)),
+    ...(await violations(DATABASE_URL)),
+    ...(await worksOfBugs()),
+    ...[...memory].flatMap(([name, megabytes]) =>
+      megabytes > (MEMORY_MB[name] ?? 0) ? [`${name} grew to ${megabytes} MB`] : [],
+    ),
+  ];
+  await report(drain, broken);
+  process.exitCode = broken.length === 0 ? 0 : 1;
+} finally {
+  await stack.stop();
+  for (const opened of proxies) opened.close();
+  await remove();
+}
+process.exit();
+
+/** What customers do, the faults' own times aside: most just buy, some change their minds. */
+async function placeOne(n: number): Promise<void> {
+  const mood = random();
+  const order_id = `chaos-${n}`;
+  const payment_id = mood > 0.95 ? `declined-${order_id}` : `pay-${order_id}`;
+  const unreachable = mood > 0.1 && mood < 0.15;
+  const address = unreachable ? { ...CHICAGO, city: 'Unreachable' } : CHICAGO;
+  const order = { order_id, payment_id, address, items: [{ sku: 'ABC', qty: 1 + (n % 3) }] };
+  const cancelAfter = random() * 3_000;
+  await sleep((n * minutes * 60_000) / orders);
+
+  const one: Placed = { order, accepted: await customer.start(order), answers: [] };
+  placed.push(one);
+  if (!one.accepted) return;
+  const ask = async (...asked: Parameters<typeof customer.ask> extends [string, ...infer Rest] ? Rest : never) => {
+    one.answers.push(await customer.ask(order_id, ...asked));
+  };
+  if (mood < 0.03) await customer.start(order);
+  const cancels = mood > 0.2 && mood < 0.35 ? sleep(cancelAfter).then(() => ask('cancel')) : undefined;
+  if (mood > 0.15 && mood < 0.2) await ask('address', { address: BOSTON });
+  // A few are never approved.
+  if (mood > 0.05 && mood < 0.08) return;
+  await sleep(800);
+  await ask('approve');
+  if (unreachable) await sleep(1_500).then(() => ask('address', { address: BOSTON }));
+  await cancels;
+}
+
+/** Strikes with every fault in turn, in another order each time round, until the load is over. */
+async function makeTrouble(faults: Record<string, () => Promise<void>>, end: number): Promise<void> {
+  for (;;) {
+    for (const fault of shuffled(Object.keys(faults))) {
+      if (Date.now() > end) return;
+      await faults[fault]?.();
+      const over = Date.now();
+      while (lastShipped < over && Date.now() < over + DRAINED_WITHIN_MS && Date.now() < end) await sleep(100);
+      if (lastShipped >= over) struck.push({ fault, recovery: Date.now() - over });
+      else struck.push({ fault, recovery: Number.NaN });
+      say(`${fault}: ${((Date.now() - over) / 1000).toFixed(1)} s until an order shipped`);
+      await sleep(CALM_MS);
+    }
+  }
+}
+
+function shuffled<T>(values: T[]): T[] {
+  const keyed = values.map((value) => ({ value, key: random() }));
+  return keyed.toSorted((one, other) => one.key - other.key).map(({ value }) => value);
+}
+
+/** True once every order that was received before a moment has ended; false when that takes longer than it may. */
+async function settled(before = Number.POSITIVE_INFINITY): Promise<boolean> {
+  const end = Date.now() + DRAINED_WITHIN_MS;
+  while (Date.now() < end) {
+    const pages = await Promise.all(OPEN_STATES.map((state) => api.list.query({ state, limit: 200 }))).catch(() => []);
+    const open = pages.flatMap((page) => page.orders).filter(({ created_at }) => Date.parse(created_at) < before);
+    if (pages.length > 0 && open.length === 0) return true;
+    await sleep(500);
+  }
+  return false;
+}
+
+/** Notes when orders ship, and how large processes become. */
+async function watch(running: () => { name: string; pid: number }[], signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const newest = await api.list
+      .query({ state: 'shipped', limit: 20 }, { signal: AbortSignal.timeout(2_000) })
+      .catch(() => undefined);
+    for (const { updated_at } of newest?.orders ?? []) lastShipped = Math.max(lastShipped, Date.parse(updated_at));
+    for (const { name, pid } of running()) {
+      const kind = name.replace(/-\d+$/, '');
+      memory.set(kind, Math.max(memory.get(kind) ?? 0, memoryOf(pid)));
+    }
+    await sleep(200, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** The promises that were broken to anybody. An order that nobody accepted may exist, then it has ended like any other. */
+async function judge(all: Placed[]): Promise<string[]> {
+  const broken: string[] = [];
+  for (const { order, accepted, answers } of all) {
+    const view = await customer.get(order.order_id);
+    if (view) broken.push(...brokenPromises(view, answers));
+    else if (accepted) broken.push(`${order.order_id}: was accepted, and nobody knows it`);
+  }
+  return broken;
+}
+
+/** Lines of the worker's log that no outage explains. */
+async function worksOfBugs(): Promise<string[]> {
+  const logs = ['worker', ...struck.map((_, n) => `worker-${n + 2}`)].map((name) =>
+    join(folder, 'logs', `${name}.log`),
+  );
+  const texts = await Promise.all(logs.map((path) => readFile(path, 'utf8').catch(() => '')));
+  const lines = texts.flatMap((text) => text.split('\n'));
+  return lines
+    .filter((line) => /TMPRL1100|Nondeterminism|TypeError|ReferenceError|[Uu]nhandled/.test(line))
+    .slice(0, 5);
+}
+
+async function report(drain: number, broken: string[]): Promise<void> {
+  const seconds = (milliseconds: number) => (milliseconds / 1000).toFixed(1);
+  const table = new Table({
+    head: ['fault', 'times', 'until an order shipped again: median, max (s)'],
+    style: { head: [], border: [] },
+  });
+  for (const [fault, times = []] of Object.entries(Object.groupBy(struck, ({ fault }) => fault))) {
+    const known = times
+      .map(({ recovery }) => recovery)
+      .filter((recovery) => !Number.isNaN(recovery))
+      .toSorted((a, b) => a - b);
+    table.push([
+      fault,
+      times.length,
+      `${seconds(known[Math.floor(known.length / 2)] ?? Number.NaN)}, ${seconds(known.at(-1) ?? Number.NaN)}`,
+    ]);
+  }
+  say(table.toString());
+  const views = await Promise.all(placed.map(({ order }) => customer.get(order.order_id)));
+  const outcomes = Object.entries(Object.groupBy(views, (view) => view?.state ?? 'never accepted'));
+  const said = placed.flatMap(({ answers }) => answers.map((answer) => answer.said));
+  const count = (groups: [string, unknown[] | undefined][]) =>
+    groups.map(([name, all]) => `${name} ${all?.length}`).join(', ');
+  say(`orders           ${placed.length}: ${count(outcomes)}`);
+  say(`commands         ${count(Object.entries(Object.groupBy(said, (word) => word)))}`);
+  say(`drained          ${seconds(drain)} s after the last fault`);
+  say(`memory, at most  ${[...memory].map(([name, megabytes]) => `${name} ${megabytes} MB`).join(', ')}`);
+  say(broken.length === 0 ? 'no promise was broken; both sides’ books agree' : broken.join('\n'));
+}

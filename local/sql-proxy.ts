@@ -1,0 +1,89 @@
+/** Stands between a program and its MySQL server, and on demand loses what the server says, or keeps it back. */
+import { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface SqlProxy {
+  /** The server's URL, through the proxy. */
+  readonly url: string;
+  /** The next so many commits reach the server; its answers don't come back, the connections break instead. */
+  loseCommits(count: number): void;
+  /** Commits that were lost so far. */
+  readonly lost: number;
+  /** Keeps every answer back for so many milliseconds, 0 for none. */
+  delayAnswers(milliseconds: number): void;
+  close(): void;
+}
+
+const COM_QUERY = 3;
+/** A packet's length and its number come before its command. */
+const HEADER_BYTES = 4;
+
+/** Opens a proxy to the server of a `mysql://` URL on a free port of 127.0.0.1. */
+export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
+  const target = new URL(serverUrl);
+  const sockets = new Set<Socket>();
+  let toLose = 0;
+  let lost = 0;
+  let delay = 0;
+
+  const server = createServer((client) => {
+    const upstream = createConnection({ host: target.hostname, port: Number(target.port || 3306) });
+    let losing = false;
+    /** One answer after the other, whatever the delay was when each came. */
+    let answered = Promise.resolve();
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.setNoDelay(true);
+      socket.on('error', () => undefined);
+      socket.on('close', () => {
+        sockets.delete(socket);
+        client.destroy();
+        upstream.destroy();
+      });
+    }
+    client.on('data', (data) => {
+      if (toLose > 0 && isCommit(data)) {
+        toLose -= 1;
+        losing = true;
+      }
+      upstream.write(data);
+    });
+    upstream.on('data', (data) => {
+      if (losing) {
+        lost += 1;
+        client.destroy();
+        return;
+      }
+      answered = answered
+        .then(() => (delay > 0 ? sleep(delay) : undefined))
+        .then(() => {
+          if (client.writable) client.write(data);
+        });
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = new URL(serverUrl);
+  url.hostname = '127.0.0.1';
+  url.port = `${(server.address() as AddressInfo).port}`;
+
+  return {
+    url: url.href,
+    get lost() {
+      return lost;
+    },
+    loseCommits(count) {
+      toLose = count;
+    },
+    delayAnswers(milliseconds) {
+      delay = milliseconds;
+    },
+    close() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+function isCommit(packet: Buffer): boolean {
+  return packet[HEADER_BYTES] === COM_QUERY && packet.toString('latin1', HEADER_BYTES + 1).toLowerCase() === 'commit';
+}
