@@ -1,4 +1,6 @@
 /** What an order makes of workers that wake too late, operators who intervene, and strangers who know its names. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Context } from '@temporalio/activity';
 import {
   ORDERS_QUEUE,
   SETTLE_WORKFLOW,
@@ -10,7 +12,7 @@ import {
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { anOrder, eventually, freshId } from './support.ts';
-import { gate, hangs, openShop, type PlacedOrder } from './workflow-fixture.ts';
+import { gate, hangs, openShop, ownShop, type PlacedOrder } from './workflow-fixture.ts';
 
 const shop = await openShop({ clock: 'real' });
 afterAll(() => shop.close());
@@ -77,6 +79,23 @@ describe('an order that nothing may be left of but one end', () => {
     expect(await order.end()).toBe('shipped');
     expect((await order.row()).addressJson).toEqual(BOSTON);
     expect((await shop.books(order.id)).parcel?.addressJson).toEqual(BOSTON);
+  });
+
+  test('replays as it went when its address changes while it is being validated', async () => {
+    const own = await ownShop({
+      queues: [],
+      clock: 'real',
+      // Validating takes longer than changing the address, which injects no faults.
+      flakyCall: () => sleep(Context.current().info.activityType === 'validate_order' ? 30 : 0),
+    });
+    const order = await own.place();
+    const changed = order.update('address', [BOSTON]);
+    const approved = order.update('approve');
+    await own.work('orders', 'shipping');
+    expect(await changed).toMatchObject({ changed: true });
+    await approved;
+    expect(await order.end()).toBe('shipped');
+    expect(await own.wrongs()).toEqual([]);
   });
 
   test('takes no new address while a try that died may have handed the parcel over', async () => {

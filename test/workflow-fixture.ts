@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { Client, type WorkflowHandle, type WorkflowStartOptions, WorkflowUpdateFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { Worker } from '@temporalio/worker';
 import type { Command, CommandAnswer } from '@trellis/contracts/command';
 import type { OrderView, StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
@@ -205,7 +206,7 @@ export async function openShop({ queues = ['orders', 'shipping'], flakyCall, clo
       };
     },
 
-    /** What no order may leave behind: books that disagree, a workflow task that failed, a workflow that ended in an error. */
+    /** What no order may leave behind: books that disagree, a workflow task that failed, a history that doesn't replay, a workflow that ended in an error. */
     async wrongs(): Promise<unknown[]> {
       const broken = await Promise.all(placed.splice(0).map(brokenTasks));
       return [...(await audit(db)), ...broken.flat()];
@@ -310,11 +311,17 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
 }
 
 async function brokenTasks({ id, handle }: PlacedOrder): Promise<string[]> {
-  const { events } = await handle.fetchHistory();
+  const history = await handle.fetchHistory();
+  const { events } = history;
+  const unlike = await Worker.runReplayHistory({ workflowBundle: await bundle }, history).then(
+    () => [],
+    (error: Error) => [`${id}: does not replay: ${error.message}`],
+  );
   const failures = (events ?? []).map((event) => event.workflowTaskFailedEventAttributes?.failure?.message);
   const { status } = await handle.describe();
   return [
     ...failures.filter((message) => message !== undefined).map((message) => `${id}: workflow task failed: ${message}`),
+    ...unlike,
     ...(status.name === 'COMPLETED' ? [] : [`${id}: the workflow is ${status.name}`]),
   ];
 }

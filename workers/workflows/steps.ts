@@ -24,16 +24,31 @@ const LOCAL_WITHOUT_DEADLINE_MS = 60_000;
  * Throws OutOfTime when `deadline_at` passes.
  */
 export async function runLocally<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
-  const run = proxyLocalActivities<Activities>({
-    startToCloseTimeout: (timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
-    retry: { maximumAttempts: 1 },
-  })[name] as Run<N>;
   try {
-    return await run(input);
+    return await inTurn(() => {
+      const run = proxyLocalActivities<Activities>({
+        startToCloseTimeout: (timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
+        retry: { maximumAttempts: 1 },
+      })[name] as Run<N>;
+      return run(input);
+    });
   } catch (error) {
-    if (isCancellation(error)) throw error;
+    if (isCancellation(error) || error instanceof OutOfTime) throw error;
     return runRemotely(name, input);
   }
+}
+
+/** The turn of the last local activity that was asked for. A workflow has its own: its modules are loaded for it alone. */
+let lastTurn: Promise<unknown> = Promise.resolve();
+
+/**
+ * Local activities run one after the other. Two at once end in whatever order, but when the workflow is replayed, in the
+ * order in which they began.
+ */
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const turn = lastTurn.then(work);
+  lastTurn = turn.catch(() => undefined);
+  return turn;
 }
 
 /**
