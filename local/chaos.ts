@@ -27,8 +27,8 @@ interface Placed {
 
 interface Struck {
   fault: string;
-  /** Milliseconds from the fault's end until an order shipped again. */
-  recovery: number;
+  /** Milliseconds from the fault's end until an order shipped again; undefined when there was none left to ship. */
+  recovery: number | undefined;
 }
 
 const DRAINED_WITHIN_MS = 60_000;
@@ -79,6 +79,7 @@ const customer = createCustomer(API_URL, PATIENCE_MS);
 const api = createOrdersClient(API_URL);
 const placed: Placed[] = [];
 const struck: Struck[] = [];
+const ends: string[] = [];
 const memory = new Map<string, number>();
 let lastShipped = 0;
 
@@ -100,14 +101,14 @@ try {
 
   const broken = [
     ...(drained ? [] : [`not drained within ${DRAINED_WITHIN_MS / 1000} s of calm`]),
-    ...(await judge(placed)),
+    ...(await judge()),
     ...(await violations(DATABASE_URL)),
     ...(await worksOfBugs()),
     ...[...memory].flatMap(([name, megabytes]) =>
       megabytes > (MEMORY_MB[name] ?? 0) ? [`${name} grew to ${megabytes} MB`] : [],
     ),
   ];
-  await report(drain, broken);
+  report(drain, broken);
   process.exitCode = broken.length === 0 ? 0 : 1;
 } finally {
   await stack.stop();
@@ -144,17 +145,17 @@ async function placeOne(n: number): Promise<void> {
   await cancels;
 }
 
-/** Strikes with every fault in turn, in another order each time round, until the load is over. */
+/** Strikes with every fault in turn, in another order each time round, at least once each, until the load is over. */
 async function makeTrouble(faults: Record<string, () => Promise<void>>, end: number): Promise<void> {
-  for (;;) {
+  for (let round = 1; round === 1 || Date.now() < end; round += 1) {
     for (const fault of shuffled(Object.keys(faults))) {
-      if (Date.now() > end) return;
+      if (round > 1 && Date.now() > end) return;
       await faults[fault]?.();
       const over = Date.now();
-      while (lastShipped < over && Date.now() < over + DRAINED_WITHIN_MS && Date.now() < end) await sleep(100);
-      if (lastShipped >= over) struck.push({ fault, recovery: Date.now() - over });
-      else struck.push({ fault, recovery: Number.NaN });
-      say(`${fault}: ${((Date.now() - over) / 1000).toFixed(1)} s until an order shipped`);
+      while (lastShipped < over && Date.now() < Math.max(end, over + CALM_MS)) await sleep(100);
+      const recovery = lastShipped < over ? undefined : Date.now() - over;
+      struck.push({ fault, recovery });
+      say(`${fault}: ${recovery === undefined ? 'nothing was left to ship' : `${recovery} ms until an order shipped`}`);
       await sleep(CALM_MS);
     }
   }
@@ -171,7 +172,7 @@ async function settled(before = Number.POSITIVE_INFINITY): Promise<boolean> {
   while (Date.now() < end) {
     const pages = await Promise.all(OPEN_STATES.map((state) => api.list.query({ state, limit: 200 }))).catch(() => []);
     const open = pages.flatMap((page) => page.orders).filter(({ created_at }) => Date.parse(created_at) < before);
-    if (pages.length > 0 && open.length === 0) return true;
+    if (pages.length > 0 && open.length === 0 && pages.every((page) => page.next_cursor === null)) return true;
     await sleep(500);
   }
   return false;
@@ -193,12 +194,13 @@ async function watch(running: () => { name: string; pid: number }[], signal: Abo
 }
 
 /** The promises that were broken to anybody. An order that nobody accepted may exist, then it has ended like any other. */
-async function judge(all: Placed[]): Promise<string[]> {
+async function judge(): Promise<string[]> {
   const broken: string[] = [];
-  for (const { order, accepted, answers } of all) {
+  for (const { order, accepted, answers } of placed) {
     const view = await customer.get(order.order_id);
     if (view) broken.push(...brokenPromises(view, answers));
     else if (accepted) broken.push(`${order.order_id}: was accepted, and nobody knows it`);
+    ends.push(view?.state ?? 'never accepted');
   }
   return broken;
 }
@@ -215,32 +217,30 @@ async function worksOfBugs(): Promise<string[]> {
     .slice(0, 5);
 }
 
-async function report(drain: number, broken: string[]): Promise<void> {
-  const seconds = (milliseconds: number) => (milliseconds / 1000).toFixed(1);
+function report(drain: number, broken: string[]): void {
   const table = new Table({
-    head: ['fault', 'times', 'until an order shipped again: median, max (s)'],
+    head: ['fault', 'times', 'until an order shipped again: median', 'max'],
     style: { head: [], border: [] },
   });
   for (const [fault, times = []] of Object.entries(Object.groupBy(struck, ({ fault }) => fault))) {
-    const known = times
-      .map(({ recovery }) => recovery)
-      .filter((recovery) => !Number.isNaN(recovery))
-      .toSorted((a, b) => a - b);
-    table.push([
-      fault,
-      times.length,
-      `${seconds(known[Math.floor(known.length / 2)] ?? Number.NaN)}, ${seconds(known.at(-1) ?? Number.NaN)}`,
-    ]);
+    const known = times.flatMap(({ recovery }) => recovery ?? []).toSorted((a, b) => a - b);
+    table.push([fault, times.length, seconds(known[Math.floor(known.length / 2)]), seconds(known.at(-1))]);
   }
-  say(table.toString());
-  const views = await Promise.all(placed.map(({ order }) => customer.get(order.order_id)));
-  const outcomes = Object.entries(Object.groupBy(views, (view) => view?.state ?? 'never accepted'));
   const said = placed.flatMap(({ answers }) => answers.map((answer) => answer.said));
-  const count = (groups: [string, unknown[] | undefined][]) =>
-    groups.map(([name, all]) => `${name} ${all?.length}`).join(', ');
-  say(`orders           ${placed.length}: ${count(outcomes)}`);
-  say(`commands         ${count(Object.entries(Object.groupBy(said, (word) => word)))}`);
-  say(`drained          ${seconds(drain)} s after the last fault`);
+  say(table.toString());
+  say(`seed             ${seed}`);
+  say(`orders           ${placed.length}: ${counted(ends)}`);
+  say(`commands         ${said.length}: ${counted(said)}`);
+  say(`drained          ${seconds(drain)} after the last fault`);
   say(`memory, at most  ${[...memory].map(([name, megabytes]) => `${name} ${megabytes} MB`).join(', ')}`);
   say(broken.length === 0 ? 'no promise was broken; both sides’ books agree' : broken.join('\n'));
+}
+
+function seconds(milliseconds: number | undefined): string {
+  return milliseconds === undefined ? '' : `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
+function counted(words: string[]): string {
+  const groups = Object.entries(Object.groupBy(words, (word) => word));
+  return groups.map(([word, all]) => `${word} ${all?.length}`).join(', ');
 }
