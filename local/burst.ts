@@ -5,7 +5,7 @@ import { isClosed } from '@trellis/contracts/lifecycle';
 import Table from 'cli-table3';
 import * as v from 'valibot';
 import { violations } from './books.ts';
-import { createTypedShop, type Shop, ShopError } from './shop.ts';
+import { createTypedShop, type Shop, startWhenAdmitted } from './shop.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
 
 interface Outcome {
@@ -76,12 +76,12 @@ try {
 process.exit();
 
 async function oneOrder(shop: Shop, order_id: string): Promise<Outcome> {
-  let refusals = 0;
-  let started = Date.now();
-  while (!(await admitted(shop, order_id))) {
-    refusals += 1;
-    started = Date.now();
-  }
+  const { refusals, at } = await startWhenAdmitted(shop, {
+    order_id,
+    payment_id: `pay-${order_id}`,
+    address: { line1: '1 Main St', city: 'Chicago' },
+    items: [{ sku: 'ABC', qty: 1 }],
+  });
   await sleep(options['approve-after']);
   // A refusal shows in how the order ends.
   await shop.approve(order_id).catch(() => undefined);
@@ -89,24 +89,7 @@ async function oneOrder(shop: Shop, order_id: string): Promise<Outcome> {
     await sleep(2_000);
     const order = await shop.get(order_id).catch(() => undefined);
     if (order && isClosed(order.state))
-      return { refusals, state: order.state, took: Date.parse(order.updated_at) - started };
-  }
-}
-
-/** False once the time has passed after which the API said to try again. */
-async function admitted(shop: Shop, order_id: string): Promise<boolean> {
-  try {
-    await shop.start({
-      order_id,
-      payment_id: `pay-${order_id}`,
-      address: { line1: '1 Main St', city: 'Chicago' },
-      items: [{ sku: 'ABC', qty: 1 }],
-    });
-    return true;
-  } catch (error) {
-    if (!(error instanceof ShopError) || error.code !== 'BUSY') throw error;
-    await sleep(1000 * (error.retryAfter ?? 1));
-    return false;
+      return { refusals, state: order.state, took: Date.parse(order.updated_at) - at };
   }
 }
 

@@ -7,7 +7,7 @@ import Table from 'cli-table3';
 import ora from 'ora';
 import { violations } from './books.ts';
 import { type Command, readSampleOrders, type SampleOrder } from './demo-file.ts';
-import { createHttpShop, createTypedShop, type Shop, ShopError } from './shop.ts';
+import { createHttpShop, createTypedShop, type Shop, ShopError, startWhenAdmitted } from './shop.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
 
 interface Outcome {
@@ -93,7 +93,7 @@ async function follow(order: SampleOrder, shop: Shop): Promise<Outcome> {
   const problems: string[] = [];
   const { via, follows, commands, expect, ...body } = order;
   try {
-    const { run_id } = await shop.start(body);
+    const { run_id } = await startWhenAdmitted(shop, body);
     const sent = commands.map(async (command) => {
       await sleep(command.after_ms);
       problems.push(...(await send(command, body, shop, run_id)));

@@ -5,7 +5,7 @@ import { isClosed } from '@trellis/contracts/lifecycle';
 import * as v from 'valibot';
 import { violations } from './books.ts';
 import { actionsSoFar, type Cost, costsOf } from './cost.ts';
-import { createTypedShop, type Shop, ShopError } from './shop.ts';
+import { createTypedShop, type Shop, ShopError, startWhenAdmitted } from './shop.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
 
 /** A cancel, if any, is sent at a random moment up to this long after the approval. */
@@ -25,6 +25,8 @@ interface Measured {
   queued: boolean;
   /** Orders that were under way when the approval was sent. */
   inFlight: number;
+  /** Times it was turned away before it was admitted. */
+  refusals: number;
 }
 
 const say = (line: string) => process.stdout.write(`${line}\n`);
@@ -69,14 +71,13 @@ try {
 process.exit();
 
 async function measure(order_id: string, shop: Shop, cancel: boolean): Promise<Measured> {
-  const started = Date.now();
-  underWay += 1;
-  await shop.start({
+  const { refusals, at: started } = await startWhenAdmitted(shop, {
     order_id,
     payment_id: `pay-${order_id}`,
     address: { line1: '1 Main St', city: 'Chicago' },
     items: [{ sku: 'ABC', qty: 1 }],
   });
+  underWay += 1;
   await sleep(options['approve-after']);
   const approved = Date.now();
   const inFlight = underWay;
@@ -105,6 +106,7 @@ async function measure(order_id: string, shop: Shop, cancel: boolean): Promise<M
         approveAnswer,
         queued: 'queued' in answer,
         inFlight,
+        refusals,
       };
     }
     await sleep(500);
@@ -130,6 +132,7 @@ function report(orders: Measured[], costs: Cost[], broken: string[]): void {
       '',
     )}`,
   );
+  say(`turned away          ${orders.reduce((sum, order) => sum + order.refusals, 0)} times`);
   say(`approvals queued     ${orders.filter((order) => order.queued).length}`);
   say(
     `history events       ${quantiles(

@@ -1,4 +1,5 @@
 /** A shop's two ways to the API: plain HTTP and the typed client. Both fail with a ShopError that has the API's code. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createOrdersClient, type ErrorCode, type OrdersClient, orderErrorOf } from '@trellis/api/client';
 import type { StartInput, StartOutput } from '@trellis/contracts/order';
 import type { SignalOutput } from '@trellis/contracts/signal';
@@ -64,4 +65,20 @@ export function createTypedShop(url: string): Shop {
     status: (order_id) => call(orders.status.query({ order_id })),
     get: (order_id) => call(orders.get.query({ order_id })),
   };
+}
+
+/** Starts an order once the workers have room for it; answers how often it was turned away, and when it was let in. */
+export async function startWhenAdmitted(
+  shop: Shop,
+  order: StartInput,
+): Promise<StartOutput & { refusals: number; at: number }> {
+  for (let refusals = 0; ; refusals += 1) {
+    const at = Date.now();
+    try {
+      return { ...(await shop.start(order)), refusals, at };
+    } catch (error) {
+      if (!(error instanceof ShopError) || error.code !== 'BUSY') throw error;
+      await sleep(1000 * (error.retryAfter ?? 1));
+    }
+  }
 }
