@@ -1,7 +1,7 @@
 /** `npm run api`: the API as a Node server. */
 import { serve } from '@hono/node-server';
 import { Connection } from '@temporalio/client';
-import { Variables } from '@trellis/contracts/config';
+import { TemporalEndpoint, Variables } from '@trellis/contracts/config';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
@@ -11,17 +11,32 @@ import pino from 'pino';
 import * as v from 'valibot';
 import { createApp } from './app.ts';
 import { createGrpcTemporal } from './temporal-grpc.ts';
+import { createHttpTemporal } from './temporal-http.ts';
 
-const { DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL } = Variables;
+const { DATABASE_URL, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL } = Variables;
 const config = fromEnvironment(
-  v.object({ DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL }),
+  v.object({
+    DATABASE_URL,
+    TEMPORAL_ADDRESS: TemporalEndpoint,
+    TEMPORAL_API_KEY,
+    TEMPORAL_NAMESPACE,
+    HOST,
+    PORT,
+    POLICY,
+    LOG_LEVEL,
+  }),
 );
 
 const log = pino({ level: config.LOG_LEVEL, base: null, timestamp: pino.stdTimeFunctions.isoTime });
 const db = openDatabase(config.DATABASE_URL);
-const connection = Connection.lazy({ address: config.TEMPORAL_ADDRESS });
+const { TEMPORAL_ADDRESS: address, TEMPORAL_API_KEY: apiKey, TEMPORAL_NAMESPACE: namespace } = config;
+const connection = address.startsWith('http')
+  ? undefined
+  : Connection.lazy({ address, ...(apiKey && { apiKey, tls: true }) });
 const app = createApp({
-  temporal: createGrpcTemporal(connection, config.TEMPORAL_NAMESPACE),
+  temporal: connection
+    ? createGrpcTemporal(connection, namespace)
+    : createHttpTemporal({ url: address, namespace, apiKey }),
   views: createOrderViews(db),
   attempts: createAttemptStore(db),
   capacity: createCapacityStore(db),
@@ -36,7 +51,7 @@ const server = serve({ fetch: app.fetch, hostname: config.HOST, port: config.POR
 
 const stop = () => {
   server.close(async () => {
-    await Promise.all([connection.close(), db.close()]);
+    await Promise.all([connection?.close(), db.close()]);
     process.exit(0);
   });
 };

@@ -9,7 +9,7 @@ import {
 } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import type { CommandAnswer } from '@trellis/contracts/command';
-import { ERRORS, type ErrorCode, type ErrorDetails, OrderError } from '@trellis/contracts/error';
+import type { OrderError } from '@trellis/contracts/error';
 import type { WorkflowStatus } from '@trellis/contracts/status';
 import {
   COMMAND_NAMES,
@@ -20,9 +20,7 @@ import {
   STATUS_QUERY,
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
-import type { TemporalPort, UpdateAnswer } from './temporal.ts';
-
-const ANSWER_WITHIN_MS = 3_000;
+import { ANSWER_WITHIN_MS, refusalOf, type TemporalPort, unavailable } from './temporal.ts';
 
 /** The Temporal port over gRPC, for Node. The connection may be lazy. */
 export function createGrpcTemporal(connection: Connection, namespace: string): TemporalPort {
@@ -35,7 +33,7 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
       return await client.withDeadline(Date.now() + within, work);
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return undefined;
-      throw unavailable(error);
+      throw failed(error);
     }
   }
 
@@ -56,7 +54,7 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
         return { run_id: handle.firstExecutionRunId };
       } catch (error) {
         if (error instanceof WorkflowExecutionAlreadyStartedError) return undefined;
-        throw unavailable(error);
+        throw failed(error);
       }
     },
 
@@ -82,10 +80,13 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
         return { outcome: 'decided', answer };
       } catch (error) {
         if (error instanceof WorkflowNotFoundError) return { outcome: 'closed' };
-        if (error instanceof WorkflowUpdateFailedError) return refusalOf(error);
+        if (error instanceof WorkflowUpdateFailedError) {
+          const cause = error.cause instanceof ApplicationFailure ? error.cause : undefined;
+          return refusalOf(cause?.type, error.cause?.message ?? error.message, cause?.details?.[0]);
+        }
         if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError)
           return { outcome: accepted ? 'accepted' : 'unseen' };
-        throw unavailable(error);
+        throw failed(error);
       }
     },
 
@@ -106,21 +107,10 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
   };
 }
 
-function refusalOf({ cause }: WorkflowUpdateFailedError): UpdateAnswer {
-  // The run was ended from outside before it could decide.
-  if (cause instanceof ApplicationFailure && cause.type === 'AcceptedUpdateCompletedWorkflow')
-    return { outcome: 'closed' };
-  if (!(cause instanceof ApplicationFailure) || !(cause.type && cause.type in ERRORS))
-    throw new OrderError('INTERNAL', 'the order could not decide the command', {}, { cause });
-  const details = (cause.details?.[0] ?? {}) as ErrorDetails;
-  return { outcome: 'refused', code: cause.type as ErrorCode, message: cause.message, details };
-}
-
 const RESOURCE_EXHAUSTED = 8;
 
-function unavailable(error: unknown): OrderError {
+function failed(error: unknown): OrderError {
   for (let cause = error; cause instanceof Error; cause = cause.cause)
-    if (isGrpcServiceError(cause) && cause.code === RESOURCE_EXHAUSTED)
-      return new OrderError('BUSY', 'too many calls at once', {}, { cause: error });
-  return new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause: error });
+    if (isGrpcServiceError(cause) && cause.code === RESOURCE_EXHAUSTED) return unavailable(error, true);
+  return unavailable(error, false);
 }

@@ -1,6 +1,6 @@
 /** What the API asks of Temporal. Every call answers in time or fails with `UNAVAILABLE`. */
 import type { Command, CommandAnswer } from '@trellis/contracts/command';
-import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
+import { ERRORS, type ErrorCode, type ErrorDetails, OrderError } from '@trellis/contracts/error';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
 
@@ -26,3 +26,21 @@ export type UpdateAnswer =
   | { outcome: 'unseen' }
   /** There is no open run. */
   | { outcome: 'closed' };
+
+/** How long either adapter waits for whatever the caller sets no time for. */
+export const ANSWER_WITHIN_MS = 3_000;
+
+/** The failure of an update: its type is an error code of ours, or Temporal's own word that the run was ended before it could decide. */
+export function refusalOf(type: string | null | undefined, message: string, details: unknown): UpdateAnswer {
+  if (type === 'AcceptedUpdateCompletedWorkflow') return { outcome: 'closed' };
+  if (!type || !(type in ERRORS))
+    throw new OrderError('INTERNAL', 'the order could not decide the command', {}, { cause: new Error(message) });
+  return { outcome: 'refused', code: type as ErrorCode, message, details: (details ?? {}) as ErrorDetails };
+}
+
+/** What callers learn of a call that failed; `busy` when Temporal itself has too much to do. */
+export function unavailable(cause: unknown, busy: boolean): OrderError {
+  return busy
+    ? new OrderError('BUSY', 'too many calls at once', {}, { cause })
+    : new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause });
+}

@@ -22,7 +22,9 @@ import { createSandboxPaymentCompany } from './providers/sandbox-payment-company
 import { sweep } from './sweep.ts';
 import { bundleWorkflows, createWorker } from './worker.ts';
 
-const { DATABASE_URL, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, FLAKY_CALL, LOG_LEVEL } = Variables;
+const { DATABASE_URL, SANDBOX_DATABASE_URL, FLAKY_CALL, LOG_LEVEL } = Variables;
+const { TEMPORAL_ADDRESS, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE } = Variables;
+const { TEMPORAL_DEPLOYMENT_NAME, TEMPORAL_WORKER_BUILD_ID } = Variables;
 const Queues = v.pipe(
   v.string(),
   v.transform((list) => list.split(',')),
@@ -31,14 +33,15 @@ const Queues = v.pipe(
 const config = fromEnvironment(
   v.object({
     DATABASE_URL,
+    SANDBOX_DATABASE_URL,
     TEMPORAL_ADDRESS,
+    TEMPORAL_API_KEY,
     TEMPORAL_NAMESPACE,
+    TEMPORAL_DEPLOYMENT_NAME,
+    TEMPORAL_WORKER_BUILD_ID,
+    WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
     FLAKY_CALL,
     LOG_LEVEL,
-    WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
-    SANDBOX_DATABASE_URL: v.optional(DATABASE_URL),
-    TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
-    TEMPORAL_WORKER_BUILD_ID: v.optional(v.string()),
   }),
 );
 
@@ -58,7 +61,11 @@ const deps = {
   ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
 };
 
-const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS });
+const apiKey = config.TEMPORAL_API_KEY;
+const connection = await NativeConnection.connect({
+  address: config.TEMPORAL_ADDRESS,
+  ...(apiKey && { apiKey, tls: true }),
+});
 const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
