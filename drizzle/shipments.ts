@@ -38,15 +38,20 @@ export function createShipmentStore(db: Database) {
         return true;
       }),
 
-    /** The carrier has the parcel. An earlier try that handed it over, without living to tell, keeps the credit. */
-    dispatched: (orderId: string, attempt: number, parcel: Parcel) =>
+    /**
+     * The carrier has the parcel. A try that is known to have handed it over keeps the credit; a try that was never
+     * packed can't have done so, then it was the last one that was.
+     */
+    dispatched: (orderId: string, asked: number, parcel: Parcel) =>
       db.transaction(async (tx) => {
         await lockOrder(tx, orderId);
-        const [first] = await tx
-          .select({ attempt: shipments.attempt })
+        const packed = await tx
+          .select({ attempt: shipments.attempt, status: shipments.status })
           .from(shipments)
-          .where(and(eq(shipments.orderId, orderId), eq(shipments.status, 'dispatched')));
-        if (first) return failUnfinished(tx, orderId);
+          .where(eq(shipments.orderId, orderId))
+          .orderBy(asc(shipments.attempt));
+        if (packed.some(({ status }) => status === 'dispatched')) return failUnfinished(tx, orderId);
+        const attempt = packed.findLast((one) => one.attempt <= asked)?.attempt ?? asked;
         const payloadJson = { address: parcel.address, tracking: parcel.tracking };
         await tx
           .insert(shipments)

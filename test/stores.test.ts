@@ -187,6 +187,18 @@ describe('states only move forward', () => {
       { attempt: 2, status: 'dispatched' },
     ]);
   });
+
+  test('a parcel is credited to the last try that was packed, not to one that never was', async () => {
+    const order = await orderIn('payment_charged');
+    await shipments.prepared(order.order_id, 1, order.address);
+    await shipments.prepared(order.order_id, 2, order.address);
+    await shipments.dispatched(order.order_id, 3, parcelOf(order));
+    const tries = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
+    expect(tries).toEqual([
+      { attempt: 1, status: 'failed' },
+      { attempt: 2, status: 'dispatched' },
+    ]);
+  });
 });
 
 describe('each event is written once', () => {
