@@ -1,11 +1,14 @@
 /** What can befall a running stack: each fault strikes, lasts a while, and is over. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
+import pRetry from 'p-retry';
 import type { Service } from './processes.ts';
 import type { SqlProxy } from './sql-proxy.ts';
 import type { Stack } from './stack.ts';
 
 const DEPLOYMENT = 'trellis-orders';
+const LOSING_WITHIN_MS = 10_000;
+const ROUTED_WITHIN_MS = 30_000;
 
 /** What faults strike. The worker and the API reach SQL through `sql`, the simulated companies their books through `companies`. */
 export interface Victims {
@@ -75,16 +78,8 @@ export async function readyFaults({ stack, sql, companies, random, settled }: Vi
       'SQL frozen': frozen('sql'),
       'Temporal killed': killed('temporal'),
       'Temporal frozen': frozen('temporal'),
-      async 'commits done, answers lost'() {
-        const before = sql.lost;
-        sql.loseCommits(10);
-        while (sql.lost < before + 10) await sleep(50);
-      },
-      async 'companies’ answers lost'() {
-        const before = companies.lost;
-        companies.loseCommits(5);
-        while (companies.lost < before + 5) await sleep(50);
-      },
+      'commits done, answers lost': () => loseCommits(sql, 10),
+      'companies’ answers lost': () => loseCommits(companies, 5),
       async 'companies answer late'() {
         companies.delayAnswers(1_500);
         await between(3_000, 8_000);
@@ -108,27 +103,42 @@ export async function readyFaults({ stack, sql, companies, random, settled }: Vi
   };
 }
 
+/** Loses commits until there were so many, or nobody commits any more. */
+async function loseCommits(proxy: SqlProxy, count: number): Promise<void> {
+  const end = Date.now() + LOSING_WITHIN_MS;
+  const before = proxy.lost;
+  proxy.loseCommits(count);
+  while (proxy.lost < before + count && Date.now() < end) await sleep(50);
+  proxy.loseCommits(0);
+}
+
 /** The environment of a worker of this version. */
 export const buildId = (version: number) => ({ TEMPORAL_WORKER_BUILD_ID: `${version}` });
 
-/** Sends new orders to a version of the worker, once the server has heard of it. */
+/**
+ * Sends new orders to a version of the worker, and waits until every part of the server knows: one that dies before
+ * leaves new orders without a worker for a minute.
+ */
 async function makeCurrent({ addresses }: Stack, version: number): Promise<void> {
   const connection = await Connection.connect({ address: addresses.TEMPORAL_ADDRESS });
+  const { workflowService } = connection;
+  const deployment = { namespace: 'default', deploymentName: DEPLOYMENT };
+  const current = async () => {
+    await workflowService.setWorkerDeploymentCurrentVersion({ ...deployment, buildId: `${version}` });
+    const { workerDeploymentInfo } = await workflowService.describeWorkerDeployment(deployment);
+    if (workerDeploymentInfo?.routingConfigUpdateState !== ROUTED) throw new Error('not everybody knows yet');
+  };
   try {
-    for (let tries = 0; ; tries += 1) {
-      try {
-        await connection.workflowService.setWorkerDeploymentCurrentVersion({
-          namespace: 'default',
-          deploymentName: DEPLOYMENT,
-          buildId: `${version}`,
-        });
-        return;
-      } catch (error) {
-        if (tries === 50) throw error;
-        await sleep(200);
-      }
-    }
+    await pRetry(current, {
+      retries: Number.POSITIVE_INFINITY,
+      maxRetryTime: ROUTED_WITHIN_MS,
+      minTimeout: 200,
+      factor: 1,
+    });
   } finally {
     await connection.close();
   }
 }
+
+/** ROUTING_CONFIG_UPDATE_STATE_COMPLETED */
+const ROUTED = 2;
