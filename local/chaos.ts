@@ -110,9 +110,7 @@ async function run(): Promise<void> {
   const sampling = new AbortController();
   const watching = watch(faults.running, sampling.signal);
   say(`seed ${seed}: ${orders} orders in ${minutes} minutes`);
-  const trouble = makeTrouble(faults.byName, end);
-  await Promise.all(Array.from({ length: orders }, (_, n) => placeOne(n)));
-  await trouble;
+  await Promise.all([makeTrouble(faults.byName, end), ...Array.from({ length: orders }, (_, n) => placeOne(n))]);
   const calm = Date.now();
   const drained = await settled();
   const drain = Date.now() - calm;

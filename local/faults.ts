@@ -8,7 +8,7 @@ import type { Stack } from './stack.ts';
 
 const DEPLOYMENT = 'trellis-orders';
 const LOSING_WITHIN_MS = 10_000;
-const ROUTED_WITHIN_MS = 30_000;
+const ROUTED_WITHIN_MS = 120_000;
 
 /** What faults strike. The worker and the API reach SQL through `sql`, the simulated companies their books through `companies`. */
 export interface Victims {
@@ -123,18 +123,16 @@ async function makeCurrent({ addresses }: Stack, version: number): Promise<void>
   const connection = await Connection.connect({ address: addresses.TEMPORAL_ADDRESS });
   const { workflowService } = connection;
   const deployment = { namespace: 'default', deploymentName: DEPLOYMENT };
-  const current = async () => {
-    await workflowService.setWorkerDeploymentCurrentVersion({ ...deployment, buildId: `${version}` });
-    const { workerDeploymentInfo } = await workflowService.describeWorkerDeployment(deployment);
-    if (workerDeploymentInfo?.routingConfigUpdateState !== ROUTED) throw new Error('not everybody knows yet');
-  };
   try {
-    await pRetry(current, {
-      retries: Number.POSITIVE_INFINITY,
-      maxRetryTime: ROUTED_WITHIN_MS,
-      minTimeout: 200,
-      factor: 1,
-    });
+    // The server hears of a version some time after its worker has started.
+    const becomeCurrent = () =>
+      workflowService.setWorkerDeploymentCurrentVersion({ ...deployment, buildId: `${version}` });
+    await pRetry(becomeCurrent, { retries: 50, minTimeout: 200, factor: 1 });
+    const routed = async () => {
+      const { workerDeploymentInfo } = await workflowService.describeWorkerDeployment(deployment);
+      if (workerDeploymentInfo?.routingConfigUpdateState !== ROUTED) throw new Error('not everybody knows yet');
+    };
+    await pRetry(routed, { retries: ROUTED_WITHIN_MS / 200, minTimeout: 200, factor: 1 });
   } finally {
     await connection.close();
   }
