@@ -32,12 +32,13 @@ import type { PaymentCompany } from '@trellis/workers/providers/payment-company'
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox-carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox-payment-company';
 import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/worker';
+import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, inject, onTestFinished } from 'vitest';
 import { anOrder, eventually, freshDatabase, freshId } from './support.ts';
 
 /** What a company does with a call; `call` counts them from 1. The call reaches the company when `real` is called. */
 export type Twist = <T>(real: () => Promise<T>, call: number) => Promise<T>;
-type Call = 'charge' | 'refund' | 'dispatch' | 'close';
+export type Call = 'charge' | 'refund' | 'dispatch' | 'close';
 type Twisted = <T>(real: () => Promise<T>) => Promise<T>;
 
 export const hangs: Twist = () => new Promise(() => {});
@@ -85,6 +86,8 @@ export interface ShopOptions {
   /** Whose workers run from the start. */
   queues?: QueueName[];
   flakyCall?: () => Promise<void>;
+  /** False has every workflow task replay the whole history; then a worker may be replaced on the skipping server too. */
+  remembering?: boolean;
   /**
    * `skipping` (by default) passes the time that nobody needs while a test waits for an order's end. It doesn't once a
    * workflow closed over a call that hung, never tells a parent of its child's termination, and never gives up a
@@ -107,7 +110,8 @@ const log = createLogger('error');
 const bundle = bundleWorkflows();
 
 /** A shop has a database and a Temporal server, or namespace, of its own, so a test may judge all of both. */
-export async function openShop({ queues = ['orders', 'shipping'], flakyCall, clock = 'skipping' }: ShopOptions = {}) {
+export async function openShop(options: ShopOptions = {}) {
+  const { queues = ['orders', 'shipping'], flakyCall, remembering = true, clock = 'skipping' } = options;
   const env = await (clock === 'skipping' ? skippingServer() : realServer());
   const namespace = env.namespace ?? 'default';
   const { url, db: plain, drop } = await freshDatabase();
@@ -145,8 +149,9 @@ export async function openShop({ queues = ['orders', 'shipping'], flakyCall, clo
   async function work(...names: QueueName[]): Promise<() => Promise<void>> {
     const workflowBundle = await bundle;
     const { nativeConnection: connection } = env;
+    const memory = remembering ? {} : { maxCachedWorkflows: 0 };
     const workers = await Promise.all(
-      names.map((name) => createWorker(name, { connection, namespace, activities, workflowBundle })),
+      names.map((name) => createWorker(name, { connection, namespace, activities, workflowBundle, ...memory })),
     );
     const running = Promise.all(workers.map((worker) => worker.run()));
     const stop = async () => {
@@ -199,17 +204,18 @@ export async function openShop({ queues = ['orders', 'shipping'], flakyCall, clo
 
     /** The companies' books on an order. */
     async books(orderId: string) {
-      const charges = await sandbox.read((session) => session.select().from(sandboxCharges));
+      const ofOrder = eq(sandboxCharges.orderId, orderId);
+      const charges = await sandbox.read((session) => session.select().from(sandboxCharges).where(ofOrder));
       return {
-        charges: charges.filter((row) => row.orderId === orderId).map((row) => row.status),
+        charges: charges.map((row) => row.status),
         parcel: await parcels.find(orderId),
       };
     },
 
     /** What no order may leave behind: books that disagree, a workflow task that failed, a history that doesn't replay, a workflow that ended in an error. */
     async wrongs(): Promise<unknown[]> {
-      const broken = await Promise.all(placed.splice(0).map(brokenTasks));
-      return [...(await audit(db)), ...broken.flat()];
+      const lives = await Promise.all(placed.splice(0).map(lifeOf));
+      return [...(await audit(db)), ...lives.flatMap(brokenTasks), ...(await unlikeTheCode(lives))];
     },
 
     async close() {
@@ -310,20 +316,28 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
   };
 }
 
-async function brokenTasks({ id, handle }: PlacedOrder): Promise<string[]> {
-  const history = await handle.fetchHistory();
-  const { events } = history;
-  const unlike = await Worker.runReplayHistory({ workflowBundle: await bundle }, history).then(
-    () => [],
-    (error: Error) => [`${id}: does not replay: ${error.message}`],
-  );
-  const failures = (events ?? []).map((event) => event.workflowTaskFailedEventAttributes?.failure?.message);
-  const { status } = await handle.describe();
+type WorkflowLife = Awaited<ReturnType<typeof lifeOf>>;
+
+async function lifeOf({ handle }: PlacedOrder) {
+  const [history, { status }] = await Promise.all([handle.fetchHistory(), handle.describe()]);
+  return { workflowId: handle.workflowId, history, status: status.name };
+}
+
+function brokenTasks({ workflowId, history, status }: WorkflowLife): string[] {
+  const failures = (history.events ?? []).map((event) => event.workflowTaskFailedEventAttributes?.failure?.message);
   return [
-    ...failures.filter((message) => message !== undefined).map((message) => `${id}: workflow task failed: ${message}`),
-    ...unlike,
-    ...(status.name === 'COMPLETED' ? [] : [`${id}: the workflow is ${status.name}`]),
+    ...failures
+      .filter((message) => message !== undefined)
+      .map((message) => `${workflowId}: workflow task failed: ${message}`),
+    ...(status === 'COMPLETED' ? [] : [`${workflowId}: the workflow is ${status}`]),
   ];
+}
+
+async function unlikeTheCode(lives: WorkflowLife[]): Promise<string[]> {
+  const unlike: string[] = [];
+  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, lives))
+    if (error) unlike.push(`${workflowId}: does not replay: ${error.message}`);
+  return unlike;
 }
 
 /** Why an update was refused. */

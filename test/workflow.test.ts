@@ -2,7 +2,7 @@
 import type { StartInput } from '@trellis/contracts/order';
 import { flaky_call } from '@trellis/workers/activities/flaky-call';
 import { describe, expect, test } from 'vitest';
-import { anOrder, freshId } from './support.ts';
+import { anOrder, freshId, seeded } from './support.ts';
 import { gate, ownShop, sharedShop } from './workflow-fixture.ts';
 
 const shop = await sharedShop();
@@ -204,15 +204,4 @@ describe('an argument that is not a sound order ends failed with INVALID_ORDER:'
 
 function nested(depth: number): unknown {
   return depth === 0 ? 'deep' : { deeper: nested(depth - 1) };
-}
-
-/** Numbers from 0 to 1 that are the same on every run (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

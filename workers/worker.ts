@@ -23,6 +23,8 @@ export interface WorkerDeps {
   interceptors?: { activity: ActivityInterceptorsFactory[] };
   /** Which version of which deployment this is; orders go to whatever worker there is when absent. */
   version?: WorkerDeploymentVersion | undefined;
+  /** Orders whose workflow is kept in memory between its tasks; with 0 every task replays the order's whole history. */
+  maxCachedWorkflows?: number;
 }
 
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
@@ -52,7 +54,7 @@ export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps)
     maxConcurrentActivityTaskExecutions: 1_000,
     workflowTaskPollerBehavior: POLLERS,
     activityTaskPollerBehavior: POLLERS,
-    maxCachedWorkflows: 5_000,
+    maxCachedWorkflows: deps.maxCachedWorkflows ?? 5_000,
     // What a killed worker had cached goes to another one after this; orders can't wait the default of ten seconds.
     stickyQueueScheduleToStartTimeout: '1s',
     // Attempts get this long to finish before they are told to stop.
