@@ -10,7 +10,7 @@ import { expect } from 'vitest';
 import { anOrder, eventually, freshId } from '../support.ts';
 import type { Call, PlacedOrder, Shop } from '../workflow-fixture.ts';
 import { holdCalls } from './held-calls.ts';
-import { type Asked, OrderModel, type Plan, type Span, Undecidable } from './order-model.ts';
+import { type Asked, OrderModel, type Plan, POLICY, type Span, Undecidable } from './order-model.ts';
 
 /** What a caller sends, and what the model makes of it. */
 export interface Message {
@@ -23,12 +23,13 @@ export interface Message {
 /** An order and its model agree within this, or they don't. */
 const AGREE_WITHIN_MS = 5_000;
 const SKIP_WITHIN_MS = 5_000;
+const GIVES_UP_WITHIN_MS = 2_000;
 /** Two moments that are closer might be one. */
 const CLOSE_MS = 100;
 /** No single act takes longer by the server's clock; one that does says nothing. */
-const ALLOWANCE = { exercise: 600, production: 10_000 } as const;
+const ALLOWANCE_MS = 10_000;
 /** People don't act this shortly before a stop's time is over, because nobody could tell who was first. */
-const MARGIN = { exercise: 400, production: 5_000 } as const;
+const MARGIN_MS = 15_000;
 
 export type ModelRun = Awaited<ReturnType<typeof beginRun>>;
 
@@ -45,7 +46,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
   const placed: PlacedOrder = await shop.place(order, {
     client,
     twists: calls.twists,
-    args: [{ ...order, policy: plan.policy, ...(plan.sound ? {} : { items: null }) }],
+    args: [{ ...order, policy: POLICY, ...(plan.sound ? {} : { items: null }) }],
     ...(plan.timeoutMs === undefined ? {} : { workflowRunTimeout: plan.timeoutMs }),
     ...(asked && { signal: NAMES[asked.command], signalArgs: args ?? [] }),
   });
@@ -55,7 +56,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
   async function act(real: () => unknown, modeled: () => void, longer = 0): Promise<void> {
     const from = await clock();
     await real();
-    model.now = { from, to: from + ALLOWANCE[plan.policy] + longer };
+    model.now = { from, to: from + ALLOWANCE_MS + longer };
     modeled();
     while (calls.lateCount() < model.late.length) calls.leave(model.late[calls.lateCount()]?.call ?? 'charge', true);
     await agree();
@@ -148,7 +149,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
     /** Whether what a command asks for can still be done: the clock may have gone on. */
     async ready(possible: (model: OrderModel) => boolean): Promise<boolean> {
       const { timer } = model;
-      if (timer && (await clock()) > timer.from - MARGIN[plan.policy]) {
+      if (timer && (await clock()) > timer.from - MARGIN_MS) {
         if (model.stop === 'charge' || model.stop === 'ship') throw new Undecidable();
         await self.waitOut();
       }
@@ -221,7 +222,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
 
     /** Lets a share of the time pass that the order would wait here. */
     async linger(share: number): Promise<void> {
-      const left = (model.timer?.from ?? 0) - MARGIN[plan.policy] - (await clock());
+      const left = (model.timer?.from ?? 0) - MARGIN_MS - (await clock());
       if (left > 0) await pass(Math.floor(left * share));
     },
 
@@ -248,6 +249,12 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
         await eventually(async () => calls.failures() > failures, AGREE_WITHIN_MS, 2);
         from = await clock();
       }
+      const gaveUp = async () =>
+        calls.count('refund') > 0 || (await pauses(placed)).at(-1)?.after === model.tries.length;
+      // Or it means to try once more, and no longer at a moment that anybody could foretell.
+      await eventually(gaveUp, GIVES_UP_WITHIN_MS, 10).catch(() => {
+        throw new Undecidable();
+      });
       await act(
         () => calls.comeBack(call),
         () => model.timeIsUp(),
