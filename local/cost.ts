@@ -29,11 +29,11 @@ export async function costsOf(address: string, orders: { orderId: string; tries:
   }
 }
 
-/** The server's own count of what Temporal Cloud would bill, so far. It is written now and then, not at once. */
-export async function actionsSoFar(metricsUrl: string): Promise<number> {
+/** The server's own count of what Temporal Cloud would bill, so far, of one type or of all. It is written now and then, not at once. */
+export async function actionsSoFar(metricsUrl: string, type = ''): Promise<number> {
   const text = await (await fetch(metricsUrl)).text();
   return text
     .split('\n')
-    .filter((line) => line.startsWith('action{') && !line.includes('temporal_system'))
+    .filter((line) => line.startsWith(`action{action_type="${type}`) && !line.includes('temporal_system'))
     .reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }

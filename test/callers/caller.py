@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 
 from temporalio.client import Client, WorkflowUpdateFailedError
@@ -49,4 +50,6 @@ async def main(address: str, order_id: str) -> dict:
     }
 
 
-print(json.dumps(asyncio.run(main(sys.argv[1], sys.argv[2]))))
+print(json.dumps(asyncio.run(main(sys.argv[1], sys.argv[2]))), flush=True)
+# The SDK's threads may outlive the interpreter's end and crash it there.
+os._exit(0)

@@ -15,7 +15,8 @@ export async function OrderWorkflow(input: OrderInput): Promise<State> {
   acceptCommands(life);
   return CancellationScope.nonCancellable(async () => {
     const state = await live(life);
-    await condition(allHandlersFinished);
+    // A Temporal cancellation has no handler, but is decided like any other cancel.
+    await until(() => allHandlersFinished() && life.undecided === 0);
     return state;
   });
 }
