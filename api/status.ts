@@ -24,17 +24,18 @@ export function createStatusReader(deps: {
   attempts: AttemptStore;
 }): StatusReader {
   const { temporal, views, attempts } = deps;
-  const queries = new Map<string, Promise<WorkflowStatus | undefined>>();
+  const queries = new Map<string, { at: number; answer: Promise<WorkflowStatus | undefined> }>();
 
   function query(orderId: string): Promise<WorkflowStatus | undefined> {
-    const shared = queries.get(orderId);
-    if (shared) return shared;
-    const asked = temporal.query(orderId, QUERY_WITHIN_MS);
-    queries.set(orderId, asked);
-    setTimeout(() => {
-      if (queries.get(orderId) === asked) queries.delete(orderId);
-    }, SHARE_QUERY_MS);
-    return asked;
+    const now = Date.now();
+    for (const [id, { at }] of queries) {
+      if (now - at < SHARE_QUERY_MS) break;
+      queries.delete(id);
+    }
+    const answer = queries.get(orderId)?.answer ?? temporal.query(orderId, QUERY_WITHIN_MS);
+    if (!queries.has(orderId)) queries.set(orderId, { at: now, answer });
+    // On an edge runtime the request that asked may have been dropped, and its answer with it.
+    return Promise.race([answer, after(QUERY_WITHIN_MS)]);
   }
 
   return {
@@ -59,6 +60,8 @@ export function createStatusReader(deps: {
     },
   };
 }
+
+const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms));
 
 const NO_ATTEMPTS: RecentAttempts = { errors: [], failures: 0 };
 

@@ -4,13 +4,22 @@ import { POLICY_NAMES } from './policy.ts';
 
 const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v.transform(Number), v.maxValue(65_535));
 
-const MySqlUrl = v.pipe(v.string(), v.regex(/^mysql:\/\//, 'must start with mysql://'));
+const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
+
+/** A database's URL says how it is reached: over MySQL's own protocol, or over HTTP as PlanetScale's driver does. */
+export const MySqlUrl = text(/^mysql:\/\//, 'must start with mysql://');
+export const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https://');
+const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql:// or https://');
+
+/** Temporal's address says which of its APIs it is. */
+const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');
+export const TemporalUrl = text(/^https?:\/\/[^/\s]+\/?$/, 'must be an http or https URL');
 
 /** Variables shared by the entry points; each picks what it needs. An empty variable counts as missing. */
 export const Variables = {
-  DATABASE_URL: MySqlUrl,
-  SANDBOX_DATABASE_URL: v.optional(MySqlUrl),
-  TEMPORAL_ADDRESS: v.optional(v.pipe(v.string(), v.regex(/^[^/\s]+:\d+$/, 'must be host:port')), '127.0.0.1:7233'),
+  DATABASE_URL: DatabaseUrl,
+  SANDBOX_DATABASE_URL: v.optional(DatabaseUrl),
+  TEMPORAL_ADDRESS: v.optional(TemporalAddress, '127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   TEMPORAL_API_KEY: v.optional(v.string()),
   TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
@@ -22,9 +31,9 @@ export const Variables = {
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
 } as const;
 
-/** A `TEMPORAL_ADDRESS` for those who may take Temporal's HTTP API instead: its form says which. */
+/** A `TEMPORAL_ADDRESS` for those who take either API. */
 export const TemporalEndpoint = v.optional(
-  v.pipe(v.string(), v.regex(/^([^/\s]+:\d+|https?:\/\/[^/\s]+\/?)$/, 'must be host:port, or an http or https URL')),
+  v.union([TemporalAddress, TemporalUrl], 'must be host:port, or an http or https URL'),
   '127.0.0.1:7233',
 );
 

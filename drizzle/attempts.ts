@@ -1,7 +1,7 @@
 /** Failed attempts at activities, for people who look at an order while it struggles. */
 import type { FailedAttempt } from '@trellis/contracts/status';
 import { desc, eq, sql } from 'drizzle-orm';
-import type { Database } from './client.ts';
+import type { Database } from './database.ts';
 import { attempts } from './schema.ts';
 
 export interface AttemptRecord {

@@ -2,7 +2,8 @@
 import { Variables } from '@trellis/contracts/config';
 import { sql } from 'drizzle-orm';
 import * as v from 'valibot';
-import { type Database, openDatabase } from './client.ts';
+import { openDatabase } from './client.ts';
+import type { Database } from './database.ts';
 import { fromEnvironment } from './environment.ts';
 
 export interface Violation {
@@ -19,8 +20,7 @@ const AUDIT_WITHIN_MS = 600_000;
  * payment our book says what the company's says. Orders still under way are not judged. Empty when it all holds.
  */
 export function audit(db: Database): Promise<Violation[]> {
-  return db.read(async (session) => {
-    const [rows] = await session.execute(sql`
+  const violations = sql`(
       WITH books AS (
         SELECT o.id, o.state, o.amount, o.currency,
           (SELECT COUNT(*) FROM sandbox_charges c WHERE c.order_id = o.id AND c.status = 'charged') AS charges,
@@ -65,9 +65,12 @@ export function audit(db: Database): Promise<Violation[]> {
       SELECT s.order_id, 'a parcel left for no order' FROM sandbox_parcels s
         LEFT JOIN orders o ON o.id = s.order_id
         WHERE s.status = 'taken' AND o.id IS NULL
-      ORDER BY order_id, rule`);
-    return rows as unknown as Violation[];
-  }, AUDIT_WITHIN_MS);
+    ) AS violations`;
+  const [orderId, rule] = [sql<string>`order_id`, sql<string>`rule`];
+  return db.read(
+    (session) => session.select({ order_id: orderId, rule }).from(violations).orderBy(orderId, rule),
+    AUDIT_WITHIN_MS,
+  );
 }
 
 if (import.meta.main) {

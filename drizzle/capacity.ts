@@ -4,12 +4,12 @@
  */
 import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
-import type { Database, Session } from './client.ts';
+import type { Database, Session } from './database.ts';
 import { capacity, orders } from './schema.ts';
 
 export interface Decision {
   admitted: boolean;
-  /** Seconds until the next order can be admitted; negative while there is room. */
+  /** Seconds until this order can be admitted; negative if there was room for it. */
   freeIn: number;
   ordersPerSecond: number;
 }
@@ -35,14 +35,12 @@ export function createCapacityStore(db: Database) {
       db.transaction(async (tx) => {
         // Workers that are slower than they promised have more before them than the promise says.
         const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${await underWay(tx, within)} / ${ordersPerSecond}`)})`;
-        const [{ affectedRows }] = await tx
-          .update(capacity)
-          .set({ busyUntil: sql`${busy} + ${oneOrder}` })
-          .where(sql`${busy} <= ${now} + ${seconds(within)}`);
         const busyFor = sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${busy}) / 1000000`.mapWith(Number);
-        const [row] = await tx.select({ busyFor, ordersPerSecond }).from(capacity);
+        const [row] = await tx.select({ busyFor, ordersPerSecond }).from(capacity).for('update');
         if (!row) throw new Error('the capacity has no row');
-        return { admitted: affectedRows === 1, freeIn: row.busyFor - within, ordersPerSecond: row.ordersPerSecond };
+        const admitted = row.busyFor <= within;
+        if (admitted) await tx.update(capacity).set({ busyUntil: sql`${busy} + ${oneOrder}` });
+        return { admitted, freeIn: row.busyFor - within, ordersPerSecond: row.ordersPerSecond };
       }),
 
     /** Undoes an admission. */

@@ -3,7 +3,7 @@
 import type { Event } from '@trellis/contracts/event';
 import type { EventType } from '@trellis/contracts/lifecycle';
 import { and, asc, eq, sql } from 'drizzle-orm';
-import type { Session } from './client.ts';
+import type { Session } from './database.ts';
 import { events } from './schema.ts';
 
 /** Writes an event once for each order, type and `occurrence`. */

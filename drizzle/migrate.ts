@@ -1,6 +1,6 @@
 /** `npm run migrate`: brings the database up to date. */
 import { fileURLToPath } from 'node:url';
-import { Variables } from '@trellis/contracts/config';
+import { MySqlUrl } from '@trellis/contracts/config';
 import { drizzle } from 'drizzle-orm/mysql2';
 import { migrate as applyMigrations } from 'drizzle-orm/mysql2/migrator';
 import { createConnection, type RowDataPacket } from 'mysql2/promise';
@@ -22,7 +22,7 @@ export async function migrate(url: string): Promise<void> {
 }
 
 if (import.meta.main) {
-  const { DATABASE_URL } = fromEnvironment(v.object({ DATABASE_URL: Variables.DATABASE_URL }));
+  const { DATABASE_URL } = fromEnvironment(v.object({ DATABASE_URL: MySqlUrl }));
   await migrate(DATABASE_URL);
   process.stdout.write('the database is up to date\n');
 }

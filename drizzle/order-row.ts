@@ -1,7 +1,7 @@
 /** The order's row under its lock. */
 import { movesForward, type State } from '@trellis/contracts/lifecycle';
 import { eq } from 'drizzle-orm';
-import type { Session } from './client.ts';
+import type { Session } from './database.ts';
 import { now, orders } from './schema.ts';
 
 export type OrderRow = typeof orders.$inferSelect;

@@ -1,7 +1,7 @@
 /** Orders as readers see them. */
 import type { ListInput, ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
 import { and, desc, eq, lt, or } from 'drizzle-orm';
-import type { Database } from './client.ts';
+import type { Database } from './database.ts';
 import { eventsOf } from './events.ts';
 import type { OrderRow } from './order-row.ts';
 import { paymentsOf } from './payments.ts';

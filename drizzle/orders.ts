@@ -6,7 +6,7 @@ import { type ClosedState, type Ending, isClosed, type State, type Step } from '
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
 import { and, eq, inArray, sql } from 'drizzle-orm';
-import type { Database, Session } from './client.ts';
+import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './order-row.ts';
 import { now, orders, payments } from './schema.ts';

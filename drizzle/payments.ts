@@ -2,7 +2,7 @@
 import { type ClosedState, type Ending, isClosed } from '@trellis/contracts/lifecycle';
 import type { Money, Payment } from '@trellis/contracts/payment';
 import { and, asc, eq, sql } from 'drizzle-orm';
-import type { Database, Session } from './client.ts';
+import type { Database, Session } from './database.ts';
 import { addEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './order-row.ts';
 import { closeOrder, type Progress } from './orders.ts';

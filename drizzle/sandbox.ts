@@ -2,7 +2,7 @@
 import type { Address } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
 import { eq, sql } from 'drizzle-orm';
-import type { Database } from './client.ts';
+import type { Database } from './database.ts';
 import { now, sandboxCharges, sandboxParcels } from './schema.ts';
 
 export type ChargeRow = typeof sandboxCharges.$inferSelect;

@@ -3,7 +3,7 @@ import { isClosed, type State } from '@trellis/contracts/lifecycle';
 import type { Address } from '@trellis/contracts/order';
 import type { Shipment } from '@trellis/contracts/shipment';
 import { and, asc, eq, lt, sql } from 'drizzle-orm';
-import type { Database, Session } from './client.ts';
+import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder } from './order-row.ts';
 import { now, orders, shipments } from './schema.ts';

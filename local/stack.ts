@@ -7,6 +7,7 @@ import { migrate } from '@trellis/drizzle/migrate';
 import getPort from 'get-port';
 import { createConnection } from 'mysql2/promise';
 import { startDatabase } from './database-server.ts';
+import { startEdge } from './edge-server.ts';
 import { holdLock, reap, releaseLock, type Service, startProcess } from './processes.ts';
 import { startTemporal } from './temporal-server.ts';
 
@@ -17,6 +18,8 @@ export interface StackOptions {
   folder: string;
   /** Keep the documented ports where they are free, and the data across restarts. */
   persistent: boolean;
+  /** Runs the API on the edge runtime too. */
+  edge?: boolean;
   /** Temporal keeps its data in a file, so that it can be killed and started again; as it does when `persistent`. */
   durable?: boolean;
   /** Environment of worker and API on top of ours, perhaps made from where the servers are. */
@@ -32,6 +35,10 @@ export interface Addresses {
   TEMPORAL_UI_URL: string;
   TEMPORAL_METRICS_URL: string;
   DATABASE_URL: string;
+  /** The same database over HTTP, of a stack that is `persistent` or has an edge. */
+  PLANETSCALE_URL?: string;
+  /** The API on the edge runtime. */
+  EDGE_URL?: string;
 }
 
 export interface Stack {
@@ -50,7 +57,16 @@ export interface Stack {
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 export const LOCAL = join(ROOT, '.local');
 
-const PORTS = { api: 8000, grpc: 7233, http: 7243, ui: 8233, metrics: 9233, sql: 3306 } as const;
+const PORTS = {
+  api: 8000,
+  grpc: 7233,
+  http: 7243,
+  ui: 8233,
+  metrics: 9233,
+  sql: 3306,
+  gateway: 3406,
+  edge: 8787,
+} as const;
 const HOST = '127.0.0.1';
 /** What a `.env` made for other servers must not change here. */
 const PINNED = { HOST, TEMPORAL_NAMESPACE: 'default', WORKER_QUEUES: 'orders,shipping' };
@@ -63,6 +79,7 @@ export async function startStack({
   folder,
   persistent,
   durable = persistent,
+  edge = false,
   env = {},
   say,
 }: StackOptions): Promise<Stack> {
@@ -101,8 +118,10 @@ export async function startStack({
       TEMPORAL_UI_URL: `http://${HOST}:${ports.ui}`,
       TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
       DATABASE_URL: database.value,
+      ...((persistent || edge) && { PLANETSCALE_URL: overHttp(database.value, ports.gateway) }),
+      ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
-    const { DATABASE_URL, TEMPORAL_ADDRESS } = addresses;
+    const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = addresses;
     const settings = {
       FLAKY_CALL: 'on',
       ...process.env,
@@ -132,7 +151,17 @@ export async function startStack({
     const worker = await startWorker('worker');
     const lines = Object.entries(addresses).map(([key, value]) => `${key}=${value}\n`);
     await writeFile(join(folder, 'env'), lines.join(''));
+    if (PLANETSCALE_URL)
+      await node('gateway', 'local/planetscale-gateway.ts', { DATABASE_URL, PORT: `${ports.gateway}` });
     await node('api', 'api/node.ts');
+    if (edge && PLANETSCALE_URL) {
+      const variables = {
+        POLICY: settings.POLICY ?? 'exercise',
+        TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL,
+        DATABASE_URL: PLANETSCALE_URL,
+      };
+      await started(startEdge({ folder, port: ports.edge, variables }));
+    }
     return { addresses, services, worker, startWorker, startAgain, stop };
   } catch (error) {
     await stop();
@@ -164,6 +193,11 @@ export async function throwAwayFolder(say: Say): Promise<{ folder: string; remov
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** PlanetScale's credentials belong to one database; so the gateway takes the user name for its name. */
+export function overHttp(databaseUrl: string, gatewayPort: number): string {
+  return `http://${new URL(databaseUrl).pathname.slice(1)}:local@${HOST}:${gatewayPort}`;
 }
 
 type Ports = Record<keyof typeof PORTS, number>;

@@ -1,7 +1,9 @@
-/** `npm start`: the stack on this machine until Ctrl-C, its data in `.local/`. */
+/** `npm start [-- --edge]`: the stack on this machine until Ctrl-C, its data in `.local/`; with `--edge` the API on the edge runtime beside the one on Node. */
+import { parseArgs } from 'node:util';
 import { holdLock, releaseLock } from './processes.ts';
 import { LOCAL, startStack } from './stack.ts';
 
+const { values } = parseArgs({ options: { edge: { type: 'boolean', default: false } } });
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
 if (!(await holdLock(LOCAL, 'start'))) {
@@ -14,7 +16,7 @@ const interrupted = new Promise<NodeJS.Signals>((resolve) => {
 });
 
 try {
-  const stack = await startStack({ folder: LOCAL, persistent: true, say });
+  const stack = await startStack({ folder: LOCAL, persistent: true, edge: values.edge, say });
   for (const [name, address] of Object.entries(stack.addresses)) say(`${name.padEnd(21)} ${address}`);
   say('Trellis Orders is up. The addresses are in .local/env, the logs in .local/logs. Ctrl-C stops it.');
   let stopping = false;

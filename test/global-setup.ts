@@ -17,7 +17,7 @@ const say = (line: string) => process.stderr.write(`${line}\n`);
 
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const { folder, remove } = await throwAwayFolder(say);
-  const stack = await startStack({ folder, persistent: false, env: { FLAKY_CALL: 'off' }, say });
+  const stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say });
   provide('addresses', stack.addresses);
   provide('folder', folder);
   provide('testServer', (await findTestServer(say)) ?? '');

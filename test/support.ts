@@ -1,8 +1,10 @@
 /** What tests start from: fresh ids, orders, databases. */
 import { randomBytes } from 'node:crypto';
 import type { StartInput } from '@trellis/contracts/order';
-import { type Database, openDatabase } from '@trellis/drizzle/client';
+import { openDatabase } from '@trellis/drizzle/client';
+import type { Database } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
+import { overHttp } from '@trellis/local/stack';
 import { createConnection } from 'mysql2/promise';
 import { inject } from 'vitest';
 
@@ -20,7 +22,13 @@ export function anOrder(given: Partial<StartInput> = {}): StartInput {
 }
 
 /** A migrated database of its own on the shared server, for tests that judge a whole database. */
-export async function freshDatabase(): Promise<{ url: string; db: Database; drop(): Promise<void> }> {
+export async function freshDatabase(): Promise<{
+  url: string;
+  /** The same one as PlanetScale's driver reaches it. */
+  httpUrl: string;
+  db: Database;
+  drop(): Promise<void>;
+}> {
   const url = new URL(inject('addresses').DATABASE_URL);
   const name = `test_${randomBytes(6).toString('hex')}`;
   const server = await createConnection(url.href);
@@ -30,6 +38,7 @@ export async function freshDatabase(): Promise<{ url: string; db: Database; drop
   const db = openDatabase(url.href);
   return {
     url: url.href,
+    httpUrl: overHttp(url.href, Number(new URL(inject('addresses').PLANETSCALE_URL ?? '').port)),
     db,
     async drop() {
       await db.close();

@@ -17,7 +17,8 @@ import {
 } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { audit } from '@trellis/drizzle/audit';
-import { type Database, openDatabase } from '@trellis/drizzle/client';
+import { openDatabase } from '@trellis/drizzle/client';
+import type { Database } from '@trellis/drizzle/database';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';

@@ -1,0 +1,55 @@
+/** The API on an edge runtime: no Node, no TCP, and Temporal and the database over HTTP. */
+import { PlanetScaleUrl, readConfig, TemporalUrl, Variables } from '@trellis/contracts/config';
+import { OrderError } from '@trellis/contracts/error';
+import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createCapacityStore } from '@trellis/drizzle/capacity';
+import { createOrderViews } from '@trellis/drizzle/order-views';
+import { openPlanetScale } from '@trellis/drizzle/planetscale';
+import type { Hono } from 'hono';
+import * as v from 'valibot';
+import { createApp } from './app.ts';
+import { problemResponse } from './errors.ts';
+import { createHttpTemporal } from './temporal-http.ts';
+
+const { TEMPORAL_API_KEY, TEMPORAL_NAMESPACE, POLICY } = Variables;
+const Config = v.object({
+  DATABASE_URL: PlanetScaleUrl,
+  TEMPORAL_ADDRESS: TemporalUrl,
+  TEMPORAL_API_KEY,
+  TEMPORAL_NAMESPACE,
+  POLICY,
+});
+
+type Environment = Record<string, string | undefined>;
+
+let app: Hono | undefined;
+
+/** Made at the first request, as the environment isn't known before, and kept as long as the isolate lives. */
+function appOf(environment: Environment): Hono {
+  const config = readConfig(Config, environment);
+  const db = openPlanetScale(config.DATABASE_URL);
+  return createApp({
+    temporal: createHttpTemporal({
+      url: config.TEMPORAL_ADDRESS,
+      namespace: config.TEMPORAL_NAMESPACE,
+      apiKey: config.TEMPORAL_API_KEY,
+    }),
+    views: createOrderViews(db),
+    attempts: createAttemptStore(db),
+    capacity: createCapacityStore(db),
+    policy: config.POLICY,
+    onError: (error) => console.error(error),
+  });
+}
+
+export default {
+  fetch(request: Request, environment: Environment): Response | Promise<Response> {
+    try {
+      app ??= appOf(environment);
+    } catch (error) {
+      console.error(error);
+      return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
+    }
+    return app.fetch(request);
+  },
+};

@@ -1,0 +1,61 @@
+/** What the stores ask of a database, whatever carries their statements there: mysql.ts over TCP, planetscale.ts over HTTP. */
+import type { MySqlDatabase, MySqlQueryResultHKT, PreparedQueryHKTBase } from 'drizzle-orm/mysql-core';
+import pRetry from 'p-retry';
+
+/** What a store runs its statements on, inside or outside of a transaction. Drivers differ in what a write answers, so nobody asks. */
+export type Session = Pick<
+  MySqlDatabase<MySqlQueryResultHKT, PreparedQueryHKTBase>,
+  'select' | 'insert' | 'update' | 'execute'
+>;
+
+export interface Database {
+  /** Runs reads outside of a transaction. Fails when they take longer than `within` milliseconds, 2 s if absent. */
+  read<T>(work: (session: Session) => Promise<T>, within?: number): Promise<T>;
+  /** Runs `work` in one transaction and runs the whole of it again after a deadlock or a lost connection; so it must be repeatable. */
+  transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+/** A server that doesn't answer within this is treated as lost: the work is cut off, and repeated or failed. */
+export const ANSWER_WITHIN_MS = 2_000;
+
+/** Fails, with the code NO_ANSWER, what isn't done within so many milliseconds, and has it given up. */
+export async function within<T>(milliseconds: number, work: Promise<T>, giveUp: () => void): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      giveUp();
+      const message = `the database did not answer within ${milliseconds} ms`;
+      reject(Object.assign(new Error(message), { code: 'NO_ANSWER' }));
+    }, milliseconds);
+  });
+  try {
+    return await Promise.race([work, silence]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Runs work again, a little later each time, as long as it fails for a reason that passes. */
+export function retrying<T>(work: () => Promise<T>, passes: (error: Error) => boolean): Promise<T> {
+  return pRetry(work, {
+    retries: 6,
+    maxRetryTime: ANSWER_WITHIN_MS,
+    minTimeout: 5,
+    maxTimeout: 100,
+    randomize: true,
+    shouldRetry: ({ error }) => causesOf(error).some((cause) => PASSING_ERRNOS.has(errnoOf(cause)) || passes(cause)),
+  });
+}
+
+/** Deadlock, lock wait timeout, and MariaDB's "record has changed since last read". */
+const PASSING_ERRNOS = new Set([1213, 1205, 1020]);
+
+/** Over HTTP the server's number is only told in words. */
+function errnoOf(error: Error): number {
+  return (error as { errno?: number }).errno ?? Number(/\(errno (\d+)\)/.exec(error.message)?.[1]);
+}
+
+function causesOf(error: unknown): Error[] {
+  return error instanceof Error ? [error, ...causesOf(error.cause)] : [];
+}

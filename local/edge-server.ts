@@ -1,0 +1,49 @@
+/** The API on workerd, the runtime that edge deployments run on, through wrangler. */
+import { writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import pRetry from 'p-retry';
+import { type Service, startProcess } from './processes.ts';
+
+export const CONFIG = fileURLToPath(new URL('../wrangler.toml', import.meta.url));
+/** Keeps wrangler from reporting to its makers, and from asking them for what only a deployment needs. */
+const OFFLINE = { WRANGLER_SEND_METRICS: 'false', CLOUDFLARE_CF_FETCH_ENABLED: 'false' };
+
+const wrangler = join(dirname(createRequire(import.meta.url).resolve('wrangler/package.json')), 'bin/wrangler.js');
+
+/** How to run wrangler with Node: its arguments come behind these. */
+export const WRANGLER = { args: [wrangler], env: { ...process.env, ...OFFLINE } };
+
+/** Starts the API of `wrangler.toml` on 127.0.0.1:port with these variables. Resolves once it answers. */
+export async function startEdge(options: {
+  folder: string;
+  port: number;
+  variables: Record<string, string>;
+}): Promise<Service> {
+  const { folder, port, variables } = options;
+  const file = resolve(folder, 'edge.env');
+  await writeFile(
+    file,
+    Object.entries(variables)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(''),
+  );
+  const probe = async (signal: AbortSignal) => {
+    const { ok } = await fetch(`http://127.0.0.1:${port}/health`, { signal });
+    if (!ok) throw new Error('is not well');
+  };
+  return startProcess(folder, {
+    name: 'edge',
+    command: process.execPath,
+    args: [
+      ...WRANGLER.args,
+      ...['dev', '--config', CONFIG, '--env-file', file, '--ip', '127.0.0.1', '--port', `${port}`],
+      ...['--inspector-port', '0', '--show-interactive-dev-session=false', '--persist-to', resolve(folder, 'edge')],
+    ],
+    env: WRANGLER.env,
+    readyWithin: 60_000,
+    ready: (signal) =>
+      pRetry(() => probe(signal), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 100, signal }),
+  });
+}
