@@ -8,6 +8,7 @@ import { Hono, type Context as HonoContext } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { createAdmission } from './admission.ts';
 import { problemResponse, toOrderError } from './errors.ts';
+import { openApiDocument } from './openapi.ts';
 import { createRest } from './rest.ts';
 import { appRouter, type Context } from './router.ts';
 import { createStatusReader } from './status.ts';
@@ -51,6 +52,7 @@ export function createApp({ temporal, views, attempts, capacity, policy, onError
 
   // Before the body limit: a health check has no body and must depend on nothing.
   app.get('/health', (c) => c.json({ ok: true }));
+  app.get('/openapi.json', (c) => c.json(openApiDocument()));
   app.use(
     bodyLimit({
       maxSize: MAX_BODY_BYTES,

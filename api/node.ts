@@ -1,5 +1,6 @@
 /** `npm run api`: the API as a Node server. */
 import { serve } from '@hono/node-server';
+import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
 import { TemporalEndpoint, Variables } from '@trellis/contracts/config';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
@@ -10,6 +11,7 @@ import { createOrderViews } from '@trellis/drizzle/order-views';
 import pino from 'pino';
 import * as v from 'valibot';
 import { createApp } from './app.ts';
+import { DOCS } from './docs.ts';
 import { createGrpcTemporal } from './temporal-grpc.ts';
 import { createHttpTemporal } from './temporal-http.ts';
 
@@ -43,6 +45,10 @@ const app = createApp({
   policy: config.POLICY,
   onError: (err) => log.error({ err }, 'request failed'),
 });
+
+app.get('/docs', (c) => c.redirect('/docs/', 307));
+for (const [path, file] of Object.entries(DOCS))
+  app.get(`/${path.replace(/index\.html$/, '')}`, serveStatic({ path: file }));
 
 const server = serve({ fetch: app.fetch, hostname: config.HOST, port: config.PORT }, ({ address, port }) => {
   log.info({ address, port }, 'api listening');

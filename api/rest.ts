@@ -1,7 +1,7 @@
 import { OrderError } from '@trellis/contracts/error';
 import { Hono, type Context as HonoContext } from 'hono';
 import { invalid } from './errors.ts';
-import { appRouter, type Context, createCaller, type Meta } from './router.ts';
+import { type Context, createCaller, restProcedures } from './router.ts';
 
 type Input = Record<string, unknown>;
 type Call = (input: Input) => Promise<unknown>;
@@ -9,9 +9,8 @@ type Call = (input: Input) => Promise<unknown>;
 /** The REST API: a route for every procedure that says where it stands, with path, query and body as its input. */
 export function createRest(contextOf: (c: HonoContext) => Context): Hono {
   const rest = new Hono();
-  const { procedures } = appRouter._def as unknown as { procedures: Record<string, { _def: { meta: Meta } }> };
-  for (const [name, procedure] of Object.entries(procedures)) {
-    const { method, path } = procedure._def.meta.rest;
+  for (const { name, meta } of restProcedures()) {
+    const { method, path } = meta.rest;
     rest.on(method, path, async (c) => {
       const given = method === 'GET' ? c.req.query() : await bodyOf(c.req.raw);
       const output = await procedureOf(contextOf(c), name)({ ...given, ...c.req.param() });

@@ -1,7 +1,7 @@
 /** The API's procedures; REST and tRPC are two ways to call them. */
 
 import type { Command } from '@trellis/contracts/command';
-import { OrderError } from '@trellis/contracts/error';
+import { type ErrorCode, OrderError } from '@trellis/contracts/error';
 import { ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
 import type { PolicyName } from '@trellis/contracts/policy';
 import { AddressInput, ApproveInput, CancelInput, IdempotencyKey, SignalOutput } from '@trellis/contracts/signal';
@@ -26,10 +26,16 @@ export interface Context {
   idempotencyKey: string | undefined;
 }
 
-/** Where a procedure stands in the REST API; `:order_id` is taken from the path. */
+/** Where a procedure stands in the REST API, and what readers are told of it. */
 export interface Meta {
+  /** `:order_id` is taken from the path. */
   rest: { method: 'GET' | 'POST'; path: string };
+  summary: string;
+  /** What it can fail with, besides what every call can. */
+  errors: ErrorCode[];
 }
+
+const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'BUSY'];
 
 const t = initTRPC
   .context<Context>()
@@ -57,34 +63,58 @@ const ById = v.object({ order_id: OrderId });
 export const appRouter = t.router({
   orders: t.router({
     start: procedure
-      .meta({ rest: { method: 'POST', path: '/orders/:order_id/start' } })
+      .meta({
+        rest: { method: 'POST', path: '/orders/:order_id/start' },
+        summary: 'Start an order; the same body again gets the same run',
+        errors: ['ORDER_CONFLICT', 'BUSY'],
+      })
       .input(StartInput)
       .output(StartOutput)
       .mutation(({ ctx, input }) => startOrder(ctx, input)),
     signal: t.router({
       approve: procedure
-        .meta({ rest: { method: 'POST', path: '/orders/:order_id/signals/approve' } })
+        .meta({
+          rest: { method: 'POST', path: '/orders/:order_id/signals/approve' },
+          summary: 'Approve an order, so that it is charged and shipped',
+          errors: COMMAND_ERRORS,
+        })
         .input(ApproveInput)
         .output(SignalOutput)
         .mutation(({ ctx, input }) => send(ctx, input.order_id, 'approve', [])),
       cancel: procedure
-        .meta({ rest: { method: 'POST', path: '/orders/:order_id/signals/cancel' } })
+        .meta({
+          rest: { method: 'POST', path: '/orders/:order_id/signals/cancel' },
+          summary: 'Cancel an order; what was charged is given back',
+          errors: COMMAND_ERRORS,
+        })
         .input(CancelInput)
         .output(SignalOutput)
         .mutation(({ ctx, input }) => send(ctx, input.order_id, 'cancel', [input.reason])),
       updateAddress: procedure
-        .meta({ rest: { method: 'POST', path: '/orders/:order_id/signals/address' } })
+        .meta({
+          rest: { method: 'POST', path: '/orders/:order_id/signals/address' },
+          summary: 'Change where an order goes, until its parcel has left',
+          errors: COMMAND_ERRORS,
+        })
         .input(AddressInput)
         .output(SignalOutput)
         .mutation(({ ctx, input }) => send(ctx, input.order_id, 'address', [input.address])),
     }),
     status: procedure
-      .meta({ rest: { method: 'GET', path: '/orders/:order_id/status' } })
+      .meta({
+        rest: { method: 'GET', path: '/orders/:order_id/status' },
+        summary: 'What an order is doing right now',
+        errors: ['NOT_FOUND', 'BUSY'],
+      })
       .input(ById)
       .output(OrderStatus)
       .query(({ ctx, input }) => ctx.status.read(input.order_id)),
     get: procedure
-      .meta({ rest: { method: 'GET', path: '/orders/:order_id' } })
+      .meta({
+        rest: { method: 'GET', path: '/orders/:order_id' },
+        summary: 'An order with its payments, shipments and events',
+        errors: ['NOT_FOUND'],
+      })
       .input(ById)
       .output(OrderView)
       .query(async ({ ctx, input }) => {
@@ -93,7 +123,7 @@ export const appRouter = t.router({
         return order;
       }),
     list: procedure
-      .meta({ rest: { method: 'GET', path: '/orders' } })
+      .meta({ rest: { method: 'GET', path: '/orders' }, summary: 'Orders, the newest first', errors: [] })
       .input(ListInput)
       .output(ListOutput)
       .query(({ ctx, input }) => fromSql(() => ctx.views.list(input))),
@@ -115,3 +145,16 @@ async function send(ctx: Context, orderId: string, command: Command, args: unkno
 }
 
 export const createCaller = t.createCallerFactory(appRouter);
+
+/** The procedures that stand in the REST API, by their dotted names. */
+export function restProcedures() {
+  const { procedures } = appRouter._def as unknown as {
+    procedures: Record<string, { _def: { meta: Meta; inputs: [v.GenericSchema]; output: v.GenericSchema } }>;
+  };
+  return Object.entries(procedures).map(([name, { _def }]) => ({
+    name,
+    meta: _def.meta,
+    input: _def.inputs[0],
+    output: _def.output,
+  }));
+}

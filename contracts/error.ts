@@ -13,6 +13,8 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
+export const ERROR_CODES = Object.keys(ERRORS) as ErrorCode[];
+
 /** Where an input is wrong: a dotted path into it, and why. */
 export interface Problem {
   path: string;

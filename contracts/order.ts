@@ -4,26 +4,28 @@ import type { Problem } from './error.ts';
 import { Event } from './event.ts';
 import { ID_PATTERN } from './id.ts';
 import { STATES } from './lifecycle.ts';
-import { Payment } from './payment.ts';
+import { Amount, Currency, Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
 import { Shipment } from './shipment.ts';
+import { Timestamp } from './timestamp.ts';
 
 const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-9 . _ : -'));
-export const OrderId = Id;
-export const PaymentId = Id;
+export const OrderId = v.pipe(Id, v.examples(['o-1001']));
+export const PaymentId = v.pipe(Id, v.examples(['pay-o-1001']));
 
 const wellFormed = v.check((text: string) => text.isWellFormed(), 'has half a character');
 const Line = v.pipe(v.string(), v.maxLength(200), wellFormed);
 export const Address = v.pipe(
   v.objectWithRest({ line1: v.pipe(Line, v.minLength(1)), city: v.pipe(Line, v.minLength(1)) }, Line),
-  v.check((address) => Object.keys(address).length <= 20, 'must have at most 20 fields'),
+  v.maxEntries(20, 'must have at most 20 fields'),
   v.check((address) => Object.keys(address).every((key) => v.is(Line, key)), 'has a field name that is too long'),
+  v.examples([{ line1: '123 Main', city: 'Chicago' }]),
 );
 export type Address = v.InferOutput<typeof Address>;
 
 export const Item = v.object({
-  sku: v.pipe(v.string(), v.minLength(1), v.maxLength(64), wellFormed),
-  qty: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(10_000)),
+  sku: v.pipe(v.string(), v.minLength(1), v.maxLength(64), wellFormed, v.examples(['ABC'])),
+  qty: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(10_000), v.examples([2])),
 });
 export type Item = v.InferOutput<typeof Item>;
 
@@ -40,17 +42,18 @@ export type OrderInput = v.InferOutput<typeof OrderInput>;
 export const StartInput = v.omit(OrderInput, ['policy']);
 export type StartInput = v.InferOutput<typeof StartInput>;
 
-export const StartOutput = v.object({ workflow_id: v.string(), run_id: v.string() });
+export const StartOutput = v.object({
+  workflow_id: v.pipe(v.string(), v.examples(['order-o-1001'])),
+  run_id: v.pipe(v.string(), v.examples(['01a2066e-bf20-7b61-bee9-005137fcd754'])),
+});
 export type StartOutput = v.InferOutput<typeof StartOutput>;
-
-const Timestamp = v.pipe(v.string(), v.isoTimestamp());
 
 export const OrderSummary = v.object({
   order_id: OrderId,
   state: v.picklist(STATES),
   payment_id: v.nullable(v.string()),
-  amount: v.nullable(v.string()),
-  currency: v.nullable(v.string()),
+  amount: v.nullable(Amount),
+  currency: v.nullable(Currency),
   reason: v.nullable(v.string()),
   created_at: Timestamp,
   updated_at: Timestamp,

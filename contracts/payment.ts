@@ -1,5 +1,6 @@
 /** Money: exact decimals as strings, never floats. */
 import * as v from 'valibot';
+import { Timestamp } from './timestamp.ts';
 
 export const PAYMENT_STATUSES = ['pending', 'charged', 'failed', 'refunded'] as const;
 export type PaymentStatus = (typeof PAYMENT_STATUSES)[number];
@@ -10,12 +11,15 @@ export interface Money {
   currency: string;
 }
 
+export const Amount = v.pipe(v.string(), v.regex(/^\d+\.\d\d$/), v.examples(['2.00']));
+export const Currency = v.pipe(v.string(), v.regex(/^[A-Z]{3}$/), v.examples(['USD']));
+
 export const Payment = v.object({
   payment_id: v.string(),
   status: v.picklist(PAYMENT_STATUSES),
-  amount: v.string(),
-  currency: v.string(),
-  created_at: v.string(),
-  updated_at: v.string(),
+  amount: Amount,
+  currency: Currency,
+  created_at: Timestamp,
+  updated_at: Timestamp,
 });
 export type Payment = v.InferOutput<typeof Payment>;

@@ -1,13 +1,14 @@
 /** A try to ship: one row each. */
 import * as v from 'valibot';
+import { Timestamp } from './timestamp.ts';
 
 export const SHIPMENT_STATUSES = ['prepared', 'dispatched', 'failed'] as const;
 export type ShipmentStatus = (typeof SHIPMENT_STATUSES)[number];
 
 export const Shipment = v.object({
-  attempt: v.number(),
+  attempt: v.pipe(v.number(), v.integer()),
   status: v.picklist(SHIPMENT_STATUSES),
   payload: v.unknown(),
-  ts: v.string(),
+  ts: Timestamp,
 });
 export type Shipment = v.InferOutput<typeof Shipment>;

@@ -1,8 +1,10 @@
 /** Where an order is right now. */
 import * as v from 'valibot';
 import { STATES, STEPS } from './lifecycle.ts';
+import { Timestamp } from './timestamp.ts';
 
 const nullableText = v.nullable(v.string());
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
 /** What the workflow's `status` query answers. */
 export const WorkflowStatus = v.object({
@@ -12,7 +14,7 @@ export const WorkflowStatus = v.object({
   approved: v.boolean(),
   canceled: v.boolean(),
   cancel_reason: nullableText,
-  child_attempts: v.number(),
+  child_attempts: Count,
   last_error: nullableText,
   dispatch_failed_reason: nullableText,
   reason: nullableText,
@@ -22,9 +24,9 @@ export type WorkflowStatus = v.InferOutput<typeof WorkflowStatus>;
 /** A failed attempt: `step` is the activity's name, `attempt` counts from 1 each time Temporal schedules it. */
 export const FailedAttempt = v.object({
   step: v.string(),
-  attempt: v.number(),
+  attempt: Count,
   error: v.string(),
-  ts: v.string(),
+  ts: Timestamp,
 });
 export type FailedAttempt = v.InferOutput<typeof FailedAttempt>;
 
@@ -35,10 +37,10 @@ export type FailedAttempt = v.InferOutput<typeof FailedAttempt>;
 export const OrderStatus = v.object({
   ...WorkflowStatus.entries,
   source: v.picklist(['workflow', 'sql', 'temporal']),
-  as_of: v.string(),
+  as_of: Timestamp,
   activity: nullableText,
-  attempt: v.number(),
-  retries: v.number(),
+  attempt: Count,
+  retries: Count,
   recent_errors: v.array(FailedAttempt),
 });
 export type OrderStatus = v.InferOutput<typeof OrderStatus>;

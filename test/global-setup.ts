@@ -1,11 +1,16 @@
+import { fileURLToPath } from 'node:url';
+import { startProcess } from '@trellis/local/processes';
 import { type Addresses, startStack, throwAwayFolder } from '@trellis/local/stack';
 import { findTestServer } from '@trellis/local/temporal-server';
+import getPort from 'get-port';
 import type { TestProject } from 'vitest/node';
 
 declare module 'vitest' {
   interface ProvidedContext {
     /** The stack that all test files share; it injects no faults. */
     addresses: Addresses;
+    /** The ways to run the API; all of them serve that stack. */
+    apis: { name: string; url: string }[];
     /** Where that stack keeps its logs. */
     folder: string;
     /** The time-skipping server's binary; empty leaves it to the SDK's download. */
@@ -18,10 +23,32 @@ const say = (line: string) => process.stderr.write(`${line}\n`);
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const { folder, remove } = await throwAwayFolder(say);
   const stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say });
-  provide('addresses', stack.addresses);
+  const { addresses } = stack;
+  const { TEMPORAL_HTTP_URL, PLANETSCALE_URL = '', EDGE_URL = '' } = addresses;
+  const port = await getPort();
+  const overHttp = await startProcess(folder, {
+    name: 'api-over-http',
+    command: process.execPath,
+    args: [fileURLToPath(new URL('../api/node.ts', import.meta.url))],
+    env: {
+      ...process.env,
+      PORT: `${port}`,
+      HOST: '127.0.0.1',
+      TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL,
+      DATABASE_URL: PLANETSCALE_URL,
+    },
+    ipc: true,
+  });
+  provide('addresses', addresses);
+  provide('apis', [
+    { name: 'Node, gRPC, mysql2', url: addresses.API_URL },
+    { name: 'Node, HTTP, PlanetScale driver', url: `http://127.0.0.1:${port}` },
+    { name: 'workerd, HTTP, PlanetScale driver', url: EDGE_URL },
+  ]);
   provide('folder', folder);
   provide('testServer', (await findTestServer(say)) ?? '');
   return async () => {
+    await overHttp.stop();
     await stack.stop();
     await remove();
   };

@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['**/*.test.ts'],
+    reporters: ['default', './columns.ts'],
     globalSetup: ['./global-setup.ts'],
     // The servers share two cores with the tests: side by side, files would only measure each other.
     fileParallelism: false,
