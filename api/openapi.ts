@@ -119,7 +119,7 @@ function operation(name: string, { rest, summary, errors }: Meta, input: Schema,
       requestBody: { required: needed.length > 0, content: { 'application/json': { schema: body } } },
     }),
     responses: {
-      ...successes(output),
+      ...successes(output, name === 'orders.start' ? { links: linksFromStart() } : {}),
       ...Object.fromEntries(
         possible.map((code) => [ERRORS[code].status, { $ref: `#/components/responses/${code}` }] as const),
       ),
@@ -135,10 +135,23 @@ const idempotencyKey = () => ({
 });
 
 /** A command is decided, or kept for later. */
-function successes(output: Schema): Json {
+function successes(output: Schema, also: Json): Json {
   const { options } = output as { options?: Schema[] };
   const [now = output, later] = options ?? [];
-  return { 200: success('Done', now), ...(later && { 202: success('Accepted, to be decided later', later) }) };
+  return {
+    200: { ...success('Done', now), ...also },
+    ...(later && { 202: success('Accepted, to be decided later', later) }),
+  };
+}
+
+/** Whatever can be done with an order that has been started. */
+function linksFromStart(): Json {
+  const onOrder = restProcedures().filter(
+    ({ name, meta }) => meta.rest.path.includes(':order_id') && name !== 'orders.start',
+  );
+  return Object.fromEntries(
+    onOrder.map(({ name }) => [name, { operationId: name, parameters: { order_id: '$request.path.order_id' } }]),
+  );
 }
 
 function success(description: string, schema: Schema): Json {

@@ -5,6 +5,7 @@ export const COMMANDS = ['approve', 'cancel', 'address'] as const;
 export type Command = (typeof COMMANDS)[number];
 
 export const DEFAULT_CANCEL_REASON = 'user_request';
+/** In characters, not in halves of them. */
 export const MAX_REASON_LENGTH = 200;
 
 /** A decided command: `changed` is false when it repeats what already holds. */

@@ -7,24 +7,26 @@ import { STATES } from './lifecycle.ts';
 import { Amount, Currency, Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
 import { Shipment } from './shipment.ts';
+import { text } from './text.ts';
 import { Timestamp } from './timestamp.ts';
 
 const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-9 . _ : -'));
 export const OrderId = v.pipe(Id, v.examples(['o-1001']));
 export const PaymentId = v.pipe(Id, v.examples(['pay-o-1001']));
 
-const wellFormed = v.check((text: string) => text.isWellFormed(), 'has half a character');
-const Line = v.pipe(v.string(), v.maxLength(200), wellFormed);
+const Line = text(0, 200);
+const NeededLine = text(1, 200);
 export const Address = v.pipe(
-  v.objectWithRest({ line1: v.pipe(Line, v.minLength(1)), city: v.pipe(Line, v.minLength(1)) }, Line),
+  v.objectWithRest({ line1: NeededLine, city: NeededLine }, Line),
   v.maxEntries(20, 'must have at most 20 fields'),
   v.check((address) => Object.keys(address).every((key) => v.is(Line, key)), 'has a field name that is too long'),
+  v.metadata({ propertyNames: { maxLength: 200 } }),
   v.examples([{ line1: '123 Main', city: 'Chicago' }]),
 );
 export type Address = v.InferOutput<typeof Address>;
 
 export const Item = v.object({
-  sku: v.pipe(v.string(), v.minLength(1), v.maxLength(64), wellFormed, v.examples(['ABC'])),
+  sku: v.pipe(text(1, 64), v.examples(['ABC'])),
   qty: v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(10_000), v.examples([2])),
 });
 export type Item = v.InferOutput<typeof Item>;
@@ -82,7 +84,7 @@ export const ListInput = v.object({
     ),
     50,
   ),
-  cursor: v.optional(v.pipe(v.string(), v.maxLength(200))),
+  cursor: v.optional(text(0, 200)),
 });
 export type ListInput = v.InferOutput<typeof ListInput>;
 

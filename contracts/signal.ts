@@ -4,20 +4,13 @@ import { DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from './command.ts';
 import { COMMAND_ID_PATTERN } from './id.ts';
 import { STATES } from './lifecycle.ts';
 import { Address, OrderId } from './order.ts';
+import { text } from './text.ts';
 
 export const ApproveInput = v.object({ order_id: OrderId });
 
 export const CancelInput = v.object({
   order_id: OrderId,
-  reason: v.optional(
-    v.pipe(
-      v.string(),
-      v.minLength(1),
-      v.maxLength(MAX_REASON_LENGTH),
-      v.check((text) => text.isWellFormed(), 'has half a character'),
-    ),
-    DEFAULT_CANCEL_REASON,
-  ),
+  reason: v.optional(text(1, MAX_REASON_LENGTH), DEFAULT_CANCEL_REASON),
 });
 
 export const AddressInput = v.object({ order_id: OrderId, address: Address });

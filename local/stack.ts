@@ -1,10 +1,10 @@
 /** The whole product on one machine: SQL and Temporal servers, migrations, worker, API. */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { migrate } from '@trellis/drizzle/migrate';
-import getPort from 'get-port';
+import getPort, { portNumbers } from 'get-port';
 import { createConnection } from 'mysql2/promise';
 import { startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
@@ -200,13 +200,22 @@ export function overHttp(databaseUrl: string, gatewayPort: number): string {
   return `http://${new URL(databaseUrl).pathname.slice(1)}:local@${HOST}:${gatewayPort}`;
 }
 
+/**
+ * A port that nobody listens on, the wanted one if it can be. Not one of those that systems give to whoever asks for any:
+ * it may be given away between now and its use.
+ */
+export function freePort(wanted?: number): Promise<number> {
+  const from = randomInt(10_000, 31_000);
+  return getPort({ host: HOST, port: [...(wanted === undefined ? [] : [wanted]), ...portNumbers(from, from + 500)] });
+}
+
 type Ports = Record<keyof typeof PORTS, number>;
 
 async function choosePorts(documented: boolean, say: Say): Promise<Ports> {
   const chosen: Partial<Ports> = {};
   for (const name of Object.keys(PORTS) as (keyof Ports)[]) {
     const wanted = name === 'api' && process.env.PORT ? Number(process.env.PORT) : PORTS[name];
-    const port = await getPort({ host: HOST, ...(documented ? { port: wanted } : {}) });
+    const port = await freePort(documented ? wanted : undefined);
     if (documented && port !== wanted) say(`port ${wanted} (${name}) is taken, using ${port}`);
     chosen[name] = port;
   }

@@ -2,7 +2,7 @@
 import Table from 'cli-table3';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 
-const SUITE = 'api.test.ts';
+const SUITE = '/api.test.ts';
 const MARKS = { passed: '✓', failed: '✗', skipped: '-', pending: '…' } as const;
 
 export default class Columns implements Reporter {

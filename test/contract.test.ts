@@ -34,6 +34,11 @@ describe('an order', () => {
     expect(v.parse(StartInput, { ...ORIGINAL, address }).address).toEqual(address);
   });
 
+  test('counts characters as its JSON Schema does, not halves of them', () => {
+    expect(problems({ ...ORIGINAL, items: [{ sku: '🪴'.repeat(64), qty: 1 }] })).toEqual([]);
+    expect(problems({ ...ORIGINAL, items: [{ sku: '🪴'.repeat(65), qty: 1 }] })).toEqual(['items.0.sku']);
+  });
+
   test('may not choose its own policy', () => {
     expect(v.parse(StartInput, { ...ORIGINAL, policy: 'production' })).not.toHaveProperty('policy');
     expect(v.parse(OrderInput, { ...ORIGINAL, policy: 'production' }).policy).toBe('production');

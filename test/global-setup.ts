@@ -1,8 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { startProcess } from '@trellis/local/processes';
-import { type Addresses, startStack, throwAwayFolder } from '@trellis/local/stack';
+import { type Addresses, freePort, startStack, throwAwayFolder } from '@trellis/local/stack';
 import { findTestServer } from '@trellis/local/temporal-server';
-import getPort from 'get-port';
 import type { TestProject } from 'vitest/node';
 
 declare module 'vitest' {
@@ -25,7 +24,7 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
   const stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say });
   const { addresses } = stack;
   const { TEMPORAL_HTTP_URL, PLANETSCALE_URL = '', EDGE_URL = '' } = addresses;
-  const port = await getPort();
+  const port = await freePort();
   const overHttp = await startProcess(folder, {
     name: 'api-over-http',
     command: process.execPath,

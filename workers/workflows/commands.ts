@@ -106,7 +106,7 @@ async function cancel(life: Life, given: unknown): Promise<boolean> {
   }
   const reason =
     typeof given === 'string' && given !== ''
-      ? given.slice(0, MAX_REASON_LENGTH).toWellFormed()
+      ? [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('')
       : DEFAULT_CANCEL_REASON;
   life.cancel = { reason };
   return true;
