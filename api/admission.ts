@@ -57,7 +57,7 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
         return turnAway();
       } catch (error) {
         // A database that is silent, not gone, has more to do than it can.
-        return (error as NodeJS.ErrnoException).code === 'NO_ANSWER' ? turnAway() : { admitted: true };
+        return (error as { code?: string }).code === 'NO_ANSWER' ? turnAway() : { admitted: true };
       } finally {
         deciding -= 1;
       }

@@ -6,6 +6,7 @@ import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
 import { Hono, type Context as HonoContext } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
+import { cors } from 'hono/cors';
 import { createAdmission } from './admission.ts';
 import { problemResponse, toOrderError } from './errors.ts';
 import { openApiDocument } from './openapi.ts';
@@ -20,6 +21,8 @@ export interface AppDeps {
   attempts: AttemptStore;
   capacity: CapacityStore;
   policy: PolicyName;
+  /** Origins whose pages may call the API, `*` for all. */
+  corsOrigins?: string[] | undefined;
   /** Told of every error that is our fault or our neighbours'. */
   onError: (error: unknown) => void;
 }
@@ -27,7 +30,7 @@ export interface AppDeps {
 const MAX_BODY_BYTES = 64 * 1024;
 
 /** The whole API as a fetch handler, for any runtime that has one. */
-export function createApp({ temporal, views, attempts, capacity, policy, onError }: AppDeps): Hono {
+export function createApp({ temporal, views, attempts, capacity, policy, corsOrigins, onError }: AppDeps): Hono {
   const status = createStatusReader({ temporal, views, attempts });
   const admission = createAdmission(capacity, policy);
   const contextOf = (c: HonoContext): Context => ({
@@ -50,6 +53,14 @@ export function createApp({ temporal, views, attempts, capacity, policy, onError
   });
   app.notFound(() => problemResponse(new OrderError('NOT_FOUND', 'there is nothing here')));
 
+  if (corsOrigins)
+    app.use(
+      cors({
+        origin: corsOrigins.includes('*') ? '*' : corsOrigins,
+        allowHeaders: ['content-type', 'idempotency-key'],
+        exposeHeaders: ['retry-after'],
+      }),
+    );
   // Before the body limit: a health check has no body and must depend on nothing.
   app.get('/health', (c) => c.json({ ok: true }));
   app.get('/openapi.json', (c) => c.json(openApiDocument()));

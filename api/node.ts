@@ -15,7 +15,7 @@ import { DOCS } from './docs.ts';
 import { createGrpcTemporal } from './temporal-grpc.ts';
 import { createHttpTemporal } from './temporal-http.ts';
 
-const { DATABASE_URL, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, LOG_LEVEL } = Variables;
+const { DATABASE_URL, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, CORS_ORIGINS, LOG_LEVEL } = Variables;
 const config = fromEnvironment(
   v.object({
     DATABASE_URL,
@@ -25,6 +25,7 @@ const config = fromEnvironment(
     HOST,
     PORT,
     POLICY,
+    CORS_ORIGINS,
     LOG_LEVEL,
   }),
 );
@@ -43,6 +44,7 @@ const app = createApp({
   attempts: createAttemptStore(db),
   capacity: createCapacityStore(db),
   policy: config.POLICY,
+  corsOrigins: config.CORS_ORIGINS,
   onError: (err) => log.error({ err }, 'request failed'),
 });
 

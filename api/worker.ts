@@ -11,13 +11,14 @@ import { createApp } from './app.ts';
 import { problemResponse } from './errors.ts';
 import { createHttpTemporal } from './temporal-http.ts';
 
-const { TEMPORAL_API_KEY, TEMPORAL_NAMESPACE, POLICY } = Variables;
+const { TEMPORAL_API_KEY, TEMPORAL_NAMESPACE, POLICY, CORS_ORIGINS } = Variables;
 const Config = v.object({
   DATABASE_URL: PlanetScaleUrl,
   TEMPORAL_ADDRESS: TemporalUrl,
   TEMPORAL_API_KEY,
   TEMPORAL_NAMESPACE,
   POLICY,
+  CORS_ORIGINS,
 });
 
 type Environment = Record<string, string | undefined>;
@@ -38,6 +39,7 @@ function appOf(environment: Environment): Hono {
     attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
     policy: config.POLICY,
+    corsOrigins: config.CORS_ORIGINS,
     onError: (error) => console.error(error),
   });
 }

@@ -26,6 +26,16 @@ export const Variables = {
   TEMPORAL_WORKER_BUILD_ID: v.optional(v.string()),
   PORT: v.optional(Port, '8000'),
   HOST: v.optional(v.string(), '0.0.0.0'),
+  /** Pages of these origins may call the API; only its own when absent. */
+  CORS_ORIGINS: v.optional(
+    v.pipe(
+      v.string(),
+      v.transform((list) => list.split(',')),
+      v.array(
+        text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, with commas between, or *'),
+      ),
+    ),
+  ),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
   FLAKY_CALL: v.optional(v.picklist(['on', 'off']), 'off'),
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),

@@ -1,4 +1,4 @@
-/** `npm run demo [-- FILE]`: sample orders through the whole product, and the proof that each ended as it must. */
+/** `npm run demo [-- FILE --edge]`: sample orders through the whole product, with `--edge` through its API on the edge runtime, and the proof that each ended as it must. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -31,8 +31,11 @@ const say = (line: string) => {
 };
 
 try {
-  const { positionals } = parseArgs({ allowPositionals: true });
-  process.exitCode = (await demo(positionals[0] ?? SAMPLE_ORDERS)) ? 0 : 1;
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: { edge: { type: 'boolean', default: false } },
+  });
+  process.exitCode = (await demo(positionals[0] ?? SAMPLE_ORDERS, values.edge)) ? 0 : 1;
 } catch (error) {
   say(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
@@ -40,11 +43,11 @@ try {
 // A connection kept alive must not keep the process.
 process.exit();
 
-async function demo(path: string): Promise<boolean> {
+async function demo(path: string, edge: boolean): Promise<boolean> {
   const orders = await readSampleOrders(path);
   const { folder, remove } = await throwAwayFolder(say);
-  say('Starting Temporal, SQL, worker and API on free ports…');
-  const stack = await startStack({ folder, persistent: false, say });
+  say(`Starting Temporal, SQL, worker and API on free ports${edge ? ', on the edge runtime too' : ''}…`);
+  const stack = await startStack({ folder, persistent: false, edge, say });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.once(
       signal,
@@ -55,8 +58,9 @@ async function demo(path: string): Promise<boolean> {
           .finally(() => process.exit(130)),
     );
   try {
-    say(`Temporal's UI: ${stack.addresses.TEMPORAL_UI_URL}   API: ${stack.addresses.API_URL}`);
-    const outcomes = await drive(orders, stack.addresses.API_URL);
+    const { API_URL, EDGE_URL = API_URL, TEMPORAL_UI_URL } = stack.addresses;
+    say(`Temporal's UI: ${TEMPORAL_UI_URL}   API: ${EDGE_URL}`);
+    const outcomes = await drive(orders, EDGE_URL);
     return report(outcomes, await violations(stack.addresses.DATABASE_URL));
   } finally {
     await stack.stop();

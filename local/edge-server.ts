@@ -15,13 +15,20 @@ const wrangler = join(dirname(createRequire(import.meta.url).resolve('wrangler/p
 /** How to run wrangler with Node: its arguments come behind these. */
 export const WRANGLER = { args: [wrangler], env: { ...process.env, ...OFFLINE } };
 
-/** Starts the API of `wrangler.toml` on 127.0.0.1:port with these variables. Resolves once it answers. */
+/**
+ * Starts the API of `wrangler.toml` on 127.0.0.1:port, before a local Temporal and database, with what `settings` say of
+ * the API. Resolves once it answers.
+ */
 export async function startEdge(options: {
   folder: string;
   port: number;
-  variables: Record<string, string>;
+  temporal: string;
+  database: string;
+  settings: NodeJS.ProcessEnv;
 }): Promise<Service> {
-  const { folder, port, variables } = options;
+  const { folder, port, temporal, database, settings } = options;
+  const { POLICY = 'exercise', CORS_ORIGINS = '' } = settings;
+  const variables = { POLICY, CORS_ORIGINS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
   const file = resolve(folder, 'edge.env');
   await writeFile(
     file,

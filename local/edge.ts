@@ -23,12 +23,8 @@ const interrupted = new Promise<NodeJS.Signals>((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve);
 });
 try {
-  const variables = {
-    POLICY: process.env.POLICY ?? 'exercise',
-    TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL,
-    DATABASE_URL: PLANETSCALE_URL,
-  };
-  const edge = await startEdge({ folder: LOCAL, port: PORT, variables });
+  const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
+  const edge = await startEdge({ folder: LOCAL, port: PORT, ...servers, settings: process.env });
   say(
     `The API runs on the edge runtime at http://127.0.0.1:${PORT}, its log in .local/logs/edge.log. Ctrl-C stops it.`,
   );

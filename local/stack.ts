@@ -122,7 +122,7 @@ export async function startStack({
       ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
     const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = addresses;
-    const settings = {
+    const settings: NodeJS.ProcessEnv = {
       FLAKY_CALL: 'on',
       ...process.env,
       ...(persistent ? {} : { POLICY: 'exercise' }),
@@ -155,12 +155,8 @@ export async function startStack({
       await node('gateway', 'local/planetscale-gateway.ts', { DATABASE_URL, PORT: `${ports.gateway}` });
     await node('api', 'api/node.ts');
     if (edge && PLANETSCALE_URL) {
-      const variables = {
-        POLICY: settings.POLICY ?? 'exercise',
-        TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL,
-        DATABASE_URL: PLANETSCALE_URL,
-      };
-      await started(startEdge({ folder, port: ports.edge, variables }));
+      const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
+      await started(startEdge({ folder, port: ports.edge, ...servers, settings }));
     }
     return { addresses, services, worker, startWorker, startAgain, stop };
   } catch (error) {

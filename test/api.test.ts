@@ -283,6 +283,22 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
     expect(await http('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
   });
 
+  test('lets pages of the origins it was told call it, and no others', async () => {
+    const ask = (origin: string) =>
+      fetch(`${API_URL}/orders/o-1/signals/approve`, {
+        method: 'OPTIONS',
+        headers: {
+          origin,
+          'access-control-request-method': 'POST',
+          'access-control-request-headers': 'idempotency-key',
+        },
+      });
+    const allowed = await ask('https://shop.example');
+    expect(allowed.headers.get('access-control-allow-origin')).toBe('https://shop.example');
+    expect(allowed.headers.get('access-control-allow-headers')).toContain('idempotency-key');
+    expect((await ask('https://elsewhere.example')).headers.get('access-control-allow-origin')).toBeNull();
+  });
+
   test('tells its OpenAPI document, the same everywhere', async () => {
     const answer = await http('GET', '/openapi.json');
     expect(answer).toMatchObject({ status: 200, type: 'application/json' });

@@ -17,11 +17,12 @@ declare module 'vitest' {
   }
 }
 
+const ENVIRONMENT = { FLAKY_CALL: 'off', CORS_ORIGINS: 'https://shop.example' };
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const { folder, remove } = await throwAwayFolder(say);
-  const stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say });
+  const stack = await startStack({ folder, persistent: false, edge: true, env: ENVIRONMENT, say });
   const { addresses } = stack;
   const { TEMPORAL_HTTP_URL, PLANETSCALE_URL = '', EDGE_URL = '' } = addresses;
   const port = await freePort();
@@ -31,6 +32,7 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
     args: [fileURLToPath(new URL('../api/node.ts', import.meta.url))],
     env: {
       ...process.env,
+      ...ENVIRONMENT,
       PORT: `${port}`,
       HOST: '127.0.0.1',
       TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL,

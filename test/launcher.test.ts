@@ -78,6 +78,7 @@ describe('npm start', () => {
       'TEMPORAL_UI_URL',
       'TEMPORAL_METRICS_URL',
       'DATABASE_URL',
+      'PLANETSCALE_URL',
     ]);
     const order = anOrder();
     await createOrdersClient(env.API_URL ?? '').start.mutate(order);
