@@ -228,6 +228,10 @@ async function openServer(
   cleanUp: (() => Promise<void>)[],
 ): Promise<string> {
   const named = process.env.DATABASE_URL;
+  if (named && !named.startsWith('mysql:'))
+    throw new Error(
+      'DATABASE_URL must start with mysql:// here: migrations and the gateway speak MySQL’s own protocol',
+    );
   if (named && persistent) return named;
   const url = new URL(named ?? (await started(startDatabase({ folder, port, say }))).url);
   const server = url.href;
