@@ -33,7 +33,7 @@ const config = fromEnvironment(
 const log = pino({ level: config.LOG_LEVEL, base: null, timestamp: pino.stdTimeFunctions.isoTime });
 const db = openDatabase(config.DATABASE_URL);
 const { TEMPORAL_ADDRESS: address, TEMPORAL_API_KEY: apiKey, TEMPORAL_NAMESPACE: namespace } = config;
-const connection = address.startsWith('http')
+const connection = /^https?:\/\//.test(address)
   ? undefined
   : Connection.lazy({ address, ...(apiKey && { apiKey, tls: true }) });
 const app = createApp({

@@ -45,13 +45,20 @@ function appOf(environment: Environment): Hono {
 }
 
 export default {
-  fetch(request: Request, environment: Environment): Response | Promise<Response> {
+  async fetch(
+    request: Request,
+    environment: Environment,
+    context: { waitUntil(work: Promise<unknown>): void },
+  ): Promise<Response> {
     try {
       app ??= appOf(environment);
     } catch (error) {
       console.error(error);
       return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
     }
-    return app.fetch(request);
+    const answer = Promise.resolve(app.fetch(request));
+    // What was begun is ended, also when nobody waits for the answer any more.
+    context.waitUntil(answer);
+    return answer;
   },
 };

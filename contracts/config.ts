@@ -6,10 +6,10 @@ const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v
 
 const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
 
-/** A database's URL says how it is reached: over MySQL's own protocol, or over HTTP as PlanetScale's driver does. */
+/** A database's URL says how it is reached: over MySQL's own protocol, or over HTTP as PlanetScale's driver does. Only what stays on one machine or network can do without TLS. */
 export const MySqlUrl = text(/^mysql:\/\//, 'must start with mysql://');
-export const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https://');
-const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql:// or https://');
+export const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https:// or http://');
+const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql://, https:// or http://');
 
 /** Temporal's address says which of its APIs it is. */
 const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');
@@ -30,7 +30,7 @@ export const Variables = {
   CORS_ORIGINS: v.optional(
     v.pipe(
       v.string(),
-      v.transform((list) => list.split(',')),
+      v.transform((list) => list.split(',').map((origin) => origin.trim())),
       v.array(
         text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, with commas between, or *'),
       ),
@@ -60,6 +60,6 @@ export function readConfig<S extends v.GenericSchema>(
   const parsed = v.safeParse(schema, present, { abortEarly: true });
   if (parsed.success) return parsed.output;
   const issue = parsed.issues[0];
-  const name = v.getDotPath(issue) ?? 'environment';
+  const name = `${issue.path?.[0]?.key ?? 'environment'}`;
   throw new ConfigError(name in present ? `${name} ${issue.message}` : `${name} is not set`);
 }

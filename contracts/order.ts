@@ -81,6 +81,8 @@ export const ListInput = v.object({
       v.integer(),
       v.minValue(1),
       v.maxValue(200),
+      // To readers of the schema it is a number, however it travels.
+      v.metadata({ anyOf: undefined }),
     ),
     50,
   ),

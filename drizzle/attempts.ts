@@ -35,7 +35,7 @@ export function createAttemptStore(db: Database) {
 
     /** The newest failures of the order, newest first, and how often the activity that failed last has failed. */
     recent: (orderId: string, limit: number): Promise<RecentAttempts> =>
-      db.read(async (session) => {
+      db.run(async (session) => {
         const rows = await session
           .select({
             step: attempts.step,

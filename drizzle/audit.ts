@@ -67,7 +67,7 @@ export function audit(db: Database): Promise<Violation[]> {
         WHERE s.status = 'taken' AND o.id IS NULL
     ) AS violations`;
   const [orderId, rule] = [sql<string>`order_id`, sql<string>`rule`];
-  return db.read(
+  return db.run(
     (session) => session.select({ order_id: orderId, rule }).from(violations).orderBy(orderId, rule),
     AUDIT_WITHIN_MS,
   );

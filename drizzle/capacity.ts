@@ -4,12 +4,12 @@
  */
 import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
-import type { Database, Session } from './database.ts';
+import { type Database, rowsChanged, type Session } from './database.ts';
 import { capacity, orders } from './schema.ts';
 
 export interface Decision {
   admitted: boolean;
-  /** Seconds until this order can be admitted; negative if there was room for it. */
+  /** Seconds until the next order can be admitted; negative while there is room. */
   freeIn: number;
   ordersPerSecond: number;
 }
@@ -30,17 +30,27 @@ const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
 
 export function createCapacityStore(db: Database) {
   return {
-    /** Takes one more order on if the workers get to it within so many seconds. */
+    /**
+     * Takes one more order on if the workers get to it within so many seconds. Not in a transaction: the one row that every
+     * start wants would stay locked over several round trips. Done again after a lost answer it may take on one too many,
+     * who costs the next one a moment.
+     */
     admit: (within: number): Promise<Decision> =>
-      db.transaction(async (tx) => {
+      db.run(async (session) => {
         // Workers that are slower than they promised have more before them than the promise says.
-        const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${await underWay(tx, within)} / ${ordersPerSecond}`)})`;
+        const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${await underWay(session, within)} / ${ordersPerSecond}`)})`;
+        const taken = await session
+          .update(capacity)
+          .set({ busyUntil: sql`${busy} + ${oneOrder}` })
+          .where(sql`${busy} <= ${now} + ${seconds(within)}`);
         const busyFor = sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${busy}) / 1000000`.mapWith(Number);
-        const [row] = await tx.select({ busyFor, ordersPerSecond }).from(capacity).for('update');
+        const [row] = await session.select({ busyFor, ordersPerSecond }).from(capacity);
         if (!row) throw new Error('the capacity has no row');
-        const admitted = row.busyFor <= within;
-        if (admitted) await tx.update(capacity).set({ busyUntil: sql`${busy} + ${oneOrder}` });
-        return { admitted, freeIn: row.busyFor - within, ordersPerSecond: row.ordersPerSecond };
+        return {
+          admitted: rowsChanged(taken) === 1,
+          freeIn: row.busyFor - within,
+          ordersPerSecond: row.ordersPerSecond,
+        };
       }),
 
     /** Undoes an admission. */
@@ -48,7 +58,7 @@ export function createCapacityStore(db: Database) {
 
     /** What the workers, all of them together, promised, and what they shipped in the last `window` seconds. */
     throughput: (window: number): Promise<Throughput> =>
-      db.read(async (session) => {
+      db.run(async (session) => {
         const [promised] = await session.select({ ordersPerSecond }).from(capacity);
         const [shipped] = await session
           .select({ orders: count() })

@@ -1,19 +1,26 @@
 /** What the stores ask of a database, whatever carries their statements there: mysql.ts over TCP, planetscale.ts over HTTP. */
+import { DrizzleQueryError } from 'drizzle-orm';
 import type { MySqlDatabase, MySqlQueryResultHKT, PreparedQueryHKTBase } from 'drizzle-orm/mysql-core';
 import pRetry from 'p-retry';
 
-/** What a store runs its statements on, inside or outside of a transaction. Drivers differ in what a write answers, so nobody asks. */
+/** What a store runs its statements on, inside or outside of a transaction. */
 export type Session = Pick<
   MySqlDatabase<MySqlQueryResultHKT, PreparedQueryHKTBase>,
   'select' | 'insert' | 'update' | 'execute'
 >;
 
 export interface Database {
-  /** Runs reads outside of a transaction. Fails when they take longer than `within` milliseconds, 2 s if absent. */
-  read<T>(work: (session: Session) => Promise<T>, within?: number): Promise<T>;
+  /** Runs statements one by one, outside of a transaction. Fails when they take longer than `within` milliseconds, 2 s if absent. */
+  run<T>(work: (session: Session) => Promise<T>, within?: number): Promise<T>;
   /** Runs `work` in one transaction and runs the whole of it again after a deadlock or a lost connection; so it must be repeatable. */
   transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
   close(): Promise<void>;
+}
+
+/** How many rows a write has changed, which each driver says in its own way. */
+export function rowsChanged(answer: unknown): number {
+  const [header] = Array.isArray(answer) ? (answer as [{ affectedRows: number }]) : [];
+  return header?.affectedRows ?? (answer as { rowsAffected: number }).rowsAffected;
 }
 
 /** A server that doesn't answer within this is treated as lost: the work is cut off, and repeated or failed. */
@@ -51,9 +58,17 @@ export function retrying<T>(work: () => Promise<T>, passes: (error: Error) => bo
 /** Deadlock, lock wait timeout, and MariaDB's "record has changed since last read". */
 const PASSING_ERRNOS = new Set([1213, 1205, 1020]);
 
-/** Over HTTP the server's number is only told in words. */
+/** Over HTTP the server's number is only told in its words, which come in a body. */
 function errnoOf(error: Error): number {
-  return (error as { errno?: number }).errno ?? Number(/\(errno (\d+)\)/.exec(error.message)?.[1]);
+  const { errno, body } = error as { errno?: number; body?: { message?: string } };
+  return errno ?? Number(/\(errno (\d+)\)/.exec(body?.message ?? '')?.[1]);
+}
+
+/** Whether the database or the way to it is what failed. Its words tell of statements and hosts, so they are for logs alone. */
+export function isOfDatabase(error: unknown): boolean {
+  return causesOf(error).some(
+    (cause) => cause instanceof DrizzleQueryError || 'errno' in cause || 'body' in cause || 'code' in cause,
+  );
 }
 
 function causesOf(error: unknown): Error[] {

@@ -19,7 +19,7 @@ export function openMySql(url: string): Database {
   });
   pool.on('connection', (connection) => connection.query(SESSION));
   return {
-    read: (work, limit = ANSWER_WITHIN_MS) =>
+    run: (work, limit = ANSWER_WITHIN_MS) =>
       retrying(() => onConnection(pool, (session) => work(session as unknown as Session), limit), isLost),
     transaction: (work) =>
       retrying(() => onConnection(pool, (session) => transact(session, work), ANSWER_WITHIN_MS), isLost),

@@ -13,11 +13,11 @@ export type OrderViews = ReturnType<typeof createOrderViews>;
 export function createOrderViews(db: Database) {
   return {
     find: (orderId: string): Promise<OrderRow | undefined> =>
-      db.read(async (session) => (await session.select().from(orders).where(eq(orders.id, orderId)))[0]),
+      db.run(async (session) => (await session.select().from(orders).where(eq(orders.id, orderId)))[0]),
 
     /** The order with its payments, shipments and events. */
     view: (orderId: string): Promise<OrderView | undefined> =>
-      db.read(async (session) => {
+      db.run(async (session) => {
         const [row] = await session.select().from(orders).where(eq(orders.id, orderId));
         if (!row) return undefined;
         return {
@@ -32,7 +32,7 @@ export function createOrderViews(db: Database) {
 
     /** Newest first; `next_cursor` continues behind the last one. An unreadable cursor starts at the beginning. */
     list: ({ state, limit, cursor }: ListInput): Promise<ListOutput> =>
-      db.read(async (session) => {
+      db.run(async (session) => {
         const after = cursor === undefined ? undefined : parseCursor(cursor);
         const rows = await session
           .select()

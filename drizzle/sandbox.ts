@@ -58,7 +58,7 @@ export function createParcelBook(db: Database) {
     close: (orderId: string) => enter(orderId, { status: 'closed', tracking: null }),
 
     find: (orderId: string): Promise<ParcelRow | undefined> =>
-      db.read(
+      db.run(
         async (session) => (await session.select().from(sandboxParcels).where(eq(sandboxParcels.orderId, orderId)))[0],
       ),
   };

@@ -1,12 +1,14 @@
 /** The API on workerd, the runtime that edge deployments run on, through wrangler. */
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseEnv } from 'node:util';
 import pRetry from 'p-retry';
 import { type Service, startProcess } from './processes.ts';
 
-export const CONFIG = fileURLToPath(new URL('../wrangler.toml', import.meta.url));
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+export const CONFIG = join(ROOT, 'wrangler.toml');
 /** Keeps wrangler from reporting to its makers, and from asking them for what only a deployment needs. */
 const OFFLINE = { WRANGLER_SEND_METRICS: 'false', CLOUDFLARE_CF_FETCH_ENABLED: 'false' };
 
@@ -25,11 +27,14 @@ export async function startEdge(options: {
   temporal: string;
   database: string;
   settings: NodeJS.ProcessEnv;
+  name?: string;
 }): Promise<Service> {
-  const { folder, port, temporal, database, settings } = options;
-  const { POLICY = 'exercise', CORS_ORIGINS = '' } = settings;
+  const { folder, port, temporal, database, settings, name = 'edge' } = options;
+  // As the API on Node reads them: the environment, and behind it a file.
+  const fromFile = parseEnv(await readFile(join(ROOT, '.env'), 'utf8').catch(() => ''));
+  const { POLICY = 'exercise', CORS_ORIGINS = '' } = { ...fromFile, ...settings };
   const variables = { POLICY, CORS_ORIGINS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
-  const file = resolve(folder, 'edge.env');
+  const file = resolve(folder, `${name}.env`);
   await writeFile(
     file,
     Object.entries(variables)
@@ -41,12 +46,19 @@ export async function startEdge(options: {
     if (!ok) throw new Error('is not well');
   };
   return startProcess(folder, {
-    name: 'edge',
+    name,
+    cwd: ROOT,
     command: process.execPath,
     args: [
       ...WRANGLER.args,
       ...['dev', '--config', CONFIG, '--env-file', file, '--ip', '127.0.0.1', '--port', `${port}`],
-      ...['--inspector-port', '0', '--show-interactive-dev-session=false', '--persist-to', resolve(folder, 'edge')],
+      ...[
+        '--inspector-port',
+        '0',
+        '--show-interactive-dev-session=false',
+        '--persist-to',
+        resolve(folder, `${name}-state`),
+      ],
     ],
     env: WRANGLER.env,
     readyWithin: 60_000,

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { startEdge } from './edge-server.ts';
-import { LOCAL } from './stack.ts';
+import { freePort, LOCAL } from './stack.ts';
 
 const PORT = 8787;
 const say = (line: string) => process.stdout.write(`${line}\n`);
@@ -23,12 +23,15 @@ const interrupted = new Promise<NodeJS.Signals>((resolve) => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve);
 });
 try {
+  const port = await freePort(PORT);
+  if (port !== PORT) say(`port ${PORT} is taken, using ${port}`);
   const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
-  const edge = await startEdge({ folder: LOCAL, port: PORT, ...servers, settings: process.env });
+  const edge = await startEdge({ folder: LOCAL, port, ...servers, settings: process.env, name: 'edge-beside' });
   say(
-    `The API runs on the edge runtime at http://127.0.0.1:${PORT}, its log in .local/logs/edge.log. Ctrl-C stops it.`,
+    `The API runs on the edge runtime at http://127.0.0.1:${port}, its log in .local/logs/edge-beside.log. Ctrl-C stops it.`,
   );
-  await Promise.race([interrupted, edge.exited]);
+  const signal = await Promise.race([interrupted, edge.exited]);
+  if (!signal) throw new Error('it has stopped by itself; the end of its log may tell why');
   await edge.stop();
 } catch (error) {
   say(error instanceof Error ? error.message : String(error));

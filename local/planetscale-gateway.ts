@@ -1,7 +1,7 @@
 /**
  * A development tool: speaks PlanetScale's HTTP protocol (`psdb.v1alpha1`) in front of a MySQL-compatible server, so that
  * what runs on the edge can be run and tested without PlanetScale. It knows one server, no password, and answers whoever
- * reaches it: keep it on this machine.
+ * reaches it: it listens on this machine alone.
  */
 import { randomUUID } from 'node:crypto';
 import { serve } from '@hono/node-server';
@@ -99,11 +99,14 @@ export function createGateway(serverUrl: string): Gateway {
   }
 
   async function begin(id: string, database: string, signal: AbortSignal): Promise<void> {
-    await end(id, 'ROLLBACK');
+    await end(id, 'COMMIT');
     const connection = await poolOf(database).getConnection();
-    // Nobody waits for it any more, so nobody would end it.
-    if (signal.aborted) return connection.release();
     await connection.query('BEGIN');
+    // Nobody waits for it any more, so nobody would end it.
+    if (signal.aborted) {
+      await connection.query('ROLLBACK');
+      return connection.release();
+    }
     const timeout = setTimeout(() => {
       transactions.delete(id);
       connection.destroy();
@@ -139,7 +142,7 @@ export function createGateway(serverUrl: string): Gateway {
     }
   }
 
-  async function within(id: string, { connection }: Transaction, query: string) {
+  async function inTransaction(id: string, { connection }: Transaction, query: string) {
     try {
       return await ask(connection, query);
     } catch (error) {
@@ -172,7 +175,9 @@ export function createGateway(serverUrl: string): Gateway {
       else if (statement === 'COMMIT') await end(id, 'COMMIT');
       else if (statement !== 'BEGIN')
         return answer({
-          result: await (transaction ? within(id, transaction, query) : alone(database, query, c.req.raw.signal)),
+          result: await (transaction
+            ? inTransaction(id, transaction, query)
+            : alone(database, query, c.req.raw.signal)),
         });
       return answer({ result: {} });
     } catch (error) {
@@ -181,6 +186,12 @@ export function createGateway(serverUrl: string): Gateway {
   }
 
   const app = new Hono();
+  // Every client says who it is; a page in a browser, which anybody may have written, can't without being allowed to.
+  app.use(async (c, next) => {
+    if (!c.req.header('authorization'))
+      return c.json({ error: { code: 'UNAUTHENTICATED', message: 'who are you?' } }, 401);
+    return next();
+  });
   app.post('/psdb.v1alpha1.Database/CreateSession', (c) => {
     const vitessSession: VitessSession = { SessionUUID: randomUUID(), autocommit: true, inTransaction: false };
     return c.json({ session: { signature: '', vitessSession } });
@@ -259,11 +270,9 @@ function inVitessWords({ errno, sqlState, sqlMessage, message }: MySqlError, dat
 }
 
 if (import.meta.main) {
-  const { DATABASE_URL, PORT, HOST } = fromEnvironment(
-    v.object({ DATABASE_URL: MySqlUrl, PORT: Variables.PORT, HOST: Variables.HOST }),
-  );
+  const { DATABASE_URL, PORT } = fromEnvironment(v.object({ DATABASE_URL: MySqlUrl, PORT: Variables.PORT }));
   const gateway = createGateway(DATABASE_URL);
-  const server = serve({ fetch: gateway.fetch, hostname: HOST, port: PORT }, () => process.send?.('ready'));
+  const server = serve({ fetch: gateway.fetch, hostname: '127.0.0.1', port: PORT }, () => process.send?.('ready'));
   const stop = () => server.close(() => void gateway.close().then(() => process.exit(0)));
   process.once('SIGTERM', stop).once('SIGINT', stop);
 }

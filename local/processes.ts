@@ -20,6 +20,8 @@ export type ProcessSpec = Readiness & {
   name: string;
   command: string;
   args: string[];
+  /** Where it runs; where we do when absent. */
+  cwd?: string;
   /** The whole environment of the process; ours when absent. */
   env?: NodeJS.ProcessEnv;
   /** Milliseconds, 30 s when absent. */
@@ -42,6 +44,7 @@ export async function startProcess(folder: string, spec: ProcessSpec): Promise<S
   // A process group of its own: Ctrl-C in the terminal reaches the launcher only, which stops the services in order.
   const child = spawn(command, args, {
     detached: true,
+    ...(spec.cwd && { cwd: spec.cwd }),
     env: spec.env ?? process.env,
     stdio: ['ignore', log, log, ...(spec.ipc ? ['ipc' as const] : [])],
   });

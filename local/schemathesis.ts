@@ -26,7 +26,7 @@ export interface Fuzzed {
  */
 export async function fuzz(url: string, options: { requests: number; seed: number; folder: string }): Promise<Fuzzed> {
   const { requests, seed, folder } = options;
-  const library = await cached(`python-${PACKAGE}`, (draft) =>
+  const library = await cached(`python-${PACKAGE}-${process.platform}-${process.arch}`, (draft) =>
     run('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', draft, PACKAGE]),
   );
   const fuzzed: Fuzzed = { requests: 0, failure: '' };
@@ -37,8 +37,9 @@ export async function fuzz(url: string, options: { requests: number; seed: numbe
       ...['--max-examples', `${Math.ceil((requests - fuzzed.requests) / 10)}`, '--seed', `${seed + round}`],
       ...['--report', 'json', '--report-json-path', report, '--no-color', '--warnings', 'off'],
     ]);
-    if (failed) fuzzed.failure = printed;
-    fuzzed.requests += JSON.parse(await readFile(report, 'utf8')).test_cases.generated;
+    const { test_cases } = JSON.parse(await readFile(report, 'utf8').catch(() => '{}'));
+    fuzzed.requests += test_cases?.generated ?? 0;
+    if (failed || !test_cases?.generated) fuzzed.failure = printed;
   }
   return fuzzed;
 }

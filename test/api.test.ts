@@ -2,6 +2,7 @@
 import { createOrdersClient, orderErrorOf } from '@trellis/api/client';
 import { openApiDocument } from '@trellis/api/openapi';
 import { isClosed } from '@trellis/contracts/lifecycle';
+import { createConnection } from 'mysql2/promise';
 import { describe, expect, inject, test } from 'vitest';
 import { anOrder, eventually, freshId } from './support.ts';
 
@@ -281,6 +282,22 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
 
   test('health depends on nothing', async () => {
     expect(await http('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
+  });
+
+  test('turns a start away that the database keeps waiting, and leaves nothing locked', async () => {
+    const holder = await createConnection(inject('addresses').DATABASE_URL);
+    await holder.query('BEGIN');
+    await holder.query('SELECT id FROM capacity FOR UPDATE');
+    const { order_id, ...order } = anOrder();
+    expect(await http('POST', `/orders/${order_id}/start`, order)).toMatchObject({
+      status: 429,
+      body: { code: 'BUSY' },
+    });
+    await holder.query('ROLLBACK');
+    await holder.query('SET innodb_lock_wait_timeout = 1');
+    await holder.query('SELECT id FROM capacity FOR UPDATE');
+    await holder.end();
+    await started();
   });
 
   test('lets pages of the origins it was told call it, and no others', async () => {

@@ -631,10 +631,10 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('a connection killed while idle', () => {
-    test.each(['read', 'transaction'] as const)('is not noticed by the next %s', async (kind) => {
+    test.each(['run', 'transaction'] as const)('is not noticed by the next %s', async (kind) => {
       const single = openDatabase(at);
       for (let round = 0; round < 10; round += 1) {
-        const id = await single.read(connectionId);
+        const id = await single.run(connectionId);
         await kill(id);
         expect(await single[kind](connectionId)).not.toBe(id);
       }
@@ -703,7 +703,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
       const address = deaf.address();
       const lost = openDatabase(`${scheme}//root@127.0.0.1:${typeof address === 'object' ? address?.port : 0}/x`);
-      const { message, after } = await rejection(lost.read(connectionId));
+      const { message, after } = await rejection(lost.run(connectionId));
       expect(message).not.toBe('no rejection');
       expect(after).toBeLessThan(BOUND_MS);
       await lost.close();
@@ -740,13 +740,11 @@ test('both drivers read the same of every table, large numbers too', async () =>
   await createPaymentBook(overHttp).charge(order.payment_id, order.order_id, MONEY, 'charged');
   const tables = [schema.orders, schema.payments, schema.shipments, schema.events, schema.attempts, schema.capacity];
   for (const table of [...tables, schema.sandboxCharges, schema.sandboxParcels]) {
-    const rows = await overMySql.read((session) => session.select().from(table));
+    const rows = await overMySql.run((session) => session.select().from(table));
     expect(rows.length).toBeGreaterThan(0);
-    expect(await overHttp.read((session) => session.select().from(table))).toEqual(rows);
+    expect(await overHttp.run((session) => session.select().from(table))).toEqual(rows);
   }
-  const [event] = await overHttp.read((session) =>
-    session.select().from(schema.events).orderBy(desc(schema.events.id)),
-  );
+  const [event] = await overHttp.run((session) => session.select().from(schema.events).orderBy(desc(schema.events.id)));
   expect(event?.id).toBeGreaterThan(big);
   await Promise.all([overMySql.close(), overHttp.close()]);
 });

@@ -206,7 +206,7 @@ export async function openShop(options: ShopOptions = {}) {
     /** The companies' books on an order. */
     async books(orderId: string) {
       const ofOrder = eq(sandboxCharges.orderId, orderId);
-      const charges = await sandbox.read((session) => session.select().from(sandboxCharges).where(ofOrder));
+      const charges = await sandbox.run((session) => session.select().from(sandboxCharges).where(ofOrder));
       return {
         charges: charges.map((row) => row.status),
         parcel: await parcels.find(orderId),
