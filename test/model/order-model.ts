@@ -122,10 +122,6 @@ export class OrderModel {
   /** The first steps, with what came along with the start. */
   begin(asked?: Asked): void {
     if (asked) this.ask(asked, false);
-    if (this.cancelReason !== null) {
-      this.settle({ state: 'canceled' });
-      return;
-    }
     if (!this.plan.sound) {
       this.settle({ state: 'failed', reason: 'INVALID_ORDER' });
       return;

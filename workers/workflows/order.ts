@@ -47,9 +47,9 @@ async function receive(life: Life): Promise<State | undefined> {
   return state;
 }
 
+/** Whatever was asked meanwhile waits: on replay, what came beside the order's first steps may come before them. */
 async function validate(life: Life): Promise<void> {
   enter(life, 'validate_order');
-  stopIfCanceled(life);
   const { orderId: order_id, order, deadline: deadline_at } = life;
   const verdict = await runLocally('validate_order', { order_id, order, deadline_at });
   if (!verdict.valid) {

@@ -21,13 +21,14 @@ const LOCAL_WITHOUT_DEADLINE_MS = 60_000;
 /**
  * Runs a step that only touches the database inside the workflow task, which costs next to nothing; when that fails,
  * as it does once the database is out, runs it remotely, where waiting costs no history.
- * Throws OutOfTime when `deadline_at` passes.
+ * Throws OutOfTime when `deadline_at` passes. Whether it has passed before is for the activity to say: on replay the clock
+ * may stand later than it did, by as long as the task was held open.
  */
 export async function runLocally<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
   try {
     return await inTurn(() => {
       const run = proxyLocalActivities<Activities>({
-        startToCloseTimeout: (timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
+        startToCloseTimeout: Math.max(0, timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
         retry: { maximumAttempts: 1 },
       })[name] as Run<N>;
       return run(input);
@@ -57,6 +58,7 @@ function inTurn<T>(work: () => Promise<T>): Promise<T> {
  */
 export async function runRemotely<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
   const left = timeLeft(input);
+  if (left !== undefined && left <= 0) throw new OutOfTime('no time left');
   const run = proxyActivities<Activities>({
     startToCloseTimeout: REMOTE_NET_MS,
     ...(left === undefined ? {} : { scheduleToCloseTimeout: left }),
@@ -70,8 +72,5 @@ export async function runRemotely<N extends Name>(name: N, input: Input<N>): Pro
 }
 
 function timeLeft(input: { deadline_at?: number }): number | undefined {
-  if (input.deadline_at === undefined) return undefined;
-  const left = input.deadline_at - Date.now();
-  if (left <= 0) throw new OutOfTime('no time left');
-  return left;
+  return input.deadline_at === undefined ? undefined : input.deadline_at - Date.now();
 }
