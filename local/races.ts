@@ -177,8 +177,9 @@ function anOrder(address = CHICAGO): StartInput {
 
 async function endOf(order_id: string) {
   for (;;) {
-    const view = await client.get.query({ order_id });
-    if (isClosed(view.state)) return view;
+    // An order that has just been accepted has no row yet.
+    const view = await client.get.query({ order_id }).catch(() => undefined);
+    if (view && isClosed(view.state)) return view;
     await sleep(500);
   }
 }
