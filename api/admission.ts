@@ -1,6 +1,7 @@
 /** Lets in the orders that the workers can finish in time, and no more. */
 import { type PolicyName, policyOf } from '@trellis/contracts/policy';
 import type { CapacityStore } from '@trellis/drizzle/capacity';
+import { isOverloaded } from '@trellis/drizzle/database';
 
 /** More at once would only make each other, and the workers, wait. */
 const DECIDED_AT_ONCE = 200;
@@ -56,8 +57,7 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
         msPerOrder = 1000 / ordersPerSecond;
         return turnAway();
       } catch (error) {
-        // A database that is silent, not gone, has more to do than it can.
-        return (error as { code?: string }).code === 'NO_ANSWER' ? turnAway() : { admitted: true };
+        return isOverloaded(error) ? turnAway() : { admitted: true };
       } finally {
         deciding -= 1;
       }

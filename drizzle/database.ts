@@ -64,6 +64,15 @@ function errnoOf(error: Error): number {
   return errno ?? Number(/\(errno (\d+)\)/.exec(body?.message ?? '')?.[1]);
 }
 
+const LOCK_WAIT_TIMEOUT = 1205;
+
+/** Whether the database is there, but has more to do than it can: it says nothing, or that a lock took too long. */
+export function isOverloaded(error: unknown): boolean {
+  return causesOf(error).some(
+    (cause) => (cause as { code?: string }).code === 'NO_ANSWER' || errnoOf(cause) === LOCK_WAIT_TIMEOUT,
+  );
+}
+
 /** Whether the database or the way to it is what failed. Its words tell of statements and hosts, so they are for logs alone. */
 export function isOfDatabase(error: unknown): boolean {
   return causesOf(error).some(

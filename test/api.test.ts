@@ -286,17 +286,18 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
 
   test('turns a start away that the database keeps waiting, and leaves nothing locked', async () => {
     const holder = await createConnection(inject('addresses').DATABASE_URL);
-    await holder.query('BEGIN');
-    await holder.query('SELECT id FROM capacity FOR UPDATE');
-    const { order_id, ...order } = anOrder();
-    expect(await http('POST', `/orders/${order_id}/start`, order)).toMatchObject({
-      status: 429,
-      body: { code: 'BUSY' },
-    });
-    await holder.query('ROLLBACK');
-    await holder.query('SET innodb_lock_wait_timeout = 1');
-    await holder.query('SELECT id FROM capacity FOR UPDATE');
-    await holder.end();
+    try {
+      await holder.query('BEGIN');
+      await holder.query('SELECT id FROM capacity FOR UPDATE');
+      const { order_id, ...order } = anOrder();
+      const answer = await http('POST', `/orders/${order_id}/start`, order);
+      expect(answer).toMatchObject({ status: 429, body: { code: 'BUSY' } });
+      await holder.query('ROLLBACK');
+      await holder.query('SET innodb_lock_wait_timeout = 3');
+      await holder.query('SELECT id FROM capacity FOR UPDATE');
+    } finally {
+      await holder.end();
+    }
     await started();
   });
 
