@@ -73,10 +73,10 @@ describe('under flaky_call', () => {
     const orders = Array.from({ length: 12 }, () => anOrder());
     await Promise.all(orders.map((order) => client.start.mutate(order)));
     await sleep(500);
-    await Promise.all(orders.map(({ order_id }) => client.signal.approve.mutate({ order_id })));
     // At a different moment of each order's life.
     await Promise.all(
       orders.map(async ({ order_id }, n) => {
+        await client.signal.approve.mutate({ order_id });
         await sleep(n * 120);
         await temporal.workflow.getHandle(orderWorkflowId(order_id)).terminate().catch(alreadyClosed);
       }),

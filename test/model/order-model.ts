@@ -197,6 +197,11 @@ export class OrderModel {
 
   /** Nobody waits for the call under way any more; another one takes its place. */
   hangs(call: 'charge' | 'dispatch'): void {
+    this.leave(call);
+    this.askAgain(call);
+  }
+
+  private leave(call: 'charge' | 'dispatch'): void {
     this.late.push({
       call,
       attempt: this.tries.length,
@@ -204,7 +209,6 @@ export class OrderModel {
       heard: this.heard.get(call),
     });
     this.heard.delete(call);
-    this.askAgain(call);
   }
 
   /** A call that was given up wakes. */
@@ -424,8 +428,8 @@ export class OrderModel {
   /** The call that the order was waiting for goes on without it. */
   private abandon(): void {
     if (this.cancelReason === null || (this.stop !== 'charge' && this.stop !== 'ship')) return;
-    if (this.stop === 'charge') this.hangs('charge');
-    if (this.stop === 'ship') this.hangs('dispatch');
+    if (this.stop === 'charge') this.leave('charge');
+    if (this.stop === 'ship') this.leave('dispatch');
   }
 
   private refunded(wasCharged: boolean): void {
