@@ -153,9 +153,15 @@ const failing = fc.constantFrom(...CALLS).map((call) => act(call, 'breaks off', 
 const garbled = fc
   .constantFrom(...CALLS)
   .map((call) => act(call, 'gets an answer without sense', (run) => run.fail(call, 'by Temporal')));
-const hanging = fc
-  .constantFrom('charge' as const, 'dispatch' as const)
-  .map((call) => act(call, 'hangs', (run) => run.hang(call)));
+const hanging = fc.constantFrom('charge' as const, 'dispatch' as const).map(
+  (call) =>
+    new Act(
+      `${call} hangs`,
+      ({ run }) => run.hang(call),
+      // What a late call has told us meanwhile needs no asking anew.
+      (model) => waits(model, call) && (call !== 'charge' || model.payment === 'pending'),
+    ),
+);
 const waking = fc.constant(
   new Act(
     'a late call wakes',

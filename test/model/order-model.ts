@@ -197,11 +197,6 @@ export class OrderModel {
 
   /** Nobody waits for the call under way any more; another one takes its place. */
   hangs(call: 'charge' | 'dispatch'): void {
-    this.leave(call);
-    this.askAgain(call);
-  }
-
-  private leave(call: 'charge' | 'dispatch'): void {
     this.late.push({
       call,
       attempt: this.tries.length,
@@ -428,8 +423,8 @@ export class OrderModel {
   /** The call that the order was waiting for goes on without it. */
   private abandon(): void {
     if (this.cancelReason === null || (this.stop !== 'charge' && this.stop !== 'ship')) return;
-    if (this.stop === 'charge') this.leave('charge');
-    if (this.stop === 'ship') this.leave('dispatch');
+    if (this.stop === 'charge') this.hangs('charge');
+    if (this.stop === 'ship') this.hangs('dispatch');
   }
 
   private refunded(wasCharged: boolean): void {
