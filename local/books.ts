@@ -10,3 +10,10 @@ export async function violations(url: string): Promise<string[]> {
     await db.close();
   }
 }
+
+/** Says whether both sides' books agree, or what is wrong with them, which ends the program with 1. */
+export async function reportBooks(url: string, say: (line: string) => void): Promise<void> {
+  const broken = await violations(url);
+  say(broken.length === 0 ? 'both sides’ books agree' : broken.join('\n'));
+  if (broken.length > 0) process.exitCode = 1;
+}

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { ERRORS, type ErrorCode } from '@trellis/contracts/error';
+import { ERROR_CODES } from '@trellis/contracts/error';
 import { CLOSED_STATES } from '@trellis/contracts/lifecycle';
 import { StartInput } from '@trellis/contracts/order';
 import { AddressInput, CancelInput } from '@trellis/contracts/signal';
@@ -9,7 +9,7 @@ import { LineCounter, parseDocument } from 'yaml';
 const Moment = {
   after_ms: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
   /** The error that the command must meet; none when absent. */
-  refused: v.optional(v.picklist(Object.keys(ERRORS) as ErrorCode[])),
+  refused: v.optional(v.picklist(ERROR_CODES)),
 };
 
 const Command = v.variant('send', [

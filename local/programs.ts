@@ -15,6 +15,14 @@ export async function run(command: string, args: string[], { env = process.env, 
   if (code !== 0) throw new Error([`${command} failed (${code})`, ...printed.trim().split('\n').slice(-5)].join('\n'));
 }
 
+/** The folder of a package from PyPI, such as `name==1.0`, with what it needs: for PYTHONPATH. */
+export function pythonPackage(requirement: string): Promise<string> {
+  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target'];
+  return cached(`python-${requirement}-${process.platform}-${process.arch}`, (draft) =>
+    run('python3', [...pip, draft, requirement]),
+  );
+}
+
 /** The first executable file of one of these names, undefined if there is none. Looks on PATH unless told where. */
 export async function findExecutable(
   names: string[],

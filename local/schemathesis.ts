@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cached, run } from './programs.ts';
+import { pythonPackage } from './programs.ts';
 
 const PACKAGE = 'schemathesis==4.32.5';
 const CHECKS = [
@@ -26,9 +26,7 @@ export interface Fuzzed {
  */
 export async function fuzz(url: string, options: { requests: number; seed: number; folder: string }): Promise<Fuzzed> {
   const { requests, seed, folder } = options;
-  const library = await cached(`python-${PACKAGE}-${process.platform}-${process.arch}`, (draft) =>
-    run('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', draft, PACKAGE]),
-  );
+  const library = await pythonPackage(PACKAGE);
   const fuzzed: Fuzzed = { requests: 0, failure: '' };
   for (let round = 0; fuzzed.requests < requests && fuzzed.failure === ''; round += 1) {
     const report = join(folder, `schemathesis-${new URL(url).port}.json`);

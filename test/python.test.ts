@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { cached, run } from '@trellis/local/programs';
+import { pythonPackage } from '@trellis/local/programs';
 import { expect, inject, test } from 'vitest';
 import { freshId } from './support.ts';
 
@@ -9,9 +9,7 @@ const SDK = 'temporalio==1.24.0';
 const caller = fileURLToPath(new URL('callers/caller.py', import.meta.url));
 
 test('a Python client that knows only the promised names starts, approves, queries and cancels orders', async () => {
-  const library = await cached(`python-${SDK}`, (draft) =>
-    run('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', draft, SDK]),
-  );
+  const library = await pythonPackage(SDK);
   const { stdout } = await promisify(execFile)(
     'python3',
     [caller, inject('addresses').TEMPORAL_ADDRESS, freshId('py')],

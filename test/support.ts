@@ -10,6 +10,17 @@ import { inject } from 'vitest';
 
 export const freshId = (prefix = 'o'): string => `${prefix}-${randomBytes(6).toString('hex')}`;
 
+/** What an order that ships leaves in its trail, in this order. */
+export const HAPPY_EVENTS = [
+  'order_received',
+  'order_validated',
+  'order_approved',
+  'payment_charged',
+  'package_prepared',
+  'carrier_dispatched',
+  'order_shipped',
+];
+
 export function anOrder(given: Partial<StartInput> = {}): StartInput {
   const order_id = given.order_id ?? freshId();
   return {

@@ -2,21 +2,12 @@
 import type { StartInput } from '@trellis/contracts/order';
 import { flaky_call } from '@trellis/workers/activities/flaky-call';
 import { describe, expect, test } from 'vitest';
-import { anOrder, freshId, seeded } from './support.ts';
+import { anOrder, freshId, HAPPY_EVENTS, seeded } from './support.ts';
 import { gate, ownShop, sharedShop } from './workflow-fixture.ts';
 
 const shop = await sharedShop();
 
 const HOUR = 3_600_000;
-const HAPPY_EVENTS = [
-  'order_received',
-  'order_validated',
-  'order_approved',
-  'payment_charged',
-  'package_prepared',
-  'carrier_dispatched',
-  'order_shipped',
-];
 
 describe('an approved order', () => {
   test('is charged once and shipped once, and SQL tells at every stop how far it is', async () => {

@@ -192,7 +192,8 @@ export class OrderModel {
   /** The call is lost, whether heard or not, and tried again. */
   stumbles(call: Call): void {
     this.heard.delete(call);
-    this.askAgain(call);
+    // What a late call has told us meanwhile needs no asking.
+    if (call === 'charge' && this.payment !== 'pending') this.charged(this.payment === 'charged');
   }
 
   /** Nobody waits for the call under way any more; another one takes its place. */
@@ -244,11 +245,6 @@ export class OrderModel {
     if (['review', 'charge', 'ship', 'pause'].includes(this.stop) && canceled) this.settle({ state: 'canceled' });
     else if (this.stop === 'review' && this.approved) this.charge();
     else if (this.stop === 'pause' && this.movedHouse) this.tryToShip();
-  }
-
-  /** What a late call has told us meanwhile needs no asking. */
-  private askAgain(call: Call): void {
-    if (call === 'charge' && this.payment !== 'pending') this.charged(this.payment === 'charged');
   }
 
   private enter(stop: Stop): void {
