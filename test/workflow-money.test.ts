@@ -92,6 +92,22 @@ describe('the carrier', () => {
       shop.env.client.workflow.getHandle(shippingWorkflowId(order.id, tries)).result(),
     ).resolves.toMatchObject({ tracking: expect.any(String) });
   });
+
+  test('that refuses an address has the changes that waited for it decided one after the other', async () => {
+    const carrier = gate();
+    const order = await shop.approved(anOrder({ address: UNREACHABLE }), {
+      twists: { dispatch: (real, n) => (n === 1 ? carrier.after(real, n) : real()) },
+    });
+    await carrier.reached;
+    await order.signal('address', { city: 'no street' });
+    await order.signal('address', REACHABLE);
+    carrier.open();
+    expect(await order.end()).toBe('shipped');
+    const decisions = (await order.events())?.filter(
+      (type) => type === 'command_refused' || type === 'address_updated',
+    );
+    expect(decisions).toEqual(['command_refused', 'address_updated']);
+  });
 });
 
 const statuses = async (order: PlacedOrder): Promise<string[]> =>

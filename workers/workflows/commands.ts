@@ -114,9 +114,9 @@ async function cancel(life: Life, given: unknown): Promise<boolean> {
 
 /** A try to ship has the old address, so the change waits until the carrier has refused it. */
 async function changeAddress(life: Life, given: unknown, id: string): Promise<boolean> {
-  await until(() => life.phase !== 'open' || (life.received && !life.parcelMayBeTaken && life.undecided === 0));
-  refuseIfTooLate(life, 'address');
-  return whileUndecided(life, async () => {
+  const mayChange = () => life.phase !== 'open' || (life.received && !life.parcelMayBeTaken && life.undecided === 0);
+  const change = async () => {
+    refuseIfTooLate(life, 'address');
     const updated = await runLocally('update_address', { order_id: life.orderId, address: given, command_id: id });
     if (updated.outcome === 'closed') throw tooLate(life);
     if (updated.outcome === 'invalid')
@@ -125,7 +125,8 @@ async function changeAddress(life: Life, given: unknown, id: string): Promise<bo
     life.order = { ...life.order, address: updated.address };
     life.addressChanges += 1;
     return changed;
-  });
+  };
+  return until(mayChange, () => whileUndecided(life, change));
 }
 
 async function whileUndecided<T>(life: Life, decide: () => Promise<T>): Promise<T> {

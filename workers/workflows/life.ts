@@ -87,11 +87,12 @@ export function deadlineOf({ refund_reserve_ms }: Policy, from: number, budget: 
 }
 
 /**
- * Waits for a condition that another waiter may spoil: Temporal judges all blocked conditions first and wakes their
- * waiters then, so each has to look again.
+ * Waits for a condition that another waiter may spoil, then acts. Temporal judges all blocked conditions first and wakes
+ * their waiters then, so each has to look again, and to act in the same breath.
  */
-export async function until(ready: () => boolean): Promise<void> {
+export async function until<T>(ready: () => boolean, act: () => T | Promise<T>): Promise<T> {
   while (!ready()) await condition(ready);
+  return act();
 }
 
 export function statusOf(life: Life): WorkflowStatus {

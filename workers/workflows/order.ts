@@ -16,8 +16,8 @@ export async function OrderWorkflow(input: OrderInput): Promise<State> {
   return CancellationScope.nonCancellable(async () => {
     const state = await live(life);
     // A Temporal cancellation has no handler, but is decided like any other cancel.
-    await until(() => allHandlersFinished() && life.undecided === 0);
-    return state;
+    const answered = () => allHandlersFinished() && life.undecided === 0;
+    return until(answered, () => state);
   });
 }
 
@@ -104,12 +104,10 @@ async function markShipped(life: Life): Promise<State> {
  * every other ending. Answers `taken` when the parcel turns out to have left after all.
  */
 async function settle(life: Life, ending: Ending): Promise<State | 'taken'> {
-  await until(() => life.undecided === 0);
-  life.phase = 'settling';
-  life.ending = life.cancel ? { state: 'canceled', reason: life.cancel.reason } : ending;
-  if (life.ending.state === 'failed') life.lastError = life.ending.detail ?? life.ending.reason;
-  log.info('order ends', { order_id: life.orderId, step: life.step, ...life.ending });
-  const closing = { ending: life.ending, progress: progressOf(life) };
+  const closing = await until(
+    () => life.undecided === 0,
+    () => beginSettling(life, ending),
+  );
   if (!life.mayHoldMoney) {
     // Not locally: a signal that met the closing task would have it run again, with another outcome.
     const closed = await runRemotely('close_order', { ...asReceived(life), ...closing });
@@ -126,6 +124,15 @@ async function settle(life: Life, ending: Ending): Promise<State | 'taken'> {
   }
   life.state = refunded.state;
   return life.state;
+}
+
+function beginSettling(life: Life, given: Ending) {
+  const ending: Ending = life.cancel ? { state: 'canceled', reason: life.cancel.reason } : given;
+  life.phase = 'settling';
+  life.ending = ending;
+  if (ending.state === 'failed') life.lastError = ending.detail ?? ending.reason;
+  log.info('order ends', { order_id: life.orderId, step: life.step, ...ending });
+  return { ending, progress: progressOf(life) };
 }
 
 function enter(life: Life, step: Step): void {

@@ -24,9 +24,10 @@ import { type Life, until } from './life.ts';
 export async function shipInTries(life: Life): Promise<void> {
   const { ship_min_tries, ship_backoff_ms, ship_try_ms } = life.policy;
   for (;;) {
-    await until(() => life.undecided === 0);
-    stopIfCanceled(life);
-    const refusal = await tryToShip(life);
+    const refusal = await until(
+      () => life.undecided === 0,
+      () => tryToShip(life),
+    );
     if (!refusal) return;
     const timeLeft = life.deadline - Date.now();
     if (
@@ -44,6 +45,7 @@ export async function shipInTries(life: Life): Promise<void> {
 
 /** One child workflow, one try. Answers why it failed, nothing when the parcel left. */
 async function tryToShip(life: Life): Promise<DispatchFailure | undefined> {
+  stopIfCanceled(life);
   life.shipAttempts += 1;
   life.parcelMayBeTaken = true;
   const time = tryTime(life);
