@@ -20,17 +20,25 @@ import {
   STATUS_QUERY,
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
+import pTimeout, { TimeoutError } from 'p-timeout';
 import { ANSWER_WITHIN_MS, refusalOf, type TemporalPort, unavailable } from './temporal.ts';
+
+/** After its deadline a call that is under way has so long to say how it ended. */
+const GRACE_MS = 100;
 
 /** The Temporal port over gRPC, for Node. The connection may be lazy. */
 export function createGrpcTemporal(connection: Connection, namespace: string): TemporalPort {
   const client = new Client({ connection, namespace });
   const handleOf = (orderId: string) => client.workflow.getHandle(orderWorkflowId(orderId));
 
+  /** The client's own deadline doesn't end the pause between two of its tries, which may be seconds long. */
+  const inTime = <T>(within: number, work: () => Promise<T>): Promise<T> =>
+    pTimeout(client.withDeadline(Date.now() + within, work), { milliseconds: within + GRACE_MS });
+
   /** Runs a call under a deadline; undefined when Temporal has no such run, or no open one. */
   async function call<T>(within: number, work: () => Promise<T>): Promise<T | undefined> {
     try {
-      return await client.withDeadline(Date.now() + within, work);
+      return await inTime(within, work);
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return undefined;
       throw failed(error);
@@ -40,7 +48,7 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
   return {
     async start(order, requestHash) {
       try {
-        const handle = await client.withDeadline(Date.now() + ANSWER_WITHIN_MS, () =>
+        const handle = await inTime(ANSWER_WITHIN_MS, () =>
           client.workflow.start(ORDER_WORKFLOW, {
             workflowId: orderWorkflowId(order.order_id),
             taskQueue: ORDERS_QUEUE,
@@ -68,7 +76,7 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
     async update(orderId, command, args, id, within) {
       let accepted = false;
       try {
-        const answer = await client.withDeadline(Date.now() + within, async () => {
+        const answer = await inTime(within, async () => {
           const update = await handleOf(orderId).startUpdate<CommandAnswer, [unknown]>(COMMAND_NAMES[command], {
             args: args as [unknown],
             updateId: id,
@@ -84,7 +92,7 @@ export function createGrpcTemporal(connection: Connection, namespace: string): T
           const cause = error.cause instanceof ApplicationFailure ? error.cause : undefined;
           return refusalOf(cause?.type, error.cause?.message ?? error.message, cause?.details?.[0]);
         }
-        if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError)
+        if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError || error instanceof TimeoutError)
           return { outcome: accepted ? 'accepted' : 'unseen' };
         throw failed(error);
       }
