@@ -50,11 +50,11 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
       if (deciding >= DECIDED_AT_ONCE || Date.now() < fullUntil) return turnAway();
       deciding += 1;
       try {
-        const { admitted, freeIn, ordersPerSecond } = await capacity.admit(queueSeconds);
+        const decision = await capacity.admit(queueSeconds);
         // The same order may have been let in meanwhile.
-        if (admitted || letIn.has(orderId)) return remember(orderId);
-        fullUntil = Date.now() + 1000 * freeIn;
-        msPerOrder = 1000 / ordersPerSecond;
+        if (decision.admitted || letIn.has(orderId)) return remember(orderId);
+        fullUntil = Date.now() + 1000 * decision.freeIn;
+        msPerOrder = 1000 / decision.ordersPerSecond;
         return turnAway();
       } catch (error) {
         return isOverloaded(error) ? turnAway() : { admitted: true };

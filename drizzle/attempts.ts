@@ -22,8 +22,8 @@ export function createAttemptStore(db: Database) {
   return {
     /** One statement however many. */
     add: (records: AttemptRecord[]) =>
-      db.transaction((tx) =>
-        tx.insert(attempts).values(
+      db.run((session) =>
+        session.insert(attempts).values(
           records.map(({ order_id, step, attempt, error }) => ({
             orderId: order_id,
             step,

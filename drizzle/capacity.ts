@@ -7,12 +7,8 @@ import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
 import { type Database, rowsChanged, type Session } from './database.ts';
 import { capacity, orders } from './schema.ts';
 
-export interface Decision {
-  admitted: boolean;
-  /** Seconds until the next order can be admitted; negative while there is room. */
-  freeIn: number;
-  ordersPerSecond: number;
-}
+/** `freeIn`: seconds until the next order can be admitted. */
+export type Decision = { admitted: true } | { admitted: false; freeIn: number; ordersPerSecond: number };
 
 export interface Throughput {
   /** As it was promised. */
@@ -43,18 +39,16 @@ export function createCapacityStore(db: Database) {
           .update(capacity)
           .set({ busyUntil: sql`${busy} + ${oneOrder}` })
           .where(sql`${busy} <= ${now} + ${seconds(within)}`);
+        // Whoever sends the same order at the same time isn't told no before this one is told yes.
+        if (rowsChanged(taken) === 1) return { admitted: true };
         const busyFor = sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${busy}) / 1000000`.mapWith(Number);
         const [row] = await session.select({ busyFor, ordersPerSecond }).from(capacity);
         if (!row) throw new Error('the capacity has no row');
-        return {
-          admitted: rowsChanged(taken) === 1,
-          freeIn: row.busyFor - within,
-          ordersPerSecond: row.ordersPerSecond,
-        };
+        return { admitted: false, freeIn: row.busyFor - within, ordersPerSecond: row.ordersPerSecond };
       }),
 
     /** Undoes an admission. */
-    giveBack: () => db.transaction((tx) => tx.update(capacity).set({ busyUntil: sql`${busyUntil} - ${oneOrder}` })),
+    giveBack: () => db.run((session) => session.update(capacity).set({ busyUntil: sql`${busyUntil} - ${oneOrder}` })),
 
     /** What the workers, all of them together, promised, and what they shipped in the last `window` seconds. */
     throughput: (window: number): Promise<Throughput> =>
@@ -68,7 +62,7 @@ export function createCapacityStore(db: Database) {
       }),
 
     /** Sets the rate that is promised from now on. */
-    promise: (rate: number) => db.transaction((tx) => tx.update(capacity).set({ ordersPerSecond: rate })),
+    promise: (rate: number) => db.run((session) => session.update(capacity).set({ ordersPerSecond: rate })),
   };
 }
 

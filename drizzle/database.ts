@@ -17,6 +17,11 @@ export interface Database {
   close(): Promise<void>;
 }
 
+/** The database failed. Its own words tell of statements and hosts, so they are only in `cause`, which is for logs. */
+export class DatabaseError extends Error {
+  override readonly name = 'DatabaseError';
+}
+
 /** How many rows a write has changed, which each driver says in its own way. */
 export function rowsChanged(answer: unknown): number {
   const [header] = Array.isArray(answer) ? (answer as [{ affectedRows: number }]) : [];
@@ -43,16 +48,23 @@ export async function within<T>(milliseconds: number, work: Promise<T>, giveUp: 
   }
 }
 
-/** Runs work again, a little later each time, as long as it fails for a reason that passes. */
-export function retrying<T>(work: () => Promise<T>, passes: (error: Error) => boolean): Promise<T> {
-  return pRetry(work, {
-    retries: 6,
-    maxRetryTime: ANSWER_WITHIN_MS,
-    minTimeout: 5,
-    maxTimeout: 100,
-    randomize: true,
-    shouldRetry: ({ error }) => causesOf(error).some((cause) => PASSING_ERRNOS.has(errnoOf(cause)) || passes(cause)),
-  });
+/**
+ * Runs work again, a little later each time, as long as it fails for a reason that passes. Fails with a DatabaseError when
+ * the database or the way to it is what failed.
+ */
+export async function retrying<T>(work: () => Promise<T>, passes: (error: Error) => boolean): Promise<T> {
+  try {
+    return await pRetry(work, {
+      retries: 6,
+      maxRetryTime: ANSWER_WITHIN_MS,
+      minTimeout: 5,
+      maxTimeout: 100,
+      randomize: true,
+      shouldRetry: ({ error }) => causesOf(error).some((cause) => PASSING_ERRNOS.has(errnoOf(cause)) || passes(cause)),
+    });
+  } catch (error) {
+    throw isOfDatabase(error) ? new DatabaseError('the database does not answer', { cause: error }) : error;
+  }
 }
 
 /** Deadlock, lock wait timeout, and MariaDB's "record has changed since last read". */
@@ -73,8 +85,8 @@ export function isOverloaded(error: unknown): boolean {
   );
 }
 
-/** Whether the database or the way to it is what failed. Its words tell of statements and hosts, so they are for logs alone. */
-export function isOfDatabase(error: unknown): boolean {
+/** What is thrown inside the stores' own work and is not one of these is a plain error of theirs. */
+function isOfDatabase(error: unknown): boolean {
   return causesOf(error).some(
     (cause) => cause instanceof DrizzleQueryError || 'errno' in cause || 'body' in cause || 'code' in cause,
   );

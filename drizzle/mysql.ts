@@ -7,7 +7,7 @@ import { ANSWER_WITHIN_MS, type Database, retrying, type Session, within } from 
 
 const CONNECTIONS = 20;
 /** A wait for a lock ends in the server too, or every call we cut would leave a session behind there. */
-const SESSION = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 2";
+export const SESSION_SETUP = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 2";
 
 /** Opens the database of a `mysql://` URL. Nothing is connected until the first query. */
 export function openMySql(url: string): Database {
@@ -17,7 +17,7 @@ export function openMySql(url: string): Database {
     connectTimeout: ANSWER_WITHIN_MS,
     timezone: 'Z',
   });
-  pool.on('connection', (connection) => connection.query(SESSION));
+  pool.on('connection', (connection) => connection.query(SESSION_SETUP));
   return {
     run: (work, limit = ANSWER_WITHIN_MS) =>
       retrying(() => onConnection(pool, (session) => work(session as unknown as Session), limit), isLost),

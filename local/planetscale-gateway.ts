@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { serve } from '@hono/node-server';
 import { MySqlUrl, Variables } from '@trellis/contracts/config';
 import { fromEnvironment } from '@trellis/drizzle/environment';
+import { SESSION_SETUP } from '@trellis/drizzle/mysql';
 import { type Context, Hono } from 'hono';
 import { createPool, type FieldPacket, type Pool, type PoolConnection, type ResultSetHeader } from 'mysql2/promise';
 import * as v from 'valibot';
@@ -14,7 +15,6 @@ import * as v from 'valibot';
 /** Vitess rolls a transaction back that takes longer. */
 const TRANSACTION_WITHIN_MS = 20_000;
 const CONNECTIONS = 40;
-const SESSION = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 2";
 
 interface Transaction {
   connection: PoolConnection;
@@ -93,7 +93,7 @@ export function createGateway(serverUrl: string): Gateway {
     const url = new URL(serverUrl);
     url.pathname = `/${database}`;
     const pool = createPool({ uri: url.href, connectionLimit: CONNECTIONS, rowsAsArray: true });
-    pool.on('connection', (connection) => connection.query(SESSION));
+    pool.on('connection', (connection) => connection.query(SESSION_SETUP));
     pools.set(database, pool);
     return pool;
   }

@@ -642,7 +642,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const start = performance.now();
       const message = await call.then(
         () => 'no rejection',
-        (error: Error) => error.message,
+        (error: Error) => `${error.message}: ${(error.cause as Error).message}`,
       );
       return { message, after: performance.now() - start };
     }

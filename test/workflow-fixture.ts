@@ -49,7 +49,7 @@ export const commitsThenHangs: Twist = async (real) => {
 };
 export const losesFirstAnswer: Twist = async (real, call) => {
   const answer = await real();
-  if (call === 1) throw new Error('connection reset');
+  if (call === 1) throw Object.assign(new Error('connection reset'), { code: 'ECONNRESET' });
   return answer;
 };
 export const failsTwice: Twist = async (real, call) => {

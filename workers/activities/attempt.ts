@@ -1,7 +1,6 @@
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
 import type { AttemptRecord } from '@trellis/drizzle/attempts';
-import { isOfDatabase } from '@trellis/drizzle/database';
 import pRetry, { AbortError } from 'p-retry';
 import pTimeout from 'p-timeout';
 
@@ -61,10 +60,7 @@ export async function attempt<T>(
     randomize: true,
     signal: cancellationSignal,
     onFailedAttempt: ({ error, attemptNumber }) =>
-      onFailedAttempt({ order_id, step: info.activityType, attempt: attemptNumber, error: told(error) }),
+      onFailedAttempt({ order_id, step: info.activityType, attempt: attemptNumber, error: error.message }),
     shouldRetry: () => !(info.isLocal && effectFailures >= LOCAL_EFFECT_FAILURES),
   });
 }
-
-/** Failed attempts are shown to whoever looks at the order. */
-const told = (error: Error): string => (isOfDatabase(error) ? 'the database does not answer' : error.message);
