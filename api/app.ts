@@ -57,7 +57,6 @@ export function createApp({ temporal, views, attempts, capacity, policy, corsOri
     app.use(
       cors({
         origin: corsOrigins.includes('*') ? '*' : corsOrigins,
-        allowHeaders: ['content-type', 'idempotency-key'],
         exposeHeaders: ['retry-after'],
       }),
     );
