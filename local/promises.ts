@@ -70,6 +70,9 @@ function brokenAnswers({ state, address, shipments }: OrderView, answers: Answer
   if (accepted('cancel').length > 0 && state !== 'canceled') broken.push(`a cancel was accepted, but it is ${state}`);
   if (cancels.length > 0 && cancels.every(({ said }) => said === 'refused') && state === 'canceled')
     broken.push('every cancel was refused, but it is canceled');
+  const approvals = to('approve');
+  if (approvals.length > 0 && approvals.every(({ said }) => said === 'refused') && state === 'shipped')
+    broken.push('every approval was refused, but it is shipped');
   if (accepted('approve').length > 0 && state === 'expired') broken.push('an approval was accepted, but it is expired');
 
   const last = accepted('address').at(-1)?.address;

@@ -11,7 +11,7 @@ import Table from 'cli-table3';
 import * as v from 'valibot';
 import { violations } from './books.ts';
 import { type Customer, createCustomer } from './customer.ts';
-import { type Answer, brokenPromises } from './promises.ts';
+import { type Answer, brokenPromises, type OrderView } from './promises.ts';
 import { startStack, throwAwayFolder } from './stack.ts';
 
 /** What an order's racers do once it has been started; answers what they were told. */
@@ -37,6 +37,8 @@ const UNREACHABLE = { line1: '1 Main St', city: 'Unreachable' };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const SAME_STARTS = 200;
 const SLOWER = 5;
+/** No order lives nearly as long. */
+const SEEN_WITHIN_MS = 60_000;
 
 const RACES: Race[] = [
   {
@@ -143,7 +145,7 @@ process.exit(report(raced) ? 0 : 1);
 
 async function runOnce(race: Race, delay: number): Promise<Omit<Raced, 'race'>> {
   const order = anOrder(race.address);
-  await customer.start(order);
+  if (!(await customer.start(order))) return { outcome: 'turned away', broken: [`${order.order_id} was turned away`] };
   const ask: Ask = (command, options) => customer.ask(order.order_id, command, options);
   const answers = await race.racers({ order, delay, ask });
   const view = await endOf(order.order_id);
@@ -175,23 +177,23 @@ function anOrder(address = CHICAGO): StartInput {
   return { order_id, payment_id: `pay-${order_id}`, address, items: [{ sku: 'ABC', qty: 1 }] };
 }
 
-async function endOf(order_id: string) {
-  for (;;) {
-    // An order that has just been accepted has no row yet.
-    const view = await client.get.query({ order_id }).catch(() => undefined);
-    if (view && isClosed(view.state)) return view;
-    await sleep(500);
-  }
-}
+const endOf = (order_id: string): Promise<OrderView> =>
+  seen(order_id, (view) => (isClosed(view.state) ? view : undefined), 500);
 
 /** When the order's event was written, epoch milliseconds by the database's clock, which is this machine's. */
 async function momentOf(order_id: string, type: string): Promise<number> {
-  for (;;) {
+  const { ts } = await seen(order_id, ({ events }) => events.find((event) => event.type === type), 100);
+  return Date.parse(ts);
+}
+
+/** Looks at an order until there is to see what is looked for. One that has just been accepted has no row yet. */
+async function seen<T>(order_id: string, look: (view: OrderView) => T | undefined, every: number): Promise<T> {
+  for (const end = Date.now() + SEEN_WITHIN_MS; Date.now() < end; await sleep(every)) {
     const view = await client.get.query({ order_id }).catch(() => undefined);
-    const event = view?.events.find((one) => one.type === type);
-    if (event) return Date.parse(event.ts);
-    await sleep(100);
+    const found = view && look(view);
+    if (found !== undefined) return found;
   }
+  throw new Error(`${order_id} does not come to its end`);
 }
 
 async function sameStarts(): Promise<Omit<Raced, 'race'>> {

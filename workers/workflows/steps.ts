@@ -54,14 +54,13 @@ function inTurn<T>(work: () => Promise<T>): Promise<T> {
 
 /**
  * Runs a step that calls another company, or has to outlast this worker. It is retried until it succeeds;
- * throws OutOfTime when `deadline_at` passes.
+ * throws OutOfTime when `deadline_at` passes. Again it is not for the workflow's clock to say that it has passed before.
  */
 export async function runRemotely<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
   const left = timeLeft(input);
-  if (left !== undefined && left <= 0) throw new OutOfTime('no time left');
   const run = proxyActivities<Activities>({
     startToCloseTimeout: REMOTE_NET_MS,
-    ...(left === undefined ? {} : { scheduleToCloseTimeout: left }),
+    ...(left === undefined ? {} : { scheduleToCloseTimeout: Math.max(1, left) }),
     retry: { initialInterval: 100, maximumInterval: 10_000 },
   })[name] as Run<N>;
   try {
