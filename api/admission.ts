@@ -8,13 +8,13 @@ const DECIDED_AT_ONCE = 200;
 /** How long an order that was let in may be sent again before its row tells that it is known. */
 const REMEMBERED_MS = 15_000;
 
-/** `retryAfter`: whole seconds. */
-export type Admission = { admitted: true } | { admitted: false; retryAfter: number };
+/** `counted`: whether it took up capacity, which an order that is sent again does not. `retryAfter`: whole seconds. */
+export type Admission = { admitted: true; counted: boolean } | { admitted: false; retryAfter: number };
 
 export interface Admitting {
   /** Never fails. What can't be judged because there is no database is let in: Temporal keeps it. */
   admit(orderId: string): Promise<Admission>;
-  /** Undoes an admission that wasn't needed; if that fails, so does the admission after a moment. */
+  /** Undoes a counted admission that wasn't needed; if that fails, it is over after a moment all the same. */
   giveBack(): Promise<void>;
 }
 
@@ -28,14 +28,13 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
   let turnsUntil = 0;
   let msPerOrder = 0;
 
-  function remember(orderId: string): Admission {
+  function remember(orderId: string): void {
     const now = Date.now();
     for (const [id, at] of letIn) {
       if (now - at < REMEMBERED_MS) break;
       letIn.delete(id);
     }
     letIn.set(orderId, now);
-    return { admitted: true };
   }
 
   function turnAway(): Admission {
@@ -46,18 +45,21 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
 
   return {
     async admit(orderId) {
-      if (letIn.has(orderId)) return { admitted: true };
+      if (letIn.has(orderId)) return { admitted: true, counted: false };
       if (deciding >= DECIDED_AT_ONCE || Date.now() < fullUntil) return turnAway();
       deciding += 1;
       try {
         const decision = await capacity.admit(queueSeconds);
         // The same order may have been let in meanwhile.
-        if (decision.admitted || letIn.has(orderId)) return remember(orderId);
+        if (decision.admitted || letIn.has(orderId)) {
+          remember(orderId);
+          return { admitted: true, counted: decision.admitted };
+        }
         fullUntil = Date.now() + 1000 * decision.freeIn;
         msPerOrder = 1000 / decision.ordersPerSecond;
         return turnAway();
       } catch (error) {
-        return isOverloaded(error) ? turnAway() : { admitted: true };
+        return isOverloaded(error) ? turnAway() : { admitted: true, counted: false };
       } finally {
         deciding -= 1;
       }

@@ -8,7 +8,7 @@ import { Hono, type Context as HonoContext } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import { createAdmission } from './admission.ts';
-import { problemResponse, toOrderError } from './errors.ts';
+import { problemResponse, toOrderError, toTRPCError } from './errors.ts';
 import { openApiDocument } from './openapi.ts';
 import { createRest } from './rest.ts';
 import { appRouter, type Context } from './router.ts';
@@ -63,21 +63,27 @@ export function createApp({ temporal, views, attempts, capacity, policy, corsOri
   // Before the body limit: a health check has no body and must depend on nothing.
   app.get('/health', (c) => c.json({ ok: true }));
   app.get('/openapi.json', (c) => c.json(openApiDocument()));
-  app.use(
-    bodyLimit({
-      maxSize: MAX_BODY_BYTES,
-      onError: () => problemResponse(new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB')),
-    }),
-  );
-  app.all('/trpc/*', (c) =>
+  const tooLarge = new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB');
+  const limited = (onError: (c: HonoContext) => Response | Promise<Response>) =>
+    bodyLimit({ maxSize: MAX_BODY_BYTES, onError });
+  const trpc = (c: HonoContext, createContext: () => Context) =>
     fetchRequestHandler({
       endpoint: '/trpc',
       router: appRouter,
       req: c.req.raw,
-      createContext: () => contextOf(c),
+      createContext,
       onError: ({ error }) => report(toOrderError(error)),
-    }),
+    });
+  // Each refuses a body in its own form.
+  const refuse = () => {
+    throw toTRPCError(tooLarge);
+  };
+  app.all(
+    '/trpc/*',
+    limited((c) => trpc(c, refuse)),
+    (c) => trpc(c, () => contextOf(c)),
   );
+  app.use(limited(() => problemResponse(tooLarge)));
   app.route('/', createRest(contextOf));
   return app;
 }

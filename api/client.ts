@@ -1,6 +1,7 @@
 /** The typed client: what users import, in Node, a browser or on the edge. */
 
 import type { ErrorCode, Problem } from '@trellis/contracts/error';
+import type { State } from '@trellis/contracts/lifecycle';
 import { createTRPCClient, httpLink, type TRPCClient, TRPCClientError } from '@trpc/client';
 import type { AppRouter } from './router.ts';
 
@@ -42,7 +43,7 @@ export interface ClientError {
   /** The failing fields of INVALID. */
   errors?: Problem[];
   /** The state that forbids the command, of TOO_LATE. */
-  state?: string;
+  state?: State;
   /** Seconds after which trying again can help, of BUSY. */
   retry_after?: number;
 }

@@ -4,7 +4,7 @@ import { isClosed } from '@trellis/contracts/lifecycle';
 import type { SignalOutput } from '@trellis/contracts/signal';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fromSql } from './errors.ts';
-import type { TemporalPort } from './temporal.ts';
+import { type TemporalPort, unavailable } from './temporal.ts';
 
 /** How long a caller waits for a decision before the command is left to be decided later. */
 const DECIDE_WITHIN_MS = 2_000;
@@ -37,8 +37,9 @@ export async function sendCommand(
     case 'refused':
       throw new OrderError(sent.code, sent.message, sent.details);
     case 'accepted':
-    case 'unseen':
       return { ok: true, queued: true };
+    case 'unseen':
+      throw unavailable(undefined, false);
     case 'closed':
       return onClosed(views, orderId, command);
   }

@@ -137,11 +137,9 @@ async function send(ctx: Context, orderId: string, command: Command, args: unkno
   const parsed = v.safeParse(IdempotencyKey, id);
   if (!parsed.success) throw invalid([{ path: 'Idempotency-Key', message: parsed.issues[0].message }]);
   ctx.status.forget(orderId);
-  try {
-    return await sendCommand(ctx, orderId, command, args, id);
-  } finally {
-    ctx.status.forget(orderId);
-  }
+  const answer = await sendCommand(ctx, orderId, command, args, id).finally(() => ctx.status.forget(orderId));
+  if ('state' in answer) ctx.status.expectNews(orderId);
+  return answer;
 }
 
 export const createCaller = t.createCallerFactory(appRouter);

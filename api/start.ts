@@ -24,18 +24,25 @@ export async function startOrder(
 ): Promise<StartOutput> {
   const { order_id } = order;
   const hash = await requestHash(order);
-  const answer = (known: { run_id: string; request_hash: string | null; workflow_id?: string }): StartOutput => {
-    if (known.request_hash !== hash)
+  const answer = (found: { run_id: string; request_hash: string | null; workflow_id?: string }): StartOutput => {
+    if (found.request_hash !== hash)
       throw new OrderError('ORDER_CONFLICT', `order ${order_id} was started with another body`);
-    return { workflow_id: known.workflow_id ?? orderWorkflowId(order_id), run_id: known.run_id };
+    return { workflow_id: found.workflow_id ?? orderWorkflowId(order_id), run_id: found.run_id };
   };
 
   // SQL remembers orders that Temporal has let go. Without it, Temporal alone decides.
   const row = await views.find(order_id).catch(() => undefined);
   if (row) return answer({ run_id: row.runId, request_hash: row.requestHash, workflow_id: row.workflowId });
 
+  const known = async () => {
+    const run = await temporal.find(order_id);
+    return run?.request_hash ? answer({ run_id: run.run_id, request_hash: run.request_hash }) : undefined;
+  };
   const decision = await admission.admit(order_id);
   if (!decision.admitted) {
+    // One that runs is only being asked for again.
+    const running = await known();
+    if (running) return running;
     const { retryAfter: retry_after } = decision;
     throw new OrderError('BUSY', `the workers have all they can finish in time; try again in ${retry_after} s`, {
       retry_after,
@@ -44,8 +51,8 @@ export async function startOrder(
   const started = await temporal.start(policy === 'exercise' ? order : { ...order, policy }, hash);
   if (started) return { workflow_id: orderWorkflowId(order_id), run_id: started.run_id };
 
-  await admission.giveBack();
-  const known = await temporal.find(order_id);
-  if (known?.request_hash) return answer({ run_id: known.run_id, request_hash: known.request_hash });
+  if (decision.counted) await admission.giveBack();
+  const running = await known();
+  if (running) return running;
   throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not recorded yet`);
 }

@@ -7,6 +7,9 @@ import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from './temporal.ts';
 
 const QUERY_WITHIN_MS = 300;
+/** SQL knows of a decided command only once the order has acted on it, so until then a reader waits longer for the workflow. */
+const NEWS_WITHIN_MS = 2_000;
+const NEWS_FOR_MS = 5_000;
 /** Many readers of one order share a query's answer for this long: each query costs Temporal an Action. */
 const SHARE_QUERY_MS = 250;
 const RECENT_ERRORS = 5;
@@ -16,6 +19,8 @@ export interface StatusReader {
   read(orderId: string): Promise<OrderStatus>;
   /** After a command the next status must show it, so it may not come from an older query. */
   forget(orderId: string): void;
+  /** A command was decided: whoever asks now is told by the workflow, unless that stays silent for long. */
+  expectNews(orderId: string): void;
 }
 
 export function createStatusReader(deps: {
@@ -25,17 +30,16 @@ export function createStatusReader(deps: {
 }): StatusReader {
   const { temporal, views, attempts } = deps;
   const queries = new Map<string, { at: number; answer: Promise<WorkflowStatus | undefined> }>();
+  const news = new Map<string, { at: number }>();
 
   function query(orderId: string): Promise<WorkflowStatus | undefined> {
-    const now = Date.now();
-    for (const [id, { at }] of queries) {
-      if (now - at < SHARE_QUERY_MS) break;
-      queries.delete(id);
-    }
-    const answer = queries.get(orderId)?.answer ?? temporal.query(orderId, QUERY_WITHIN_MS);
-    if (!queries.has(orderId)) queries.set(orderId, { at: now, answer });
+    dropOlder(queries, SHARE_QUERY_MS);
+    dropOlder(news, NEWS_FOR_MS);
+    const within = news.has(orderId) ? NEWS_WITHIN_MS : QUERY_WITHIN_MS;
+    const answer = queries.get(orderId)?.answer ?? temporal.query(orderId, within);
+    if (!queries.has(orderId)) queries.set(orderId, { at: Date.now(), answer });
     // On an edge runtime the request that asked may have been dropped, and its answer with it.
-    return Promise.race([answer, after(QUERY_WITHIN_MS)]);
+    return Promise.race([answer, after(within)]);
   }
 
   return {
@@ -58,7 +62,20 @@ export function createStatusReader(deps: {
     forget(orderId) {
       queries.delete(orderId);
     },
+    expectNews(orderId) {
+      news.delete(orderId);
+      news.set(orderId, { at: Date.now() });
+    },
   };
+}
+
+/** Oldest first is how they were put in. */
+function dropOlder(entries: Map<string, { at: number }>, than: number): void {
+  const now = Date.now();
+  for (const [key, { at }] of entries) {
+    if (now - at < than) break;
+    entries.delete(key);
+  }
 }
 
 const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms));

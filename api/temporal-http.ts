@@ -134,7 +134,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
         return answerOf(answer) ?? { outcome: accepted ? 'accepted' : 'unseen' };
       } catch (error) {
         if (isMissing(error)) return { outcome: 'closed' };
-        if (isTimeout(error)) return { outcome: accepted ? 'accepted' : 'unseen' };
+        if (isLost(error)) return { outcome: accepted ? 'accepted' : 'unseen' };
         throw failed(error);
       }
     },
@@ -179,9 +179,10 @@ function isMissing(error: unknown): boolean {
   );
 }
 
-function isTimeout(error: unknown): boolean {
-  if (error instanceof HttpError) return error.status === 504 || error.status === 499;
-  return error instanceof DOMException && error.name === 'TimeoutError';
+/** Whether there was no answer of Temporal's own, so that nobody knows what became of the call. */
+function isLost(error: unknown): boolean {
+  if (error instanceof HttpError) return [499, 502, 503, 504].includes(error.status);
+  return !(error instanceof OrderError);
 }
 
 function failed(error: unknown): OrderError {

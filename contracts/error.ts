@@ -1,3 +1,5 @@
+import type { State } from './lifecycle.ts';
+
 /** The product's errors: code → HTTP status, tRPC code, whether trying again can help. Plain data. */
 export const ERRORS = {
   INVALID_JSON: { status: 400, trpc: 'PARSE_ERROR', retryable: false, title: 'The body is not JSON' },
@@ -26,7 +28,7 @@ export interface ErrorDetails {
   /** The failing fields of INVALID. */
   errors?: Problem[];
   /** The state that forbids the command, of TOO_LATE. */
-  state?: string;
+  state?: State;
   /** Seconds after which trying again can help, of BUSY. */
   retry_after?: number;
 }

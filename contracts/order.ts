@@ -93,7 +93,14 @@ export type ListInput = v.InferOutput<typeof ListInput>;
 export const ListOutput = v.object({ orders: v.array(OrderSummary), next_cursor: v.nullable(v.string()) });
 export type ListOutput = v.InferOutput<typeof ListOutput>;
 
-/** The problems of a failed parse, paths dotted: `items.0.qty`. */
+/** More than anybody reads, and far from what a history or an answer can hold. */
+const MAX_PROBLEMS = 20;
+const MAX_PROBLEM_LENGTH = 200;
+
+/** The first problems of a failed parse, paths dotted: `items.0.qty`. */
 export function problemsOf(issues: readonly v.BaseIssue<unknown>[]): Problem[] {
-  return issues.map((issue) => ({ path: v.getDotPath(issue) ?? '', message: issue.message }));
+  return issues.slice(0, MAX_PROBLEMS).map((issue) => ({
+    path: (v.getDotPath(issue) ?? '').slice(0, MAX_PROBLEM_LENGTH),
+    message: issue.message.slice(0, MAX_PROBLEM_LENGTH),
+  }));
 }

@@ -39,6 +39,12 @@ export interface ShippingInput {
   deadline_at?: number;
 }
 
+/** The one argument of SettleWorkflow. `cancel_reason`: of a cancel that the order's run had accepted before it was ended. */
+export interface SettleInput {
+  order_id: string;
+  cancel_reason?: string | null;
+}
+
 /** What a shipment that left answers. */
 export interface ShippingResult {
   tracking: string;

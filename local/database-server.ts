@@ -47,7 +47,7 @@ export async function startDatabase(options: {
         `--port=${port}`,
         '--loose-mysqlx=OFF',
       ],
-      ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M'],
+      ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M', '--max-connections=500'],
       // Written at every commit, synced every second: the process may be killed, only the machine must not lose power.
       '--innodb-flush-log-at-trx-commit=2',
     ],

@@ -92,7 +92,14 @@ export function createGateway(serverUrl: string): Gateway {
     if (known) return known;
     const url = new URL(serverUrl);
     url.pathname = `/${database}`;
-    const pool = createPool({ uri: url.href, connectionLimit: CONNECTIONS, rowsAsArray: true });
+    const pool = createPool({
+      uri: url.href,
+      connectionLimit: CONNECTIONS,
+      // The databases of tests come and go; less than all must be allowed to be idle, or the driver closes none.
+      maxIdle: CONNECTIONS - 1,
+      idleTimeout: 2_000,
+      rowsAsArray: true,
+    });
     pool.on('connection', (connection) => connection.query(SESSION_SETUP));
     pools.set(database, pool);
     return pool;

@@ -16,9 +16,11 @@ import { anOrder, freshDatabase, freshId } from './support.ts';
 /** Slow enough that no order is finished while a test looks. */
 const RATE = 0.1;
 
-async function workersAt(rate: number) {
-  const { url, db, drop } = await freshDatabase();
+async function workersAt(rate: number, by: 'url' | 'httpUrl' = 'url') {
+  const { [by]: url, drop } = await freshDatabase();
   onTestFinished(drop);
+  const db = openDatabase(url);
+  onTestFinished(db.close);
   const capacity = createCapacityStore(db);
   await capacity.promise(rate);
   return { url, db, capacity };
@@ -26,9 +28,12 @@ async function workersAt(rate: number) {
 
 const admitted = (answers: { admitted: boolean }[]) => answers.filter((answer) => answer.admitted).length;
 
-describe('admission', () => {
+describe.each([
+  ['mysql2', 'url'],
+  ['PlanetScale’s driver', 'httpUrl'],
+] as const)('admission over %s', (_, by) => {
   test('lets in what is finished in time, however many ask at once and through however many processes', async () => {
-    const { url, capacity } = await workersAt(RATE);
+    const { url, capacity } = await workersAt(RATE, by);
     const other = openDatabase(url);
     onTestFinished(other.close);
     const asked = [capacity, createCapacityStore(other)].flatMap((store) =>
@@ -39,7 +44,7 @@ describe('admission', () => {
   });
 
   test('gives each of those it turns away a turn of its own, as far apart as the workers are fast', async () => {
-    const { capacity } = await workersAt(RATE);
+    const { capacity } = await workersAt(RATE, by);
     const { admit } = createAdmission(capacity, 'exercise');
     await admit(freshId());
     const turns: number[] = [];
@@ -53,7 +58,7 @@ describe('admission', () => {
   });
 
   test('lets an order in once, however often it is sent', async () => {
-    const { capacity } = await workersAt(RATE);
+    const { capacity } = await workersAt(RATE, by);
     const { admit } = createAdmission(capacity, 'exercise');
     const id = freshId();
     const answers = await Promise.all(Array.from({ length: 100 }, () => admit(id)));
@@ -62,21 +67,21 @@ describe('admission', () => {
   });
 
   test('lets in again once the workers are through', async () => {
-    const { capacity } = await workersAt(20);
+    const { capacity } = await workersAt(20, by);
     expect(await capacity.admit(0)).toMatchObject({ admitted: true });
     expect(await capacity.admit(0)).toMatchObject({ admitted: false });
     await expect.poll(async () => (await capacity.admit(0)).admitted).toBe(true);
   });
 
   test('takes back what was not needed', async () => {
-    const { capacity } = await workersAt(RATE);
+    const { capacity } = await workersAt(RATE, by);
     await capacity.admit(0);
     await capacity.giveBack();
     expect(admitted([await capacity.admit(0)])).toBe(1);
   });
 
   test('counts the orders that came in without asking it', async () => {
-    const { db, capacity } = await workersAt(RATE);
+    const { db, capacity } = await workersAt(RATE, by);
     const orders = createOrderStore(db);
     for (const order of [anOrder(), anOrder()])
       await orders.receive(order, { workflow_id: `order-${order.order_id}`, run_id: order.order_id }, null);
@@ -85,7 +90,7 @@ describe('admission', () => {
   });
 
   test('does not count those that wait for a person', async () => {
-    const { db, capacity } = await workersAt(RATE);
+    const { db, capacity } = await workersAt(RATE, by);
     const orders = createOrderStore(db);
     const order = anOrder();
     await orders.receive(order, { workflow_id: `order-${order.order_id}`, run_id: order.order_id }, null);

@@ -200,15 +200,31 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
 
   describe('REST and tRPC', () => {
     test('agree on the error code and its data', async () => {
-      const unknown = freshId();
-      const rest = await http('GET', `/orders/${unknown}/status`);
-      expect(rest).toMatchObject({ status: 404, body: { code: 'NOT_FOUND' } });
-      expect(await trpcError(client.status.query({ order_id: unknown }))).toMatchObject({ code: 'NOT_FOUND' });
-
-      const invalid = { ...anOrder(), items: [{ sku: 'ABC', qty: 0 }] };
-      const { order_id, ...body } = invalid;
-      const refused = await http('POST', `/orders/${order_id}/start`, body);
-      expect(refused.body.errors).toEqual((await trpcError(client.start.mutate(invalid)))?.errors);
+      const order_id = await started();
+      await awaiting(order_id);
+      await client.signal.cancel.mutate({ order_id });
+      await closed(order_id);
+      const { order_id: _, ...order } = anOrder();
+      const start = (body: typeof order) => ({
+        rest: () => http('POST', `/orders/${order_id}/start`, body),
+        trpc: () => client.start.mutate({ order_id, ...body }),
+      });
+      const approve = (id: string) => ({
+        rest: () => http('POST', `/orders/${id}/signals/approve`),
+        trpc: () => client.signal.approve.mutate({ order_id: id }),
+      });
+      const calls = {
+        NOT_FOUND: approve(freshId()),
+        TOO_LATE: approve(order_id),
+        ORDER_CONFLICT: start({ ...order, items: [{ sku: 'ABC', qty: 9 }] }),
+        INVALID: start({ ...order, items: [{ sku: 'ABC', qty: 0 }] }),
+        PAYLOAD_TOO_LARGE: start({ ...order, address: { ...order.address, line2: 'x'.repeat(100_000) } }),
+      };
+      for (const [code, { rest, trpc }] of Object.entries(calls)) {
+        const { type, title, status, detail, ...told } = (await rest()).body;
+        expect(told.code).toBe(code);
+        expect(await trpcError(trpc())).toEqual({ message: detail, ...told });
+      }
     });
 
     test('tell the client nothing internal', async () => {

@@ -29,6 +29,11 @@ const MALFORMED: [what: string, argument: unknown][] = [
     { order_id: 7, payment_id: [], address: 'x', items: { sku: 1 }, policy: 9, line1: 1, city: null },
   ],
   ['something huge', { line1: 'x'.repeat(250_000), city: 'y'.repeat(250_000) }],
+  [
+    'a problem in each of thousands of fields',
+    { items: Array(30_000).fill(1), ...Object.fromEntries(Array.from({ length: 20_000 }, (_, n) => [`k${n}`, 1])) },
+  ],
+  ['half a character everywhere', { order: null, parent_workflow_id: '\ud800', line1: '\ud800', city: '\udc00' }],
   ['broken JSON', raw('json/plain', '{"line1": ')],
   ['an encoding nobody knows', raw('json/protobuf', '{}')],
   ['no encoding at all', raw('', '')],

@@ -110,7 +110,7 @@ function page() {
   return context;
 }
 
-/** Written out, so that no change to the API's types goes unnoticed. */
+/** Written out, so that no change to the API's types goes unnoticed by `npm run typecheck`, which is what fails then. */
 describe('to the compiler', () => {
   const { start, status, get, list, signal } = createOrdersClient('http://127.0.0.1:1');
   const { approve, cancel, updateAddress } = signal;
@@ -180,6 +180,9 @@ describe('to the compiler', () => {
     type Code = NonNullable<ReturnType<typeof orderErrorOf>>['code'];
     expectTypeOf<Code>().toEqualTypeOf<keyof typeof ERRORS>();
     expectTypeOf<string>().not.toExtend<Code>();
+    type Problems = { path: string; message: string }[];
+    type Told = { code: Code; message: string; errors?: Problems; state?: State; retry_after?: number };
+    expectTypeOf<ReturnType<typeof orderErrorOf>>().toEqualTypeOf<Told | undefined>();
   });
 
   test('what the API does not know is refused', () => {

@@ -420,13 +420,15 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     /** Ten orders, newest last, of which always four share a millisecond. */
     async function tenOrders() {
       const fresh = await freshDatabase();
-      const store = createOrderStore(fresh.db);
+      const there = openDatabase(at === url ? fresh.url : fresh.httpUrl);
+      const store = createOrderStore(there);
       const ids = Array.from({ length: 10 }, (_, n) => `o-${n}`);
       for (const order_id of ids) await store.receive({ order_id }, { workflow_id: 'w', run_id: 'r' }, null);
       for (const odd of ['o-1', 'o-5']) await store.close(odd, { state: 'expired' }, PROGRESS);
       const created = 'FROM_UNIXTIME(1700000000 + 0.001 * FLOOR(SUBSTR(id, 3) / 4))';
       await beside((connection) => connection.query(`UPDATE orders SET created_at = ${created}`), fresh.url);
-      return { ...fresh, store, newestFirst: ids.reverse(), list: createOrderViews(fresh.db).list };
+      const drop = () => there.close().then(fresh.drop);
+      return { store, newestFirst: ids.reverse(), list: createOrderViews(there).list, drop };
     }
 
     test.each([1, 3, 4, 5, 10, 11])('pages of %i: newest first, each order once', async (limit) => {
@@ -522,24 +524,35 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.childAttempts;
 
   describe('a transaction is run again', () => {
-    test('when a deadlock chose it as the victim', async () => {
+    /** Two transactions that want what the other holds; answers how often they ran. */
+    async function crosswise(lockSecond: (tx: Session, order: StartInput) => Promise<unknown>): Promise<number> {
       const [one, other] = [await orderIn('received'), await orderIn('received')];
       const bothHoldOne = Promise.withResolvers<void>();
       let [runs, holding] = [0, 0];
-      const crosswise = (first: StartInput, second: StartInput) =>
+      const locking = (first: StartInput, second: StartInput) =>
         db.transaction(async (tx) => {
           runs += 1;
           await lock(tx, first);
           holding += 1;
           if (holding === 2) bothHoldOne.resolve();
           await bothHoldOne.promise;
-          await lock(tx, second);
+          await lockSecond(tx, second);
           await countUp(tx, first);
         });
-      await Promise.all([crosswise(one, other), crosswise(other, one)]);
-      expect(runs).toBe(3);
+      await Promise.all([locking(one, other), locking(other, one)]);
       expect([await countOf(one), await countOf(other)]).toEqual([1, 1]);
+      return runs;
+    }
+
+    test('when a deadlock chose it as the victim', async () => {
+      expect(await crosswise(lock)).toBe(3);
     });
+
+    // A MySQL that has rolled a transaction back takes the statements that follow for new ones; Vitess hears none of them.
+    if (at === httpUrl)
+      test('when it went on after a deadlock', async () => {
+        expect(await crosswise((tx, order) => lock(tx, order).catch(() => undefined))).toBe(3);
+      });
 
     test('when a lock took the server too long', async () => {
       const order = await orderIn('received');

@@ -1,6 +1,7 @@
 /** What an order makes of workers that wake too late, operators who intervene, and strangers who know its names. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
+import { isClosed } from '@trellis/contracts/lifecycle';
 import {
   ORDERS_QUEUE,
   SETTLE_WORKFLOW,
@@ -9,10 +10,13 @@ import {
   settleWorkflowId,
   shippingWorkflowId,
 } from '@trellis/contracts/temporal';
+import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
-import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { sweep } from '@trellis/workers/sweep';
+import { createConnection } from 'mysql2/promise';
+import { afterAll, afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from './support.ts';
-import { gate, hangs, openShop, ownShop, type PlacedOrder } from './workflow-fixture.ts';
+import { gate, hangs, log, openShop, ownShop, type PlacedOrder, type Twist } from './workflow-fixture.ts';
 
 const shop = await openShop({ clock: 'real' });
 afterAll(() => shop.close());
@@ -41,21 +45,38 @@ describe('an order that nothing may be left of but one end', () => {
     expect(await order.end()).toBe('shipped');
   });
 
-  test('is settled by nobody while it lives: one that ships keeps its money', async () => {
-    const refund = gate();
-    const order = await shop.place(anOrder(), { twists: { refund: refund.before } });
-    await awaitingApproval(order);
+  test('is settled by nobody while it lives: both give the money back, once', async () => {
+    const [charge, refund] = [gate(), gate()];
+    const order = await shop.approved(anOrder(), { twists: { charge: charge.after, refund: refund.before } });
+    await charge.reached;
     const settling = await shop.env.client.workflow.start(SETTLE_WORKFLOW, {
       workflowId: settleWorkflowId(order.id),
       taskQueue: ORDERS_QUEUE,
       args: [{ order_id: order.id }],
     });
     await refund.reached;
-    await order.update('approve');
+    charge.open();
     await eventually(async () => ['payment_charged', 'shipping'].includes((await order.row()).state));
     refund.open();
     expect(await order.end()).toBe(await settling.result());
-    expect(await shop.books(order.id)).toMatchObject({ parcel: { status: 'closed' } });
+    expect(await shop.books(order.id)).toMatchObject({ charges: ['refunded'], parcel: { status: 'closed' } });
+  });
+
+  test('is not approved once its time to review is over, whatever else is still being decided', async () => {
+    const order = await shop.place();
+    await awaitingApproval(order);
+    const holder = await createConnection(shop.databaseUrl);
+    onTestFinished(() => holder.end());
+    await holder.query('BEGIN');
+    await holder.query('SELECT id FROM orders WHERE id = ? FOR UPDATE', [order.id]);
+    const moved = order.update('address', [BOSTON]);
+    await eventually(async () =>
+      (await order.handle.fetchHistory()).events?.some((event) => event.timerFiredEventAttributes),
+    );
+    await expect(order.update('approve')).rejects.toMatchObject({ cause: { type: 'TOO_LATE' } });
+    await holder.query('ROLLBACK');
+    await moved;
+    expect(await order.end()).toBe('expired');
   });
 
   test('is not shipped by a stranger before it is paid for', async () => {
@@ -110,6 +131,47 @@ describe('an order that nothing may be left of but one end', () => {
     expect(await order.end()).toBe('shipped');
     expect((await order.row()).addressJson).toEqual((await shop.books(order.id)).parcel?.addressJson);
   });
+});
+
+test('an order that is settled before it was charged leaves its card to others', async () => {
+  const own = await ownShop({ clock: 'real' });
+  const order = await own.place();
+  await awaitingApproval(order);
+  await order.handle.terminate();
+  const settling = await own.env.client.workflow.start(SETTLE_WORKFLOW, {
+    workflowId: settleWorkflowId(order.id),
+    taskQueue: ORDERS_QUEUE,
+    args: [{ order_id: order.id }],
+  });
+  expect(await settling.result()).toBe('failed');
+  const next = await own.approved(anOrder({ payment_id: order.order.payment_id }));
+  expect(await next.end()).toBe('shipped');
+});
+
+test('a cancel that was accepted outlives the run that accepted it', async () => {
+  const own = await ownShop({ queues: [], clock: 'real' });
+  const stop = await own.work('orders', 'shipping');
+  const charge = gate();
+  let away = true;
+  const refund: Twist = (real) => (away ? Promise.reject(new Error('connection refused')) : real());
+  const order = await own.approved(anOrder(), { twists: { charge: charge.after, refund } });
+  await charge.reached;
+  expect(await order.update('cancel', ['changed my mind'])).toMatchObject({ changed: true });
+  charge.open();
+  await eventually(async () => (await own.failures(order.id)).some(({ step }) => step === 'refund_payment'));
+  await order.handle.terminate();
+  // No activity of the run may be left to finish its work.
+  await stop();
+  away = false;
+  await own.work('orders', 'shipping');
+  const over = new AbortController();
+  const views = createOrderViews(own.db);
+  const sweeping = sweep({ client: own.patient, views, log, signal: over.signal });
+  const row = await eventually(async () => isClosed((await order.row()).state) && order.row(), 25_000);
+  over.abort();
+  await sweeping;
+  expect(row).toMatchObject({ state: 'canceled', cancelReason: 'changed my mind' });
+  expect(await own.books(order.id)).toMatchObject({ charges: ['refunded'] });
 });
 
 test('a run that is reset to its beginning, its approval forgotten, gives the money back', async () => {

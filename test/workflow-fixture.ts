@@ -107,7 +107,7 @@ export interface PlaceOptions extends Partial<WorkflowStartOptions> {
   client?: Client;
 }
 
-const log = createLogger('error');
+export const log = createLogger('error');
 const bundle = bundleWorkflows();
 
 /** A shop has a database and a Temporal server, or namespace, of its own, so a test may judge all of both. */
@@ -168,6 +168,7 @@ export async function openShop(options: ShopOptions = {}) {
   return {
     env,
     db,
+    databaseUrl: url,
     work,
     /** A client to whom time passes as it does for everybody. */
     patient: new Client({ connection: env.connection, namespace }),

@@ -1,9 +1,10 @@
 /** What companies do to an order's money and its parcel, and what comes of it. */
 import type { Shipment } from '@trellis/contracts/shipment';
 import { shippingWorkflowId } from '@trellis/contracts/temporal';
+import { createPaymentBook } from '@trellis/drizzle/sandbox';
 import { describe, expect, test } from 'vitest';
 import { anOrder, eventually, freshId } from './support.ts';
-import { failsTwice, gate, losesFirstAnswer, type PlacedOrder, sharedShop } from './workflow-fixture.ts';
+import { failsTwice, gate, losesFirstAnswer, ownShop, type PlacedOrder, sharedShop } from './workflow-fixture.ts';
 
 const shop = await sharedShop();
 
@@ -32,6 +33,17 @@ describe('the card', () => {
     expect(await second.view()).toMatchObject({ reason: 'PAYMENT_CONFLICT', payments: [], shipments: [] });
     expect(await first.view()).toEqual(before);
     expect(await shop.books(first.id)).toMatchObject({ charges: ['charged'] });
+  });
+
+  test('that the company has under another order stays that order’s, and so does the money', async () => {
+    const own = await ownShop({});
+    const order = anOrder();
+    const stranger = freshId();
+    await createPaymentBook(own.db).charge(order.payment_id, stranger, { amount: '7.00', currency: 'EUR' }, 'charged');
+    const late = await own.approved(order);
+    expect(await late.end()).toBe('failed');
+    expect(await late.view()).toMatchObject({ reason: 'PAYMENT_CONFLICT', payments: [{ status: 'failed' }] });
+    expect(await own.books(stranger)).toMatchObject({ charges: ['charged'] });
   });
 
   test('belongs to the order that tried it first, even while that one is waiting for its charge', async () => {

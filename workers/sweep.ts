@@ -1,17 +1,21 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import { isClosed } from '@trellis/contracts/lifecycle';
+import type { WorkflowStatus } from '@trellis/contracts/status';
 import {
   ORDER_WORKFLOW,
   ORDERS_QUEUE,
   orderIdOf,
   SETTLE_WORKFLOW,
+  type SettleInput,
+  STATUS_QUERY,
   settleWorkflowId,
 } from '@trellis/contracts/temporal';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { Logger } from 'pino';
 
 const SWEEP_EVERY_MS = 10_000;
+const ASKED_WITHIN_MS = 5_000;
 const ENDED_FROM_OUTSIDE = `WorkflowType = '${ORDER_WORKFLOW}' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed')`;
 
 interface Sweeping {
@@ -54,13 +58,20 @@ async function sweepOnce({ client, views, log, signal }: Sweeping, settled: Read
       continue;
     }
     // A reset goes on with the same order, in a run that is alive.
-    const { status } = await client.workflow.getHandle(workflowId).describe();
+    const handle = client.workflow.getHandle(workflowId);
+    const { status } = await handle.describe();
     if (status.name === 'RUNNING') continue;
+    // A cancel that the run had accepted is known to the run alone, which answers though it is over.
+    const asking = client.withDeadline(Date.now() + ASKED_WITHIN_MS, () => handle.query<WorkflowStatus>(STATUS_QUERY));
+    const cancel_reason = await asking.then(
+      (told) => told.cancel_reason,
+      () => null,
+    );
     log.info({ order_id: row.id }, 'settling an order whose run was ended from outside');
     await client.workflow.start(SETTLE_WORKFLOW, {
       workflowId: settleWorkflowId(row.id),
       taskQueue: ORDERS_QUEUE,
-      args: [{ order_id: row.id }],
+      args: [{ order_id: row.id, cancel_reason } satisfies SettleInput],
       workflowIdConflictPolicy: 'USE_EXISTING',
     });
   }

@@ -15,7 +15,8 @@ export function createChargePayment(deps: Attempting & { payments: PaymentStore;
       if (begun.outcome !== 'charge') return begun.outcome;
       const answer = await paymentCompany.charge({ payment_id, order_id, ...begun.money });
       if (answer === 'charged') await payments.charged(order_id, payment_id);
-      if (answer === 'declined' || answer === 'conflict') await payments.refused(order_id, payment_id);
+      // A conflict leaves the payment open, or it would be told as declined the next time it is asked for.
+      if (answer === 'declined') await payments.refused(order_id, payment_id);
       return answer;
     });
   };

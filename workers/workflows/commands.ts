@@ -99,17 +99,21 @@ async function approve(life: Life): Promise<boolean> {
 async function cancel(life: Life, given: unknown): Promise<boolean> {
   refuseIfTooLate(life, 'cancel');
   if (life.cancel) return false;
-  if (life.shipAttempts > 0) {
-    const answer = await whileUndecided(life, () => runRemotely('close_parcel', { order_id: life.orderId }));
-    if (answer === 'taken') throw tooLate(life);
-    if (life.cancel) return false;
-  }
   const reason =
     typeof given === 'string' && given !== ''
       ? [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('')
       : DEFAULT_CANCEL_REASON;
-  life.cancel = { reason };
-  return true;
+  const accept = () => {
+    if (life.cancel) return false;
+    life.cancel = { reason };
+    return true;
+  };
+  if (life.shipAttempts === 0) return accept();
+  return whileUndecided(life, async () => {
+    const answer = await runRemotely('close_parcel', { order_id: life.orderId });
+    if (answer === 'taken') throw tooLate(life);
+    return accept();
+  });
 }
 
 /** A try to ship has the old address, so the change waits until the carrier has refused it. */

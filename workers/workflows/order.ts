@@ -65,7 +65,11 @@ async function review(life: Life): Promise<void> {
   const decided = () => life.approved || life.cancel !== null;
   if (!decided()) await condition(decided, Math.max(1, Math.min(life.policy.review_ms, life.deadline - Date.now())));
   stopIfCanceled(life);
-  if (!life.approved) throw new OrderEnds({ state: 'expired' });
+  if (!life.approved) {
+    // At once: whatever else is being decided, an approval comes too late from here on.
+    life.phase = 'settling';
+    throw new OrderEnds({ state: 'expired' });
+  }
   if (!life.policy.review_in_budget) life.deadline = deadlineOf(life.policy, Date.now(), life.policy.budget_ms);
 }
 

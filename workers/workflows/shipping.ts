@@ -72,6 +72,8 @@ function failureOf(error: unknown): ApplicationFailure {
 /** The parent may be gone, or never have been. */
 async function report(parentWorkflowId: unknown, reason: string): Promise<void> {
   if (typeof parentWorkflowId !== 'string' || !/^.{1,255}$/.test(parentWorkflowId)) return;
+  // Half a character is fine in JSON, but not in the command that carries the id: it would take the worker down.
+  if (!parentWorkflowId.isWellFormed()) return;
   try {
     await getExternalWorkflowHandle(parentWorkflowId).signal(DISPATCH_FAILED_SIGNAL, reason);
   } catch {
