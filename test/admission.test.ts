@@ -4,6 +4,7 @@ import { createAdmission } from '@trellis/api/admission';
 import { createApp } from '@trellis/api/app';
 import { createOrdersClient, orderErrorOf } from '@trellis/api/client';
 import { createGrpcTemporal } from '@trellis/api/temporal-grpc';
+import { requestHash } from '@trellis/contracts/request-hash';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
@@ -63,6 +64,7 @@ describe.each([
     const id = freshId();
     const answers = await Promise.all(Array.from({ length: 100 }, () => admit(id)));
     expect(admitted(answers)).toBe(100);
+    expect(answers.filter((answer) => answer.admitted && answer.counted)).toHaveLength(1);
     expect(admitted([await admit(freshId())])).toBe(0);
   });
 
@@ -134,8 +136,9 @@ describe('the API of workers that have all they can do', () => {
     await capacity.admit(0);
     const connection = Connection.lazy({ address: inject('addresses').TEMPORAL_ADDRESS });
     onTestFinished(() => connection.close());
+    const temporal = createGrpcTemporal(connection, 'default');
     const app = createApp({
-      temporal: createGrpcTemporal(connection, 'default'),
+      temporal,
       views: createOrderViews(db),
       attempts: createAttemptStore(db),
       capacity,
@@ -145,6 +148,7 @@ describe('the API of workers that have all they can do', () => {
     const { order_id, ...body } = anOrder();
     return {
       app,
+      temporal,
       order: { order_id, ...body },
       start: (id: string) => app.request(`/orders/${id}/start`, { method: 'POST', body: JSON.stringify(body) }),
     };
@@ -164,6 +168,15 @@ describe('the API of workers that have all they can do', () => {
       body: JSON.stringify(order),
     });
     expect(await trpc.json()).toMatchObject({ error: { data: { code: 'BUSY', retry_after: expect.any(Number) } } });
+  });
+
+  test('knows an order that it has started before, though nobody has recorded it yet', async () => {
+    const { app, order, start, temporal } = await busyApp();
+    const run = await temporal.start(order, await requestHash(order));
+    expect(await (await start(order.order_id)).json()).toEqual({ workflow_id: `order-${order.order_id}`, ...run });
+    const other = JSON.stringify({ ...order, items: [{ sku: 'ABC', qty: 9 }] });
+    const conflict = await app.request(`/orders/${order.order_id}/start`, { method: 'POST', body: other });
+    expect(conflict.status).toBe(409);
   });
 
   test('starts nothing that it turned away', async () => {

@@ -30,7 +30,8 @@ async function replay(file: string, workflowBundle: WorkflowBundle): Promise<voi
 
 test.for(recorded)('%s', (file) => replay(file, bundle));
 
-test.for(versions)('the histories of %s show every path', async (version) => {
+test('this version’s histories were recorded, and show every path', async () => {
+  const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'));
   const files = await filesOf(version);
   expect(files).toEqual(expect.arrayContaining(Object.keys(PATHS).map((path) => join(version, fileOf(path)))));
 });

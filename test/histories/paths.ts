@@ -129,6 +129,18 @@ export const PATHS: Record<string, Path> = {
     return ended(order);
   }),
 
+  'addresses that waited together for a refused try': withWorkers(async (shop) => {
+    const dispatch = gate();
+    const order = await shop.approved(anOrder({ address: UNREACHABLE }), {
+      twists: { dispatch: (real, n) => (n === 1 ? dispatch.after(real, n) : real()) },
+    });
+    await dispatch.reached;
+    await order.signal('address', { city: 'no street' });
+    await order.signal('address', BOSTON);
+    dispatch.open();
+    return ended(order);
+  }),
+
   'calls that fail before they succeed': withWorkers(async (shop) =>
     ended(await shop.approved(anOrder(), { twists: { charge: failsTwice, dispatch: failsTwice } })),
   ),
