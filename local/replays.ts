@@ -1,4 +1,4 @@
-/** Whether what running orders did can be done again: every history of a namespace, replayed by the workflows' code. */
+/** Whether what running orders did can be done again: their histories and their shipments', replayed by the workflows' code. */
 import { Client, Connection } from '@temporalio/client';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { bundleWorkflows } from '@trellis/workers/worker';

@@ -1,4 +1,4 @@
-/** `npm run model -- --runs N [--seed S --path P --replay R]`: the model's test, for as long as it takes; seed, path and replayPath bring a counterexample back. */
+/** `npm run model -- --runs N [--seed S --path P --replay R]`: the model's test, for as long as it takes; `seed`, `path` and `replayPath` of a counterexample bring it back as S, P and R. */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import * as v from 'valibot';

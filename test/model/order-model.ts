@@ -16,7 +16,7 @@ export const POLICY = 'production';
 /** What is decided when the order is placed. */
 export interface Plan {
   /** The caller's timeout of the run. */
-  timeoutMs: number | undefined;
+  timeoutMs: number;
   card: 'good' | 'declined';
   city: string;
   /** Whether the order is one at all. */
@@ -116,7 +116,7 @@ export class OrderModel {
     this.entered = started;
     const { budget_ms, review_ms, review_in_budget, refund_reserve_ms } = this.policy;
     const budget = review_in_budget ? budget_ms : budget_ms + review_ms;
-    this.deadline = plus(started, Math.min(budget, plan.timeoutMs ?? budget) - refund_reserve_ms);
+    this.deadline = plus(started, Math.min(budget, plan.timeoutMs) - refund_reserve_ms);
   }
 
   /** The first steps, with what came along with the start. */

@@ -47,7 +47,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
     client,
     twists: calls.twists,
     args: [{ ...order, policy: POLICY, ...(plan.sound ? {} : { items: null }) }],
-    ...(plan.timeoutMs === undefined ? {} : { workflowRunTimeout: plan.timeoutMs }),
+    workflowRunTimeout: plan.timeoutMs,
     ...(asked && { signal: NAMES[asked.command], signalArgs: args ?? [] }),
   });
   const model = new OrderModel(plan, { from: before, to: await clock() });
