@@ -40,8 +40,10 @@ export async function startOrder(
   };
   const decision = await admission.admit(order_id);
   if (!decision.admitted) {
-    // One that runs is only being asked for again.
-    const running = await known();
+    // One that runs is only being asked for again; if nobody can say, it is turned away like any other.
+    const running = await known().catch((error: unknown) => {
+      if (error instanceof OrderError && error.code === 'ORDER_CONFLICT') throw error;
+    });
     if (running) return running;
     const { retryAfter: retry_after } = decision;
     throw new OrderError('BUSY', `the workers have all they can finish in time; try again in ${retry_after} s`, {

@@ -63,6 +63,7 @@ export function createStatusReader(deps: {
       queries.delete(orderId);
     },
     expectNews(orderId) {
+      dropOlder(news, NEWS_FOR_MS);
       news.delete(orderId);
       news.set(orderId, { at: Date.now() });
     },

@@ -8,6 +8,12 @@ export const DEFAULT_CANCEL_REASON = 'user_request';
 /** In characters, not in halves of them. */
 export const MAX_REASON_LENGTH = 200;
 
+/** A cancel's reason as it is kept, whatever the caller gave. */
+export function cancelReasonOf(given: unknown): string {
+  if (typeof given !== 'string' || given === '') return DEFAULT_CANCEL_REASON;
+  return [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('');
+}
+
 /** A decided command: `changed` is false when it repeats what already holds. */
 export interface CommandAnswer {
   command: Command;

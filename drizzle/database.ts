@@ -17,7 +17,7 @@ export interface Database {
   close(): Promise<void>;
 }
 
-/** The database failed. Its own words tell of statements and hosts, so they are only in `cause`, which is for logs. */
+/** The database failed. Its own words tell of statements and hosts, so they are only in `cause`, which callers aren't shown. */
 export class DatabaseError extends Error {
   override readonly name = 'DatabaseError';
 }

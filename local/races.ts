@@ -193,7 +193,7 @@ async function seen<T>(order_id: string, look: (view: OrderView) => T | undefine
     const found = view && look(view);
     if (found !== undefined) return found;
   }
-  throw new Error(`${order_id} does not come to its end`);
+  throw new Error(`${order_id} has not come as far as it should within ${SEEN_WITHIN_MS / 1000} s`);
 }
 
 async function sameStarts(): Promise<Omit<Raced, 'race'>> {

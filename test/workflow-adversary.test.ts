@@ -63,11 +63,11 @@ describe('an order that nothing may be left of but one end', () => {
   });
 
   test('is not approved once its time to review is over, whatever else is still being decided', async () => {
-    const order = await shop.place();
-    await awaitingApproval(order);
     const holder = await createConnection(shop.databaseUrl);
     onTestFinished(() => holder.end());
     await holder.query('BEGIN');
+    const order = await shop.place();
+    await awaitingApproval(order);
     await holder.query('SELECT id FROM orders WHERE id = ? FOR UPDATE', [order.id]);
     const moved = order.update('address', [BOSTON]);
     await eventually(async () =>

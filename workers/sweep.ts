@@ -16,6 +16,8 @@ import type { Logger } from 'pino';
 
 const SWEEP_EVERY_MS = 10_000;
 const ASKED_WITHIN_MS = 5_000;
+/** A run that gives no answer for so long is settled without one. */
+const ASKED_FOR_MS = 60_000;
 const ENDED_FROM_OUTSIDE = `WorkflowType = '${ORDER_WORKFLOW}' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed')`;
 
 interface Sweeping {
@@ -58,15 +60,16 @@ async function sweepOnce({ client, views, log, signal }: Sweeping, settled: Read
       continue;
     }
     // A reset goes on with the same order, in a run that is alive.
-    const handle = client.workflow.getHandle(workflowId);
-    const { status } = await handle.describe();
+    const { status, runId: latestRunId, closeTime, raw } = await client.workflow.getHandle(workflowId).describe();
     if (status.name === 'RUNNING') continue;
     // A cancel that the run had accepted is known to the run alone, which answers though it is over.
-    const asking = client.withDeadline(Date.now() + ASKED_WITHIN_MS, () => handle.query<WorkflowStatus>(STATUS_QUERY));
-    const cancel_reason = await asking.then(
-      (told) => told.cancel_reason,
-      () => null,
-    );
+    const isReset = raw.workflowExecutionInfo?.firstRunId === row.runId;
+    const run = client.workflow.getHandle(workflowId, isReset ? latestRunId : runId);
+    const told = await client
+      .withDeadline(Date.now() + ASKED_WITHIN_MS, () => run.query<WorkflowStatus>(STATUS_QUERY))
+      .catch(() => undefined);
+    if (!told && Date.now() - (closeTime?.getTime() ?? 0) < ASKED_FOR_MS) continue;
+    const cancel_reason = told?.cancel_reason ?? null;
     log.info({ order_id: row.id }, 'settling an order whose run was ended from outside');
     await client.workflow.start(SETTLE_WORKFLOW, {
       workflowId: settleWorkflowId(row.id),

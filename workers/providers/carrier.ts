@@ -1,7 +1,10 @@
 import type { Address } from '@trellis/contracts/order';
 import type { Parcel } from '@trellis/drizzle/shipments';
 
-/** The company that carries parcels. Every call may be repeated: its key is the order. */
+/**
+ * The company that carries parcels. Every call may be repeated: its key is the order. Whoever looks at the order is shown
+ * the message of an error, so it tells nothing internal.
+ */
 export interface Carrier {
   /** Hands the parcel over. One that was taken before is answered as it was taken. */
   dispatch(

@@ -1,6 +1,9 @@
 import type { Money } from '@trellis/contracts/payment';
 
-/** The company that takes and returns money. Every call may be repeated: its key is the payment id. */
+/**
+ * The company that takes and returns money. Every call may be repeated: its key is the payment id. Whoever looks at the
+ * order is shown the message of an error, so it tells nothing internal.
+ */
 export interface PaymentCompany {
   /** `conflict`: the key belongs to another order or amount. `closed`: it was refunded or closed, no charge will ever be taken on it. */
   charge(payment: PaymentKey & Money): Promise<'charged' | 'declined' | 'conflict' | 'closed'>;

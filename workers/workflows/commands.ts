@@ -13,7 +13,7 @@ import {
   setHandler,
   uuid4,
 } from '@temporalio/workflow';
-import { type Command, type CommandAnswer, DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from '@trellis/contracts/command';
+import { type Command, type CommandAnswer, cancelReasonOf } from '@trellis/contracts/command';
 import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
 import { COMMAND_ID_PATTERN } from '@trellis/contracts/id';
 import type { Address } from '@trellis/contracts/order';
@@ -99,20 +99,16 @@ async function approve(life: Life): Promise<boolean> {
 async function cancel(life: Life, given: unknown): Promise<boolean> {
   refuseIfTooLate(life, 'cancel');
   if (life.cancel) return false;
-  const reason =
-    typeof given === 'string' && given !== ''
-      ? [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('')
-      : DEFAULT_CANCEL_REASON;
-  const accept = () => {
+  const decide = () => {
     if (life.cancel) return false;
-    life.cancel = { reason };
+    life.cancel = { reason: cancelReasonOf(given) };
     return true;
   };
-  if (life.shipAttempts === 0) return accept();
+  if (life.shipAttempts === 0) return decide();
   return whileUndecided(life, async () => {
     const answer = await runRemotely('close_parcel', { order_id: life.orderId });
     if (answer === 'taken') throw tooLate(life);
-    return accept();
+    return decide();
   });
 }
 

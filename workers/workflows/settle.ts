@@ -1,6 +1,7 @@
 /** Settles an order whose run was ended from outside, by a termination or the caller's timeout: its money goes back, unless its parcel has left. */
 
 import { patched } from '@temporalio/workflow';
+import { cancelReasonOf } from '@trellis/contracts/command';
 import { ID_PATTERN } from '@trellis/contracts/id';
 import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { SettleInput } from '@trellis/contracts/temporal';
@@ -27,6 +28,6 @@ export async function SettleWorkflow(input: SettleInput): Promise<State | undefi
 }
 
 function endingOf({ cancel_reason }: SettleInput): Ending {
-  if (typeof cancel_reason === 'string') return { state: 'canceled', reason: cancel_reason };
+  if (typeof cancel_reason === 'string') return { state: 'canceled', reason: cancelReasonOf(cancel_reason) };
   return { state: 'failed', reason: 'DEADLINE', detail: 'its run was ended from outside' };
 }

@@ -54,7 +54,7 @@ function inTurn<T>(work: () => Promise<T>): Promise<T> {
 
 /**
  * Runs a step that calls another company, or has to outlast this worker. It is retried until it succeeds;
- * throws OutOfTime when `deadline_at` passes. Again it is not for the workflow's clock to say that it has passed before.
+ * throws OutOfTime when `deadline_at` passes. As above, only the activity says that it had passed before.
  */
 export async function runRemotely<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
   const left = timeLeft(input);
