@@ -177,8 +177,9 @@ function anOrder(address = CHICAGO): StartInput {
   return { order_id, payment_id: `pay-${order_id}`, address, items: [{ sku: 'ABC', qty: 1 }] };
 }
 
-const endOf = (order_id: string): Promise<OrderView> =>
-  seen(order_id, (view) => (isClosed(view.state) ? view : undefined), 500);
+function endOf(order_id: string): Promise<OrderView> {
+  return seen(order_id, (view) => (isClosed(view.state) ? view : undefined), 500);
+}
 
 /** When the order's event was written, epoch milliseconds by the database's clock, which is this machine's. */
 async function momentOf(order_id: string, type: string): Promise<number> {
