@@ -18,6 +18,8 @@ export function holdCalls() {
   const late: Held[][] = [];
   /** Activities that the order has left: what they go on asking comes late. */
   const left = new Map<string, Held[]>();
+  /** Activities whose call was answered; one that had just given it up asks once more. */
+  const answered = new Set<string>();
   const away = new Set<Call>();
   /** Calls that failed for good, so that Temporal tries again; and the attempt that did so last. */
   let failures = 0;
@@ -42,6 +44,7 @@ export function holdCalls() {
         return said;
       };
       const key = `${workflowExecution?.workflowId} ${activityId}`;
+      if (answered.has(key)) return real();
       const held = { call, hear, answer: () => hear().then(resolve, reject), fail: reject };
       const nobodys = left.get(key);
       if (nobodys && !late.includes(nobodys)) return real();
@@ -65,6 +68,7 @@ export function holdCalls() {
       await Promise.all(of(call).flatMap(([, calls]) => calls.map((held) => held.hear())));
     },
     async answer(call: Call): Promise<void> {
+      for (const [key] of of(call)) answered.add(key);
       await Promise.all(take(call).map((held) => held.answer()));
     },
     /** Whether the company has heard it or not, the call fails and is made anew: `at once`, or by `Temporal`. */
