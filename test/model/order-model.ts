@@ -167,6 +167,14 @@ export class OrderModel {
     if (react) this.react();
   }
 
+  /** Commands that arrive at once. An address has to be written first, so its answer knows of the others. */
+  askTogether(all: Asked[]): void {
+    for (const asked of all) this.ask(asked, false);
+    for (const asked of all)
+      if (asked.command === 'address' && asked.answer && this.known.get(asked.id) === asked)
+        asked.answer = asked.answer.replace(/^(accepted|no change) .*/, `$1 ${this.state}`);
+  }
+
   /** The company does what the call under way asks of it. */
   hear(call: Call): string {
     const said = this.heard.get(call) ?? this.company(call, this.tries.at(-1)?.city ?? '');

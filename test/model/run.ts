@@ -320,7 +320,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
             if (late) await skip(Math.max(1, left));
           }),
         () => {
-          for (const { asked } of messages) model.ask(asked, false);
+          model.askTogether(messages.map(({ asked }) => asked));
           model.react();
           if (late && model.stop === stop) model.timeIsUp();
         },
