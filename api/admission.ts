@@ -2,6 +2,7 @@
 import { type PolicyName, policyOf } from '@trellis/contracts/policy';
 import type { CapacityStore } from '@trellis/drizzle/capacity';
 import { isOverloaded } from '@trellis/drizzle/database';
+import { dropOlder } from './recent.ts';
 
 /** More at once would only make each other, and the workers, wait. */
 const DECIDED_AT_ONCE = 200;
@@ -21,7 +22,7 @@ export interface Admitting {
 /** Each order that is turned away gets a turn of its own, so that those who come back don't come back together. */
 export function createAdmission(capacity: CapacityStore, policy: PolicyName): Admitting {
   const queueSeconds = policyOf(policy).queue_ms / 1000;
-  const letIn = new Map<string, number>();
+  const letIn = new Map<string, { at: number }>();
   let deciding = 0;
   /** Epoch milliseconds: before that no order is let in; until then turns are given out. */
   let fullUntil = 0;
@@ -29,12 +30,8 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
   let msPerOrder = 0;
 
   function remember(orderId: string): void {
-    const now = Date.now();
-    for (const [id, at] of letIn) {
-      if (now - at < REMEMBERED_MS) break;
-      letIn.delete(id);
-    }
-    letIn.set(orderId, now);
+    dropOlder(letIn, REMEMBERED_MS);
+    letIn.set(orderId, { at: Date.now() });
   }
 
   function turnAway(): Admission {

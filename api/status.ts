@@ -4,6 +4,7 @@ import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/status';
 import type { AttemptStore, RecentAttempts } from '@trellis/drizzle/attempts';
 import type { OrderRow } from '@trellis/drizzle/order-row';
 import type { OrderViews } from '@trellis/drizzle/order-views';
+import { dropOlder } from './recent.ts';
 import type { TemporalPort } from './temporal.ts';
 
 const QUERY_WITHIN_MS = 300;
@@ -68,15 +69,6 @@ export function createStatusReader(deps: {
       news.set(orderId, { at: Date.now() });
     },
   };
-}
-
-/** Oldest first is how they were put in. */
-function dropOlder(entries: Map<string, { at: number }>, than: number): void {
-  const now = Date.now();
-  for (const [key, { at }] of entries) {
-    if (now - at < than) break;
-    entries.delete(key);
-  }
 }
 
 const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms));

@@ -78,7 +78,16 @@ export function gate() {
     answered.resolve(answer);
     return answer;
   };
-  return { before, after, reached: reached.promise, open: () => opened.resolve(), answered: answered.promise };
+  /** The first call alone, before its answer. */
+  const afterFirst: Twist = (real, call) => (call === 1 ? after(real, call) : real());
+  return {
+    before,
+    after,
+    afterFirst,
+    reached: reached.promise,
+    open: () => opened.resolve(),
+    answered: answered.promise,
+  };
 }
 
 export type Shop = Awaited<ReturnType<typeof openShop>>;

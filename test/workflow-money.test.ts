@@ -108,7 +108,7 @@ describe('the carrier', () => {
   test('that refuses an address has the changes that waited for it decided one after the other', async () => {
     const carrier = gate();
     const order = await shop.approved(anOrder({ address: UNREACHABLE }), {
-      twists: { dispatch: (real, n) => (n === 1 ? carrier.after(real, n) : real()) },
+      twists: { dispatch: carrier.afterFirst },
     });
     await carrier.reached;
     await order.signal('address', { city: 'no street' });

@@ -1,7 +1,13 @@
 /** The ways an order can go that are recorded: each of its ends, and the awkward turns before them. */
+import { readFile } from 'node:fs/promises';
 import { ORDERS_QUEUE, SETTLE_WORKFLOW, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { anOrder, eventually, freshId } from '../support.ts';
 import { failsTwice, gate, hangs, type PlacedOrder, type Shop } from '../workflow-fixture.ts';
+
+/** Under which this code's histories are kept. */
+export const { version: VERSION }: { version: string } = JSON.parse(
+  await readFile(new URL('../../package.json', import.meta.url), 'utf8'),
+);
 
 /** Takes an order its way to the end, on a shop with the real clock whose workers are stopped; answers it. */
 export type Path = (shop: Shop) => Promise<PlacedOrder>;
@@ -132,7 +138,7 @@ export const PATHS: Record<string, Path> = {
   'addresses that waited together for a refused try': withWorkers(async (shop) => {
     const dispatch = gate();
     const order = await shop.approved(anOrder({ address: UNREACHABLE }), {
-      twists: { dispatch: (real, n) => (n === 1 ? dispatch.after(real, n) : real()) },
+      twists: { dispatch: dispatch.afterFirst },
     });
     await dispatch.reached;
     await order.signal('address', { city: 'no street' });

@@ -1,24 +1,23 @@
 /** `npm run record`: takes an order down every path on the real server and keeps the histories, under this code's version. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { type Client, isGrpcServiceError } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { orderWorkflowId, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { expect, test } from 'vitest';
 import { ownShop } from '../workflow-fixture.ts';
-import { fileOf, PATHS } from './paths.ts';
+import { fileOf, PATHS, VERSION } from './paths.ts';
 
-const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'));
-const folder = fileURLToPath(new URL(`${version}/`, import.meta.url));
+const folder = fileURLToPath(new URL(`${VERSION}/`, import.meta.url));
 const recorded = existsSync(folder);
 const NOT_FOUND = 5;
 /** Named after a worker's process and machine. */
 const STICKY_QUEUE = /^\d+@/;
 
 test('this version has no histories yet', () => {
-  expect(recorded, `${version} was recorded: raise the version in package.json`).toBe(false);
+  expect(recorded, `${VERSION} was recorded: raise the version in package.json`).toBe(false);
 });
 
 test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, async ([path, walk]) => {
@@ -40,7 +39,7 @@ test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, asyn
 
 test.skipIf(recorded)('the code they are of', async () => {
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
-  await writeFile(`${folder}code.txt`, `${version}, recorded at commit ${commit}\n`);
+  await writeFile(`${folder}code.txt`, `${VERSION}, recorded at commit ${commit}\n`);
 });
 
 /** Undefined when the workflow never ran. Replay needs what happened, not on which machine and in which folder. */

@@ -28,7 +28,7 @@ export async function runLocally<N extends Name>(name: N, input: Input<N>): Prom
   try {
     return await inTurn(() => {
       const run = proxyLocalActivities<Activities>({
-        startToCloseTimeout: Math.max(0, timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
+        startToCloseTimeout: (timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
         retry: { maximumAttempts: 1 },
       })[name] as Run<N>;
       return run(input);
@@ -60,7 +60,7 @@ export async function runRemotely<N extends Name>(name: N, input: Input<N>): Pro
   const left = timeLeft(input);
   const run = proxyActivities<Activities>({
     startToCloseTimeout: REMOTE_NET_MS,
-    ...(left === undefined ? {} : { scheduleToCloseTimeout: Math.max(1, left) }),
+    ...(left === undefined ? {} : { scheduleToCloseTimeout: left }),
     retry: { initialInterval: 100, maximumInterval: 10_000 },
   })[name] as Run<N>;
   try {
@@ -70,6 +70,7 @@ export async function runRemotely<N extends Name>(name: N, input: Input<N>): Pro
   }
 }
 
-function timeLeft(input: { deadline_at?: number }): number | undefined {
-  return input.deadline_at === undefined ? undefined : input.deadline_at - Date.now();
+/** Milliseconds, never none: to Temporal that would be no limit at all. */
+function timeLeft({ deadline_at }: { deadline_at?: number }): number | undefined {
+  return deadline_at === undefined ? undefined : Math.max(1, deadline_at - Date.now());
 }
