@@ -2,47 +2,27 @@
 import { serve } from '@hono/node-server';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
-import { TemporalEndpoint, Variables } from '@trellis/contracts/config';
-import { createAttemptStore } from '@trellis/drizzle/attempts';
-import { createCapacityStore } from '@trellis/drizzle/capacity';
+import { fromEnvironment } from '@trellis/contracts/config/environment';
+import { createLogger } from '@trellis/contracts/config/logger';
+import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
-import { fromEnvironment } from '@trellis/drizzle/environment';
-import { createOrderViews } from '@trellis/drizzle/order-views';
-import pino from 'pino';
-import * as v from 'valibot';
-import { createApp } from './app.ts';
-import { DOCS } from './docs.ts';
-import { createGrpcTemporal } from './temporal-grpc.ts';
-import { createHttpTemporal } from './temporal-http.ts';
+import { openStores } from '@trellis/drizzle/stores';
+import { createApp } from './http/app.ts';
+import { DOCS } from './http/docs.ts';
+import { createGrpcTemporal } from './temporal/grpc.ts';
+import { createHttpTemporal } from './temporal/http.ts';
 
-const { DATABASE_URL, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE, HOST, PORT, POLICY, CORS_ORIGINS, LOG_LEVEL } = Variables;
-const config = fromEnvironment(
-  v.object({
-    DATABASE_URL,
-    TEMPORAL_ADDRESS: TemporalEndpoint,
-    TEMPORAL_API_KEY,
-    TEMPORAL_NAMESPACE,
-    HOST,
-    PORT,
-    POLICY,
-    CORS_ORIGINS,
-    LOG_LEVEL,
-  }),
-);
-
-const log = pino({ level: config.LOG_LEVEL, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+const config = fromEnvironment(PROGRAMS.api);
+const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
 const { TEMPORAL_ADDRESS: address, TEMPORAL_API_KEY: apiKey, TEMPORAL_NAMESPACE: namespace } = config;
-const connection = /^https?:\/\//.test(address)
-  ? undefined
-  : Connection.lazy({ address, ...(apiKey && { apiKey, tls: true }) });
+const connection = /^https?:\/\//.test(address) ? undefined : Connection.lazy(connectionOptions(address, apiKey));
 const app = createApp({
   temporal: connection
-    ? createGrpcTemporal(connection, namespace)
+    ? createGrpcTemporal(createTemporalClient(connection, namespace))
     : createHttpTemporal({ url: address, namespace, apiKey }),
-  views: createOrderViews(db),
-  attempts: createAttemptStore(db),
-  capacity: createCapacityStore(db),
+  ...openStores(db),
   policy: config.POLICY,
   corsOrigins: config.CORS_ORIGINS,
   onError: (err) => log.error({ err }, 'request failed'),

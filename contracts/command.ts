@@ -1,27 +1,75 @@
-/** Commands on a running order, and what an order that has closed answers them. Plain data, safe to import from workflow code. */
-import type { ClosedState, State } from './lifecycle.ts';
+/** Commands on a running order, and what an order that has ended answers them. Plain data, safe to import from workflow code. */
+import type { EventType, State, TerminalState } from './lifecycle.ts';
 
-export const COMMANDS = ['approve', 'cancel', 'address'] as const;
-export type Command = (typeof COMMANDS)[number];
-
-export const DEFAULT_CANCEL_REASON = 'user_request';
-/** In characters, not in halves of them. */
-export const MAX_REASON_LENGTH = 200;
-
-/** A cancel's reason as it is kept, whatever the caller gave. */
-export function cancelReasonOf(given: unknown): string {
-  if (typeof given !== 'string' || given === '') return DEFAULT_CANCEL_REASON;
-  return [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('');
+interface CommandEntry {
+  /** The name of the command's signal and update in Temporal. */
+  readonly temporal: string;
+  /** The tRPC procedure, under `orders.signal`. */
+  readonly procedure: string;
+  /** The last part of the REST path, after `/orders/{id}/signals/`. */
+  readonly path: string;
+  /** The field of the API's input that is the command's argument in Temporal; null when it has none. */
+  readonly argument: string | null;
+  /** The event that records its effect. */
+  readonly event: EventType;
+  /** The terminal state it leads to, on which repeating it changes nothing; null when there is none. */
+  readonly leadsTo: TerminalState | null;
+  /** One line for readers of the API's document. */
+  readonly summary: string;
 }
 
-/** A decided command: `changed` is false when it repeats what already holds. */
+/** Every command, once: router, REST, OpenAPI, client, workflow handlers and tests derive from this table. */
+export const COMMANDS = {
+  approve: {
+    temporal: 'approve',
+    procedure: 'approve',
+    path: 'approve',
+    argument: null,
+    event: 'order_approved',
+    leadsTo: 'shipped',
+    summary: 'Approve an order, so that it is charged and shipped',
+  },
+  cancel: {
+    temporal: 'cancel_order',
+    procedure: 'cancel',
+    path: 'cancel',
+    argument: 'reason',
+    event: 'order_canceled',
+    leadsTo: 'canceled',
+    summary: 'Cancel an order; what was charged is given back',
+  },
+  address: {
+    temporal: 'update_address',
+    procedure: 'updateAddress',
+    path: 'address',
+    argument: 'address',
+    event: 'address_updated',
+    leadsTo: null,
+    summary: 'Change where an order goes, until its parcel has left',
+  },
+} as const satisfies Record<string, CommandEntry>;
+
+export type Command = keyof typeof COMMANDS;
+export const COMMAND_NAMES = Object.keys(COMMANDS) as Command[];
+
+/** A command that was decided: `changed` is false when it repeats what already holds. An update's result. */
 export interface CommandAnswer {
   command: Command;
   state: State;
   changed: boolean;
 }
 
-/** True when the command repeats what led the order to this end; every other command on a closed order is too late. */
-export function repeatsOnClosed(command: Command, state: ClosedState): boolean {
-  return (command === 'approve' && state === 'shipped') || (command === 'cancel' && state === 'canceled');
+/** True when the command repeats what led the order to this end; every other command on an ended order is too late. */
+export function repeatsEnd(command: Command, state: TerminalState): boolean {
+  return COMMANDS[command].leadsTo === state;
+}
+
+export const DEFAULT_CANCEL_REASON = 'user_request';
+/** Counted in code points, not UTF-16 units. */
+export const MAX_REASON_LENGTH = 200;
+
+/** The cancel reason that is stored for what a caller gave: the default for anything but text, truncated to the limit. */
+export function cancelReasonOf(given: unknown): string {
+  if (typeof given !== 'string' || given === '') return DEFAULT_CANCEL_REASON;
+  return [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('');
 }

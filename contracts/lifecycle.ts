@@ -2,20 +2,20 @@
 
 /** In the order an order passes through them; a state is only ever replaced by a later one. */
 export const OPEN_STATES = ['received', 'awaiting_approval', 'approved', 'payment_charged', 'shipping'] as const;
-export const CLOSED_STATES = ['shipped', 'canceled', 'expired', 'failed'] as const;
-export const STATES = [...OPEN_STATES, ...CLOSED_STATES] as const;
+export const TERMINAL_STATES = ['shipped', 'canceled', 'expired', 'failed'] as const;
+export const STATES = [...OPEN_STATES, ...TERMINAL_STATES] as const;
 
 export type OpenState = (typeof OPEN_STATES)[number];
-export type ClosedState = (typeof CLOSED_STATES)[number];
+export type TerminalState = (typeof TERMINAL_STATES)[number];
 export type State = (typeof STATES)[number];
 
-export function isClosed(state: State): state is ClosedState {
-  return (CLOSED_STATES as readonly State[]).includes(state);
+export function isTerminal(state: State): state is TerminalState {
+  return (TERMINAL_STATES as readonly State[]).includes(state);
 }
 
 /** True when `next` may replace `current`: states only move forward and a closed order stays as it is. */
 export function movesForward(current: State, next: State): boolean {
-  return !isClosed(current) && STATES.indexOf(next) > STATES.indexOf(current);
+  return !isTerminal(current) && STATES.indexOf(next) > STATES.indexOf(current);
 }
 
 /** What an order is doing. It stays where the order stopped; `done` only when shipped. */

@@ -11,11 +11,11 @@ export interface Policy {
   /** An order is admitted while the workers will be through with those before it within this. */
   readonly queue_ms: number;
   /** Pause between two tries to ship. A new address ends it at once. */
-  readonly ship_backoff_ms: number;
+  readonly shipping_backoff_ms: number;
   /** Tries to ship that an order gets even when each of them hangs. */
-  readonly ship_min_tries: number;
+  readonly min_shipping_attempts: number;
   /** The least time a try to ship is given. */
-  readonly ship_try_ms: number;
+  readonly shipping_attempt_ms: number;
 }
 
 export const POLICIES = {
@@ -25,9 +25,9 @@ export const POLICIES = {
     refund_reserve_ms: 3_000,
     review_in_budget: true,
     queue_ms: 5_000,
-    ship_backoff_ms: 1_000,
-    ship_min_tries: 3,
-    ship_try_ms: 1_000,
+    shipping_backoff_ms: 1_000,
+    min_shipping_attempts: 3,
+    shipping_attempt_ms: 1_000,
   },
   production: {
     review_ms: 24 * 3_600_000,
@@ -35,9 +35,9 @@ export const POLICIES = {
     refund_reserve_ms: 1_800_000,
     review_in_budget: false,
     queue_ms: 5 * 3_600_000,
-    ship_backoff_ms: 60_000,
-    ship_min_tries: 3,
-    ship_try_ms: 60_000,
+    shipping_backoff_ms: 60_000,
+    min_shipping_attempts: 3,
+    shipping_attempt_ms: 60_000,
   },
 } as const satisfies Record<string, Policy>;
 

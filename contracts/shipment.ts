@@ -1,5 +1,6 @@
 /** A try to ship: one row each. */
 import * as v from 'valibot';
+import type { Address } from './order.ts';
 import { Timestamp } from './timestamp.ts';
 
 export const SHIPMENT_STATUSES = ['prepared', 'dispatched', 'failed'] as const;
@@ -12,3 +13,9 @@ export const Shipment = v.object({
   ts: Timestamp,
 });
 export type Shipment = v.InferOutput<typeof Shipment>;
+
+/** A parcel that the carrier has taken, and the address it was taken for. */
+export interface Parcel {
+  tracking: string;
+  address: Address;
+}

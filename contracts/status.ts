@@ -21,6 +21,12 @@ export const WorkflowStatus = v.object({
 });
 export type WorkflowStatus = v.InferOutput<typeof WorkflowStatus>;
 
+/** The part of a status that only the workflow knows until the order ends, when it is written to the order's row. */
+export type Progress = Pick<
+  WorkflowStatus,
+  'step' | 'approved' | 'child_attempts' | 'last_error' | 'dispatch_failed_reason'
+>;
+
 /** A failed attempt: `step` is the activity's name, `attempt` counts from 1 each time Temporal schedules it. */
 export const FailedAttempt = v.object({
   step: v.string(),

@@ -1,5 +1,4 @@
 /** The names a Temporal caller in any language depends on. Plain data, safe to import from workflow code. */
-import type { Command } from './command.ts';
 import type { OrderInput } from './order.ts';
 
 export const ORDER_WORKFLOW = 'OrderWorkflow';
@@ -12,13 +11,6 @@ export const SHIPPING_QUEUE = 'shipping-tq';
 export const STATUS_QUERY = 'status';
 export const DISPATCH_FAILED_SIGNAL = 'dispatch_failed';
 
-/** Signal and update share the name of their command. An update answers a CommandAnswer, or fails with an application failure whose type is an error code. */
-export const COMMAND_NAMES = {
-  approve: 'approve',
-  cancel: 'cancel_order',
-  address: 'update_address',
-} as const satisfies Record<Command, string>;
-
 /** A lost workflow task is redone after this, well inside the budget of fifteen seconds. */
 export const WORKFLOW_TASK_TIMEOUT_MS = 3_000;
 
@@ -30,6 +22,12 @@ export const settleWorkflowId = (orderId: string): string => `settle-${orderId}`
 /** The order of an order workflow's id; undefined for an id of another form. */
 export const orderIdOf = (workflowId: string): string | undefined => /^order-(.+)$/.exec(workflowId)?.[1];
 export const shippingWorkflowId = (orderId: string, attempt: number): string => `ship-${orderId}-${attempt}`;
+
+/** A run of an order's workflow. The first one that writes the order's row owns the order. */
+export interface Run {
+  workflow_id: string;
+  run_id: string;
+}
 
 /** The one argument of ShippingWorkflow. `attempt` counts from 1; `deadline_at` is epoch milliseconds. */
 export interface ShippingInput {

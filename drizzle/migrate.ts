@@ -1,11 +1,10 @@
 /** `npm run migrate`: brings the database up to date. */
 import { fileURLToPath } from 'node:url';
-import { MySqlUrl } from '@trellis/contracts/config';
+import { fromEnvironment } from '@trellis/contracts/config/environment';
+import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { drizzle } from 'drizzle-orm/mysql2';
 import { migrate as applyMigrations } from 'drizzle-orm/mysql2/migrator';
 import { createConnection, type RowDataPacket } from 'mysql2/promise';
-import * as v from 'valibot';
-import { fromEnvironment } from './environment.ts';
 
 const FOLDER = fileURLToPath(new URL('migrations', import.meta.url));
 
@@ -22,7 +21,7 @@ export async function migrate(url: string): Promise<void> {
 }
 
 if (import.meta.main) {
-  const { DATABASE_URL } = fromEnvironment(v.object({ DATABASE_URL: MySqlUrl }));
+  const { DATABASE_URL } = fromEnvironment(PROGRAMS.migrate);
   await migrate(DATABASE_URL);
   process.stdout.write('the database is up to date\n');
 }

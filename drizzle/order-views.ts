@@ -3,7 +3,7 @@ import type { ListInput, ListOutput, OrderSummary, OrderView } from '@trellis/co
 import { and, desc, eq, lt, or } from 'drizzle-orm';
 import type { Database } from './database.ts';
 import { eventsOf } from './events.ts';
-import type { OrderRow } from './order-row.ts';
+import type { OrderRow } from './lock-order.ts';
 import { paymentsOf } from './payments.ts';
 import { orders } from './schema.ts';
 import { shipmentsOf } from './shipments.ts';

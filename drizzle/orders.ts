@@ -2,30 +2,17 @@
 
 import type { Command } from '@trellis/contracts/command';
 import type { ErrorCode } from '@trellis/contracts/error';
-import { type ClosedState, type Ending, isClosed, type State, type Step } from '@trellis/contracts/lifecycle';
+import { type Ending, isTerminal, type State, type TerminalState } from '@trellis/contracts/lifecycle';
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
+import type { Progress } from '@trellis/contracts/status';
+import type { Run } from '@trellis/contracts/temporal';
 import { and, eq, inArray, sql } from 'drizzle-orm';
 import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
-import { advance, lockOrder, type OrderRow } from './order-row.ts';
+import { advance, lockOrder, type OrderRow } from './lock-order.ts';
 import { now, orders, payments } from './schema.ts';
 import { failUnfinished } from './shipments.ts';
-
-/** The run that is asking; the first to ask owns the order. */
-export interface Run {
-  workflow_id: string;
-  run_id: string;
-}
-
-/** What the workflow knows of an order when it closes and SQL does not yet. */
-export interface Progress {
-  step: Step;
-  approved: boolean;
-  child_attempts: number;
-  last_error: string | null;
-  dispatch_failed_reason: string | null;
-}
 
 export type OrderStore = ReturnType<typeof createOrderStore>;
 
@@ -73,7 +60,7 @@ export function createOrderStore(db: Database) {
     changeAddress: (orderId: string, address: Address, commandId: string) =>
       db.transaction(async (tx): Promise<boolean> => {
         const row = await lockOrder(tx, orderId);
-        if (isClosed(row.state)) return false;
+        if (isTerminal(row.state)) return false;
         if (await hasEvent(tx, orderId, 'address_updated', commandId)) return true;
         await tx.update(orders).set({ addressJson: address, updatedAt: now }).where(eq(orders.id, orderId));
         await addEvent(tx, orderId, 'address_updated', { address }, commandId);
@@ -92,9 +79,9 @@ export function createOrderStore(db: Database) {
      * before; `owed`, and nothing is closed, when the order may have been charged after all.
      */
     close: (orderId: string, ending: Ending, progress: Progress) =>
-      db.transaction(async (tx): Promise<ClosedState | 'owed'> => {
+      db.transaction(async (tx): Promise<TerminalState | 'owed'> => {
         const row = await lockOrder(tx, orderId);
-        if (isClosed(row.state)) return row.state;
+        if (isTerminal(row.state)) return row.state;
         const open = and(eq(payments.orderId, orderId), inArray(payments.status, ['pending', 'charged']));
         const [owed] = await tx.select({ id: payments.paymentId }).from(payments).where(open).for('update');
         return owed ? 'owed' : closeOrder(tx, row, ending, progress);
@@ -102,9 +89,9 @@ export function createOrderStore(db: Database) {
 
     /** The parcel is on its way. */
     shipped: (orderId: string, progress: Progress) =>
-      db.transaction(async (tx): Promise<ClosedState> => {
+      db.transaction(async (tx): Promise<TerminalState> => {
         const row = await lockOrder(tx, orderId);
-        if (isClosed(row.state)) return row.state;
+        if (isTerminal(row.state)) return row.state;
         await advance(tx, row, 'shipped', { ...columnsOf(progress), step: 'done', approved: true });
         await addEvent(tx, orderId, 'order_shipped', { child_attempts: progress.child_attempts });
         return 'shipped';
@@ -113,8 +100,13 @@ export function createOrderStore(db: Database) {
 }
 
 /** Closes the locked order; the state it was closed in before, if it was, wins. */
-export async function closeOrder(tx: Session, row: OrderRow, ending: Ending, progress: Progress): Promise<ClosedState> {
-  if (isClosed(row.state)) return row.state;
+export async function closeOrder(
+  tx: Session,
+  row: OrderRow,
+  ending: Ending,
+  progress: Progress,
+): Promise<TerminalState> {
+  if (isTerminal(row.state)) return row.state;
   await advance(tx, row, ending.state, {
     ...columnsOf(progress),
     ...(ending.state === 'canceled' ? { cancelReason: ending.reason } : {}),

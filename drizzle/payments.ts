@@ -1,11 +1,12 @@
 /** Our side of the money: one row a payment id, bound for ever to the first order that tries to charge it. */
-import { type ClosedState, type Ending, isClosed } from '@trellis/contracts/lifecycle';
+import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/lifecycle';
 import type { Money, Payment } from '@trellis/contracts/payment';
+import type { Progress } from '@trellis/contracts/status';
 import { and, asc, eq, sql } from 'drizzle-orm';
 import type { Database, Session } from './database.ts';
 import { addEvent } from './events.ts';
-import { advance, lockOrder, type OrderRow } from './order-row.ts';
-import { closeOrder, type Progress } from './orders.ts';
+import { advance, lockOrder, type OrderRow } from './lock-order.ts';
+import { closeOrder } from './orders.ts';
 import { now, payments } from './schema.ts';
 
 /** What stands in the way of charging, or the money to ask for. */
@@ -14,10 +15,10 @@ export type ChargeBegun =
   | { outcome: 'charged' }
   | { outcome: 'declined' }
   | { outcome: 'conflict' }
-  | { outcome: 'closed'; state: ClosedState };
+  | { outcome: 'closed'; state: TerminalState };
 
 /** `foreign`: the payment id is another order's. */
-export type RefundClaim = { outcome: 'ours' } | { outcome: 'foreign' } | { outcome: 'closed'; state: ClosedState };
+export type RefundClaim = { outcome: 'ours' } | { outcome: 'foreign' } | { outcome: 'closed'; state: TerminalState };
 
 export type PaymentStore = ReturnType<typeof createPaymentStore>;
 
@@ -27,7 +28,7 @@ export function createPaymentStore(db: Database) {
     begin: (orderId: string, paymentId: string) =>
       db.transaction(async (tx): Promise<ChargeBegun> => {
         const order = await lockOrder(tx, orderId);
-        if (isClosed(order.state)) return { outcome: 'closed', state: order.state };
+        if (isTerminal(order.state)) return { outcome: 'closed', state: order.state };
         const payment = await bind(tx, order, paymentId);
         if (payment === undefined) return { outcome: 'conflict' };
         if (payment.status !== 'pending') return { outcome: payment.status === 'failed' ? 'declined' : 'charged' };
@@ -40,7 +41,7 @@ export function createPaymentStore(db: Database) {
     charged: (orderId: string, paymentId: string) =>
       db.transaction(async (tx) => {
         const order = await lockOrder(tx, orderId);
-        if (isClosed(order.state)) return;
+        if (isTerminal(order.state)) return;
         await setStatus(tx, orderId, paymentId, 'pending', 'charged');
         await advance(tx, order, 'payment_charged');
         await addCharged(tx, order, paymentId);
@@ -57,15 +58,15 @@ export function createPaymentStore(db: Database) {
     claimForRefund: (orderId: string, paymentId: string) =>
       db.transaction(async (tx): Promise<RefundClaim> => {
         const order = await lockOrder(tx, orderId);
-        if (isClosed(order.state)) return { outcome: 'closed', state: order.state };
+        if (isTerminal(order.state)) return { outcome: 'closed', state: order.state };
         return { outcome: (await bind(tx, order, paymentId)) ? 'ours' : 'foreign' };
       }),
 
     /** The money is back, or was never taken: settles the payment and closes the order in one transaction. */
     settle: (orderId: string, paymentId: string, wasCharged: boolean, ending: Ending, progress: Progress) =>
-      db.transaction(async (tx): Promise<ClosedState> => {
+      db.transaction(async (tx): Promise<TerminalState> => {
         const order = await lockOrder(tx, orderId);
-        if (isClosed(order.state)) return order.state;
+        if (isTerminal(order.state)) return order.state;
         await tx
           .update(payments)
           .set({ status: wasCharged ? 'refunded' : 'failed', updatedAt: now })

@@ -1,17 +1,12 @@
 /** Our side of the parcel: one row a try. */
-import { isClosed, type State } from '@trellis/contracts/lifecycle';
+import { isTerminal, type State } from '@trellis/contracts/lifecycle';
 import type { Address } from '@trellis/contracts/order';
-import type { Shipment } from '@trellis/contracts/shipment';
+import type { Parcel, Shipment } from '@trellis/contracts/shipment';
 import { and, asc, eq, lt, sql } from 'drizzle-orm';
 import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
-import { advance, lockOrder } from './order-row.ts';
+import { advance, lockOrder } from './lock-order.ts';
 import { now, orders, shipments } from './schema.ts';
-
-export interface Parcel {
-  tracking: string;
-  address: Address;
-}
 
 const PAID: readonly State[] = ['payment_charged', 'shipping'];
 
@@ -68,7 +63,7 @@ export function createShipmentStore(db: Database) {
           .update(shipments)
           .set({ status: 'failed', ts: now })
           .where(and(eq(shipments.orderId, orderId), eq(shipments.attempt, attempt), eq(shipments.status, 'prepared')));
-        if (isClosed(order.state) || (await hasEvent(tx, orderId, 'dispatch_failed', attempt))) return;
+        if (isTerminal(order.state) || (await hasEvent(tx, orderId, 'dispatch_failed', attempt))) return;
         await tx.update(orders).set({ dispatchFailedReason: reason, updatedAt: now }).where(eq(orders.id, orderId));
         await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, attempt);
       }),

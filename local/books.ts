@@ -1,5 +1,5 @@
-import { audit } from '@trellis/drizzle/audit';
 import { openDatabase } from '@trellis/drizzle/client';
+import { audit } from '@trellis/drizzle/sandbox/audit';
 
 /** What is wrong with the money of the database at `url`, a line each; nothing when both sides' books agree. */
 export async function violations(url: string): Promise<string[]> {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
+import { AddressInput, CancelInput } from '@trellis/contracts/command-input';
 import { ERROR_CODES } from '@trellis/contracts/error';
-import { CLOSED_STATES } from '@trellis/contracts/lifecycle';
+import { TERMINAL_STATES } from '@trellis/contracts/lifecycle';
 import { StartInput } from '@trellis/contracts/order';
-import { AddressInput, CancelInput } from '@trellis/contracts/signal';
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
 
@@ -27,7 +27,7 @@ const SampleOrder = v.strictObject({
   follows: v.optional(v.string()),
   commands: v.optional(v.array(Command), []),
   expect: v.strictObject({
-    state: v.picklist(CLOSED_STATES),
+    state: v.picklist(TERMINAL_STATES),
     /** Why it failed or was canceled. */
     reason: v.optional(v.string()),
     /** The city on the parcel. */

@@ -2,13 +2,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type ClosedState, isClosed } from '@trellis/contracts/lifecycle';
+import { isTerminal, type TerminalState } from '@trellis/contracts/lifecycle';
 import Table from 'cli-table3';
 import ora from 'ora';
 import { violations } from './books.ts';
 import { type Command, readSampleOrders, type SampleOrder } from './demo-file.ts';
-import { createHttpShop, createTypedShop, type Shop, ShopError, startWhenAdmitted } from './shop.ts';
-import { startStack, throwAwayFolder } from './stack.ts';
+import { createHttpShop, createTypedShop, type Shop, ShopError, startWhenAdmitted } from './shopper.ts';
+import { startStack, throwAwayFolder } from './stack/stack.ts';
 
 interface Outcome {
   order: SampleOrder;
@@ -139,17 +139,17 @@ async function send(
     : [`${command.send}: ${code ?? 'accepted'} instead of ${command.refused ?? 'accepted'}`];
 }
 
-async function untilClosed(orderId: string, shop: Shop): Promise<ClosedState> {
+async function untilClosed(orderId: string, shop: Shop): Promise<TerminalState> {
   const giveUp = performance.now() + GIVE_UP_AFTER_MS;
   while (performance.now() < giveUp) {
     const { state } = await shop.status(orderId);
-    if (isClosed(state)) return state;
+    if (isTerminal(state)) return state;
     await sleep(300);
   }
   throw new Error(`has not ended after ${GIVE_UP_AFTER_MS / 1000} s`);
 }
 
-async function differences({ order_id, expect }: SampleOrder, state: ClosedState, shop: Shop): Promise<string[]> {
+async function differences({ order_id, expect }: SampleOrder, state: TerminalState, shop: Shop): Promise<string[]> {
   const { reason, shipments } = await shop.get(order_id);
   const parcel = shipments.find((shipment) => shipment.status === 'dispatched')?.payload as
     | { address: { city: string } }

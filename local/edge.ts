@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
-import { startEdge } from './edge-server.ts';
-import { freePort, LOCAL } from './stack.ts';
+import { startEdge } from './stack/edge-server.ts';
+import { freePort, LOCAL } from './stack/stack.ts';
 
 const PORT = 8787;
 const say = (line: string) => process.stdout.write(`${line}\n`);

@@ -1,7 +1,7 @@
 /** `npm start [-- --edge]`: the stack on this machine until Ctrl-C, its data in `.local/`; with `--edge` the API on the edge runtime beside the one on Node. */
 import { parseArgs } from 'node:util';
-import { holdLock, releaseLock } from './processes.ts';
-import { LOCAL, startStack } from './stack.ts';
+import { holdLock, releaseLock } from './stack/processes.ts';
+import { LOCAL, startStack } from './stack/stack.ts';
 
 const { values } = parseArgs({ options: { edge: { type: 'boolean', default: false } } });
 const say = (line: string) => process.stdout.write(`${line}\n`);

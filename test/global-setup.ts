@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
-import { startProcess } from '@trellis/local/processes';
-import { type Addresses, freePort, startStack, throwAwayFolder } from '@trellis/local/stack';
-import { findTestServer } from '@trellis/local/temporal-server';
+import { startProcess } from '@trellis/local/stack/processes';
+import { type Addresses, freePort, startStack, throwAwayFolder } from '@trellis/local/stack/stack';
+import { findTestServer } from '@trellis/local/stack/temporal-server';
 import type { TestProject } from 'vitest/node';
 
 declare module 'vitest' {

@@ -2,8 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['**/*.test.ts'],
-    reporters: ['default', './columns.ts'],
+    include: ['{unit,stack}/*.test.ts'],
+    reporters: ['default', './contract-table.ts'],
     globalSetup: ['./global-setup.ts'],
     // The servers share two cores with the tests: side by side, files would only measure each other.
     fileParallelism: false,

@@ -1,41 +1,41 @@
 /** The real workflows, activities and stores; only the two companies can be made to misbehave. */
 
 import { setImmediate } from 'node:timers/promises';
-import { Client, type WorkflowHandle, type WorkflowStartOptions, WorkflowUpdateFailedError } from '@temporalio/client';
+import {
+  type Client,
+  type WorkflowHandle,
+  type WorkflowStartOptions,
+  WorkflowUpdateFailedError,
+} from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { Worker } from '@temporalio/worker';
-import type { Command, CommandAnswer } from '@trellis/contracts/command';
+import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/command';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import type { OrderView, StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
-import {
-  COMMAND_NAMES,
-  ORDER_WORKFLOW,
-  ORDERS_QUEUE,
-  orderWorkflowId,
-  STATUS_QUERY,
-} from '@trellis/contracts/temporal';
+import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
-import { audit } from '@trellis/drizzle/audit';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
-import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox';
+import { audit } from '@trellis/drizzle/sandbox/audit';
+import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import { sandboxCharges } from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
-import { createAttemptLog } from '@trellis/workers/attempt-log';
-import { createLogger } from '@trellis/workers/logger';
 import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
-import { createSandboxCarrier } from '@trellis/workers/providers/sandbox-carrier';
-import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox-payment-company';
+import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
+import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
+import { createWorkerLogger } from '@trellis/workers/temporal-log';
 import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/worker';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, inject, onTestFinished } from 'vitest';
-import { anOrder, eventually, freshDatabase, freshId } from './support.ts';
+import { anOrder, eventually, freshDatabase, freshId } from './fixtures.ts';
 
 /** What a company does with a call; `call` counts them from 1. The call reaches the company when `real` is called. */
 export type Twist = <T>(real: () => Promise<T>, call: number) => Promise<T>;
@@ -116,7 +116,7 @@ export interface PlaceOptions extends Partial<WorkflowStartOptions> {
   client?: Client;
 }
 
-export const log = createLogger('error');
+export const log = createWorkerLogger('error');
 const bundle = bundleWorkflows();
 
 /** A shop has a database and a Temporal server, or namespace, of its own, so a test may judge all of both. */
@@ -180,7 +180,7 @@ export async function openShop(options: ShopOptions = {}) {
     databaseUrl: url,
     work,
     /** A client to whom time passes as it does for everybody. */
-    patient: new Client({ connection: env.connection, namespace }),
+    patient: createTemporalClient(env.connection, namespace),
 
     /** Starts an order as any Temporal caller would. */
     async place(order: StartInput = anOrder(), options: PlaceOptions = {}): Promise<PlacedOrder> {
@@ -304,17 +304,17 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
     },
     events: async () => (await view(id))?.events.map((event) => event.type),
     update: (command: Command, args: unknown[] = [], updateId?: string): Promise<CommandAnswer> =>
-      handle.executeUpdate<CommandAnswer, [unknown, ...unknown[]]>(COMMAND_NAMES[command], {
+      handle.executeUpdate<CommandAnswer, [unknown, ...unknown[]]>(COMMANDS[command].temporal, {
         args: args as [unknown],
         ...(updateId !== undefined && { updateId }),
       }),
-    signal: (command: Command, ...args: unknown[]) => handle.signal(COMMAND_NAMES[command], ...args),
+    signal: (command: Command, ...args: unknown[]) => handle.signal(COMMANDS[command].temporal, ...args),
     /** A signal whose argument is bytes of our making. */
     signalRaw: (command: Command, json: string) =>
       handle.client.workflowService.signalWorkflowExecution({
         namespace: handle.client.options.namespace,
         workflowExecution: { workflowId: handle.workflowId },
-        signalName: COMMAND_NAMES[command],
+        signalName: COMMANDS[command].temporal,
         input: { payloads: [{ metadata: { encoding: Buffer.from('json/plain') }, data: Buffer.from(json) }] },
       }),
     /** Waits for the order's end, skipping the time nobody needs; answers the workflow's result. */

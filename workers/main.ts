@@ -1,71 +1,37 @@
 /** `npm run worker`: the process that moves orders. It hosts both queues unless WORKER_QUEUES names one. */
-import { Client } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
-import { Variables } from '@trellis/contracts/config';
-import { createAttemptStore } from '@trellis/drizzle/attempts';
-import { createCapacityStore } from '@trellis/drizzle/capacity';
+import { fromEnvironment } from '@trellis/contracts/config/environment';
+import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
-import { fromEnvironment } from '@trellis/drizzle/environment';
-import { createOrderViews } from '@trellis/drizzle/order-views';
-import { createOrderStore } from '@trellis/drizzle/orders';
-import { createPaymentStore } from '@trellis/drizzle/payments';
-import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox';
-import { createShipmentStore } from '@trellis/drizzle/shipments';
-import * as v from 'valibot';
+import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
+import { openStores } from '@trellis/drizzle/stores';
+import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
-import { createAttemptLog } from './attempt-log.ts';
-import { createWaitLog, measureCapacity } from './capacity.ts';
-import { createLogger } from './logger.ts';
-import { createSandboxCarrier } from './providers/sandbox-carrier.ts';
-import { createSandboxPaymentCompany } from './providers/sandbox-payment-company.ts';
-import { sweep } from './sweep.ts';
+import { createWaitLog, measureCapacity } from './jobs/capacity.ts';
+import { sweep } from './jobs/sweep.ts';
+import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
+import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';
+import { createWorkerLogger } from './temporal-log.ts';
 import { bundleWorkflows, createWorker } from './worker.ts';
 
-const { DATABASE_URL, SANDBOX_DATABASE_URL, FLAKY_CALL, LOG_LEVEL } = Variables;
-const { TEMPORAL_ADDRESS, TEMPORAL_API_KEY, TEMPORAL_NAMESPACE } = Variables;
-const { TEMPORAL_DEPLOYMENT_NAME, TEMPORAL_WORKER_BUILD_ID } = Variables;
-const Queues = v.pipe(
-  v.string(),
-  v.transform((list) => list.split(',')),
-  v.array(v.picklist(['orders', 'shipping'], 'must be orders, shipping, or both with a comma between')),
-);
-const config = fromEnvironment(
-  v.object({
-    DATABASE_URL,
-    SANDBOX_DATABASE_URL,
-    TEMPORAL_ADDRESS,
-    TEMPORAL_API_KEY,
-    TEMPORAL_NAMESPACE,
-    TEMPORAL_DEPLOYMENT_NAME,
-    TEMPORAL_WORKER_BUILD_ID,
-    WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
-    FLAKY_CALL,
-    LOG_LEVEL,
-  }),
-);
+const config = fromEnvironment(PROGRAMS.worker);
 
-const log = createLogger(config.LOG_LEVEL);
+const log = createWorkerLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
 const sandbox = openDatabase(config.SANDBOX_DATABASE_URL ?? config.DATABASE_URL);
-const attempts = createAttemptLog(createAttemptStore(db), log);
-const views = createOrderViews(db);
+const stores = openStores(db);
+const attempts = createAttemptLog(stores.attempts, log);
 const deps = {
-  views,
-  orders: createOrderStore(db),
-  payments: createPaymentStore(db),
-  shipments: createShipmentStore(db),
+  ...stores,
   paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
   carrier: createSandboxCarrier(createParcelBook(sandbox)),
   onFailedAttempt: attempts.record,
   ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
 };
 
-const apiKey = config.TEMPORAL_API_KEY;
-const connection = await NativeConnection.connect({
-  address: config.TEMPORAL_ADDRESS,
-  ...(apiKey && { apiKey, tls: true }),
-});
+const connection = await NativeConnection.connect(connectionOptions(config.TEMPORAL_ADDRESS, config.TEMPORAL_API_KEY));
 const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
@@ -87,10 +53,10 @@ const workers = await Promise.all(
 const running = Promise.all(workers.map((worker) => worker.run()));
 
 const stopping = new AbortController();
-const client = new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
-const measuring = measureCapacity({ capacity: createCapacityStore(db), waits, log, signal: stopping.signal });
+const client = createTemporalClient(connection, config.TEMPORAL_NAMESPACE);
+const measuring = measureCapacity({ capacity: stores.capacity, waits, log, signal: stopping.signal });
 const sweeping = config.WORKER_QUEUES.includes('orders')
-  ? sweep({ client, views, log, signal: stopping.signal })
+  ? sweep({ client, views: stores.views, log, signal: stopping.signal })
   : undefined;
 
 const stop = () => {

@@ -1,7 +1,7 @@
 /** The ways an order can go that are recorded: each of its ends, and the awkward turns before them. */
 import { readFile } from 'node:fs/promises';
 import { ORDERS_QUEUE, SETTLE_WORKFLOW, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
-import { anOrder, eventually, freshId } from '../support.ts';
+import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { failsTwice, gate, hangs, type PlacedOrder, type Shop } from '../workflow-fixture.ts';
 
 /** Under which this code's histories are kept. */

@@ -1,6 +1,6 @@
 /** What the design says of one order, as a machine that moves only when somebody acts on it: a person, a company, the clock. It knows no Temporal and no SQL. */
 import type { Command } from '@trellis/contracts/command';
-import { type FailureReason, isClosed, movesForward, type State, type Step } from '@trellis/contracts/lifecycle';
+import { type FailureReason, isTerminal, movesForward, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import { POLICIES, type Policy } from '@trellis/contracts/policy';
 
@@ -238,13 +238,13 @@ export class OrderModel {
 
   /** When the order leaves its stop by itself. */
   get timer(): Span | undefined {
-    const { review_ms, ship_backoff_ms, ship_try_ms, ship_min_tries } = this.policy;
+    const { review_ms, shipping_backoff_ms, shipping_attempt_ms, min_shipping_attempts } = this.policy;
     if (this.stop === 'review') return earlier(plus(this.entered, review_ms), this.deadline);
     if (this.stop === 'charge') return this.deadline;
-    if (this.stop === 'pause') return plus(this.entered, ship_backoff_ms);
+    if (this.stop === 'pause') return plus(this.entered, shipping_backoff_ms);
     if (this.stop !== 'ship') return undefined;
-    const owed = Math.max(0, ship_min_tries - this.tries.length) * (ship_backoff_ms + ship_try_ms);
-    return later(plus(this.entered, ship_try_ms), plus(this.deadline, -owed));
+    const owed = Math.max(0, min_shipping_attempts - this.tries.length) * (shipping_backoff_ms + shipping_attempt_ms);
+    return later(plus(this.entered, shipping_attempt_ms), plus(this.deadline, -owed));
   }
 
   /** What the order makes of what people asked. */
@@ -379,10 +379,10 @@ export class OrderModel {
   }
 
   private tryFailed(reason: FailureReason, keyClosed: boolean): void {
-    const { ship_min_tries, ship_backoff_ms, ship_try_ms } = this.policy;
+    const { min_shipping_attempts, shipping_backoff_ms, shipping_attempt_ms } = this.policy;
     if (reason === 'CARRIER_REFUSED' || keyClosed) this.mayBeTaken = false;
-    const lastMoment = plus(this.deadline, -ship_backoff_ms - ship_try_ms);
-    if (keyClosed || (this.tries.length >= ship_min_tries && this.isPast(lastMoment))) {
+    const lastMoment = plus(this.deadline, -shipping_backoff_ms - shipping_attempt_ms);
+    if (keyClosed || (this.tries.length >= min_shipping_attempts && this.isPast(lastMoment))) {
       this.settle({ state: 'failed', reason });
       return;
     }
@@ -468,7 +468,7 @@ export class OrderModel {
   }
 
   private bookCharge(said: string): void {
-    if (isClosed(this.recorded)) return;
+    if (isTerminal(this.recorded)) return;
     if (said === 'declined' && this.payment === 'pending') this.payment = 'failed';
     if (said !== 'charged') return;
     if (this.payment === 'pending') this.payment = 'charged';
@@ -484,7 +484,7 @@ export class OrderModel {
     if (said !== 'refused') return;
     const shipment = this.tries[attempt - 1];
     if (shipment?.status === 'prepared') shipment.status = 'failed';
-    if (!isClosed(this.recorded)) this.note(`dispatch_failed ${attempt}`);
+    if (!isTerminal(this.recorded)) this.note(`dispatch_failed ${attempt}`);
   }
 
   /** The first try that is known to have handed the parcel over has shipped it. */

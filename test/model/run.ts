@@ -7,7 +7,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import type { CommandAnswer } from '@trellis/contracts/command';
 import type { OrderView } from '@trellis/contracts/order';
 import { expect } from 'vitest';
-import { anOrder, eventually, freshId } from '../support.ts';
+import { anOrder, eventually, freshId } from '../fixtures.ts';
 import type { Call, PlacedOrder, Shop } from '../workflow-fixture.ts';
 import { holdCalls } from './held-calls.ts';
 import { type Asked, OrderModel, type Plan, POLICY, type Span, Undecidable } from './order-model.ts';

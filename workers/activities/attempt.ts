@@ -5,14 +5,14 @@ import pRetry, { AbortError } from 'p-retry';
 import pTimeout from 'p-timeout';
 
 /** What every step needs to run its attempts. */
-export interface Attempting {
+export interface AttemptDeps {
   /** The fault that each try meets first; absent in production. */
   flakyCall?: () => Promise<void>;
   onFailedAttempt(record: AttemptRecord): void;
 }
 
 /** An order's work; `deadline_at` in epoch milliseconds, absent for what must be finished however long it takes. */
-export interface Work {
+export interface ActivityInput {
   order_id: string;
   deadline_at?: number;
 }
@@ -32,8 +32,8 @@ const LOCAL_EFFECT_FAILURES = 3;
  * Fails with the application failure `DEADLINE` once the deadline has passed, else with the last error.
  */
 export async function attempt<T>(
-  { flakyCall, onFailedAttempt }: Attempting,
-  { order_id, deadline_at }: Work,
+  { flakyCall, onFailedAttempt }: AttemptDeps,
+  { order_id, deadline_at }: ActivityInput,
   effect: () => Promise<T>,
 ): Promise<T> {
   const { info, cancellationSignal } = Context.current();

@@ -1,14 +1,14 @@
 import type { PaymentStore } from '@trellis/drizzle/payments';
 import type { PaymentCompany } from '../providers/payment-company.ts';
-import { type Attempting, attempt, type Work } from './attempt.ts';
+import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 /** `closed`: the order ended meanwhile, or its key at the company did. */
 export type Charged = 'charged' | 'declined' | 'conflict' | 'closed';
 
 /** Takes the order's amount from the card once, however often it is tried. */
-export function createChargePayment(deps: Attempting & { payments: PaymentStore; paymentCompany: PaymentCompany }) {
+export function createChargePayment(deps: AttemptDeps & { payments: PaymentStore; paymentCompany: PaymentCompany }) {
   const { payments, paymentCompany } = deps;
-  return async function charge_payment(input: Work & { payment_id: string }): Promise<Charged> {
+  return async function charge_payment(input: ActivityInput & { payment_id: string }): Promise<Charged> {
     const { order_id, payment_id } = input;
     return attempt(deps, input, async () => {
       const begun = await payments.begin(order_id, payment_id);

@@ -1,7 +1,7 @@
 import type { ShipmentStore } from '@trellis/drizzle/shipments';
 import type { Carrier } from '../providers/carrier.ts';
-import { type Attempting, attempt } from './attempt.ts';
-import type { ShipmentWork } from './prepare-package.ts';
+import { type AttemptDeps, attempt } from './attempt.ts';
+import type { ShippingActivityInput } from './prepare-package.ts';
 
 export type Dispatched =
   | { outcome: 'taken'; tracking: string }
@@ -9,9 +9,9 @@ export type Dispatched =
   | { outcome: 'closed' };
 
 /** Hands the parcel to the carrier, once for the order however many tries it takes. */
-export function createDispatchCarrier(deps: Attempting & { shipments: ShipmentStore; carrier: Carrier }) {
+export function createDispatchCarrier(deps: AttemptDeps & { shipments: ShipmentStore; carrier: Carrier }) {
   const { shipments, carrier } = deps;
-  return async function dispatch_carrier(input: ShipmentWork): Promise<Dispatched> {
+  return async function dispatch_carrier(input: ShippingActivityInput): Promise<Dispatched> {
     const { order_id, attempt: number, address } = input;
     return attempt(deps, input, async () => {
       const answer = await carrier.dispatch(order_id, address);

@@ -1,10 +1,11 @@
-import type { ClosedState } from '@trellis/contracts/lifecycle';
-import type { OrderStore, Progress } from '@trellis/drizzle/orders';
-import { type Attempting, attempt, type Work } from './attempt.ts';
+import type { TerminalState } from '@trellis/contracts/lifecycle';
+import type { Progress } from '@trellis/contracts/status';
+import type { OrderStore } from '@trellis/drizzle/orders';
+import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 /** Writes down that the parcel has left. It has no deadline: what has happened has happened. */
-export function createMarkShipped(deps: Attempting & { orders: OrderStore }) {
-  return async function mark_shipped(input: Work & { progress: Progress }): Promise<ClosedState> {
+export function createMarkShipped(deps: AttemptDeps & { orders: OrderStore }) {
+  return async function mark_shipped(input: ActivityInput & { progress: Progress }): Promise<TerminalState> {
     return attempt(deps, input, () => deps.orders.shipped(input.order_id, input.progress));
   };
 }

@@ -1,18 +1,19 @@
 import type { State } from '@trellis/contracts/lifecycle';
 import { OrderInput } from '@trellis/contracts/order';
 import { requestHash } from '@trellis/contracts/request-hash';
-import type { OrderStore, Run } from '@trellis/drizzle/orders';
+import type { Run } from '@trellis/contracts/temporal';
+import type { OrderStore } from '@trellis/drizzle/orders';
 import * as v from 'valibot';
-import { type Attempting, attempt, type Work } from './attempt.ts';
+import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
-export interface ReceiveOrderInput extends Work {
+export interface ReceiveOrderInput extends ActivityInput {
   run: Run;
   /** As the caller sent it, sound or not: it is judged by `validate_order`. */
   order: unknown;
 }
 
 /** Makes the order's row and binds it to the asking run, the first of which owns it. */
-export function createReceiveOrder(deps: Attempting & { orders: OrderStore }) {
+export function createReceiveOrder(deps: AttemptDeps & { orders: OrderStore }) {
   return async function receive_order(input: ReceiveOrderInput): Promise<{ owner: boolean; state: State }> {
     return attempt(deps, input, () => receive(deps.orders, input));
   };

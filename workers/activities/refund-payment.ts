@@ -1,26 +1,27 @@
-import type { ClosedState, Ending } from '@trellis/contracts/lifecycle';
-import type { OrderStore, Progress } from '@trellis/drizzle/orders';
+import type { Ending, TerminalState } from '@trellis/contracts/lifecycle';
+import type { Progress } from '@trellis/contracts/status';
+import type { OrderStore } from '@trellis/drizzle/orders';
 import type { PaymentStore } from '@trellis/drizzle/payments';
 import type { ShipmentStore } from '@trellis/drizzle/shipments';
 import type { Carrier } from '../providers/carrier.ts';
 import type { PaymentCompany } from '../providers/payment-company.ts';
-import { type Attempting, attempt, type Work } from './attempt.ts';
+import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
-export interface RefundInput extends Work {
+export interface RefundInput extends ActivityInput {
   payment_id: string;
   ending: Ending;
   progress: Progress;
 }
 
 /** `taken`: the parcel has left, so there is nothing to refund and the order is to be marked shipped. */
-export type Refunded = { outcome: 'closed'; state: ClosedState } | { outcome: 'taken' };
+export type Refunded = { outcome: 'closed'; state: TerminalState } | { outcome: 'taken' };
 
 /**
  * Gives the money back, then records the refund and the order's end in one transaction. The carrier's key and the
  * payment's key are closed first, so a try to ship or to charge that wakes up later is refused.
  */
 export function createRefundPayment(
-  deps: Attempting & {
+  deps: AttemptDeps & {
     orders: OrderStore;
     payments: PaymentStore;
     shipments: ShipmentStore;

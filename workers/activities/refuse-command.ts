@@ -2,7 +2,7 @@ import type { Command } from '@trellis/contracts/command';
 import type { ErrorCode } from '@trellis/contracts/error';
 import type { State } from '@trellis/contracts/lifecycle';
 import type { OrderStore } from '@trellis/drizzle/orders';
-import { type Attempting, attempt, type Work } from './attempt.ts';
+import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 export interface Refusal {
   command: Command;
@@ -12,8 +12,8 @@ export interface Refusal {
 }
 
 /** Notes a signal that asked for what the order's state forbids: nobody waits for its answer. */
-export function createRefuseCommand({ orders, onFailedAttempt }: Attempting & { orders: OrderStore }) {
-  return async function refuse_command(input: Work & { refusal: Refusal }): Promise<void> {
+export function createRefuseCommand({ orders, onFailedAttempt }: AttemptDeps & { orders: OrderStore }) {
+  return async function refuse_command(input: ActivityInput & { refusal: Refusal }): Promise<void> {
     return attempt({ onFailedAttempt }, input, () => orders.refuseCommand(input.order_id, input.refusal));
   };
 }

@@ -2,9 +2,9 @@ import type { Problem } from '@trellis/contracts/error';
 import { Address, problemsOf } from '@trellis/contracts/order';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import * as v from 'valibot';
-import { type Attempting, attempt, type Work } from './attempt.ts';
+import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
-export interface UpdateAddressInput extends Work {
+export interface UpdateAddressInput extends ActivityInput {
   /** As the caller sent it. */
   address: unknown;
   command_id: string;
@@ -16,7 +16,7 @@ export type AddressUpdated =
   | { outcome: 'closed' };
 
 /** Judges a new address and puts it where readers find it. */
-export function createUpdateAddress({ orders, onFailedAttempt }: Attempting & { orders: OrderStore }) {
+export function createUpdateAddress({ orders, onFailedAttempt }: AttemptDeps & { orders: OrderStore }) {
   return async function update_address(input: UpdateAddressInput): Promise<AddressUpdated> {
     return attempt({ onFailedAttempt }, input, async () => {
       const parsed = v.safeParse(Address, input.address);

@@ -3,13 +3,13 @@ import { OrderInput, problemsOf } from '@trellis/contracts/order';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import * as v from 'valibot';
 import { priceOf } from '../pricing.ts';
-import { type Attempting, attempt, type Work } from './attempt.ts';
+import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 export type Validated = { valid: true } | { valid: false; problems: Problem[] };
 
 /** Judges the order by the same schema as the API, prices it, and opens the review. */
-export function createValidateOrder(deps: Attempting & { orders: OrderStore }) {
-  return async function validate_order(input: Work & { order: unknown }): Promise<Validated> {
+export function createValidateOrder(deps: AttemptDeps & { orders: OrderStore }) {
+  return async function validate_order(input: ActivityInput & { order: unknown }): Promise<Validated> {
     return attempt(deps, input, async () => {
       const parsed = v.safeParse(OrderInput, input.order);
       if (!parsed.success) return { valid: false, problems: problemsOf(parsed.issues) };

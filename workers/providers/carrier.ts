@@ -1,5 +1,5 @@
 import type { Address } from '@trellis/contracts/order';
-import type { Parcel } from '@trellis/drizzle/shipments';
+import type { Parcel } from '@trellis/contracts/shipment';
 
 /**
  * The company that carries parcels. Every call may be repeated: its key is the order. Whoever looks at the order is shown

@@ -1,3 +1,3 @@
 export { OrderWorkflow } from './order.ts';
-export { SettleWorkflow } from './settle.ts';
-export { ShippingWorkflow } from './shipping.ts';
+export { SettleWorkflow } from './settle-abandoned.ts';
+export { ShippingWorkflow } from './shipping-attempt.ts';

@@ -1,0 +1,49 @@
+/** The API on an edge runtime: no Node, no TCP, and Temporal and the database over HTTP. */
+import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
+import { OrderError } from '@trellis/contracts/error';
+import { openPlanetScale } from '@trellis/drizzle/planetscale';
+import { openStores } from '@trellis/drizzle/stores';
+import type { Hono } from 'hono';
+import { createApp } from './http/app.ts';
+import { problemResponse } from './http/problem.ts';
+import { createHttpTemporal } from './temporal/http.ts';
+
+type Environment = Record<string, string | undefined>;
+
+let app: Hono | undefined;
+
+/** Made at the first request, as the environment isn't known before, and kept as long as the isolate lives. */
+function appOf(environment: Environment): Hono {
+  const config = readConfig(PROGRAMS.edge, environment);
+  const db = openPlanetScale(config.DATABASE_URL);
+  return createApp({
+    temporal: createHttpTemporal({
+      url: config.TEMPORAL_ADDRESS,
+      namespace: config.TEMPORAL_NAMESPACE,
+      apiKey: config.TEMPORAL_API_KEY,
+    }),
+    ...openStores(db),
+    policy: config.POLICY,
+    corsOrigins: config.CORS_ORIGINS,
+    onError: (error) => console.error(error),
+  });
+}
+
+export default {
+  async fetch(
+    request: Request,
+    environment: Environment,
+    context: { waitUntil(work: Promise<unknown>): void },
+  ): Promise<Response> {
+    try {
+      app ??= appOf(environment);
+    } catch (error) {
+      console.error(error);
+      return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
+    }
+    const answer = Promise.resolve(app.fetch(request));
+    // What was begun is ended, also when nobody waits for the answer any more.
+    context.waitUntil(answer);
+    return answer;
+  },
+};

@@ -1,0 +1,42 @@
+import { OrderError } from '@trellis/contracts/error';
+import { Hono, type Context as HonoContext } from 'hono';
+import { invalid } from '../orders/errors.ts';
+import { type Context, createCaller, restProcedures } from '../orders/router.ts';
+
+type Input = Record<string, unknown>;
+type Call = (input: Input) => Promise<unknown>;
+
+/** The REST API: a route for every procedure that says where it stands, with path, query and body as its input. */
+export function createRest(contextOf: (c: HonoContext) => Context): Hono {
+  const rest = new Hono();
+  for (const { name, meta } of restProcedures()) {
+    const { method, path } = meta.rest;
+    rest.on(method, path, async (c) => {
+      const given = method === 'GET' ? c.req.query() : await bodyOf(c.req.raw);
+      const output = await procedureOf(contextOf(c), name)({ ...given, ...c.req.param() });
+      return Response.json(output, { status: (output as { queued?: true }).queued ? 202 : 200 });
+    });
+  }
+  return rest;
+}
+
+/** The caller's procedure by its dotted name. */
+function procedureOf(context: Context, name: string): Call {
+  const caller = createCaller(context) as unknown as Record<string, unknown>;
+  return name.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], caller) as Call;
+}
+
+/** The body as an object; nothing counts as `{}`. */
+async function bodyOf(request: Request): Promise<Input> {
+  const text = await request.text();
+  if (text.trim() === '') return {};
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    throw new OrderError('INVALID_JSON', 'the body is not JSON');
+  }
+  if (body === null || typeof body !== 'object' || Array.isArray(body))
+    throw invalid([{ path: '', message: 'the body must be an object' }]);
+  return body as Input;
+}

@@ -1,0 +1,48 @@
+/** Everything thrown becomes one of the product's errors here. Unknown errors become INTERNAL without details. */
+import { ERRORS, OrderError, type Problem } from '@trellis/contracts/error';
+import { problemsOf } from '@trellis/contracts/order';
+import { DatabaseError } from '@trellis/drizzle/database';
+import { TRPCError } from '@trpc/server';
+import type { BaseIssue } from 'valibot';
+
+export function toOrderError(error: unknown): OrderError {
+  if (error instanceof OrderError) return error;
+  if (error instanceof TRPCError) {
+    if (error.cause instanceof OrderError) return error.cause;
+    const issues = issuesOf(error.cause);
+    if (error.code === 'BAD_REQUEST' && issues) return invalid(problemsOf(issues));
+    if (error.code === 'PARSE_ERROR') return new OrderError('INVALID_JSON', 'the body is not JSON');
+    if (error.code === 'NOT_FOUND' || error.code === 'METHOD_NOT_SUPPORTED')
+      return new OrderError('NOT_FOUND', 'there is no such procedure');
+    if (error.code === 'BAD_REQUEST' || error.code === 'UNSUPPORTED_MEDIA_TYPE')
+      return invalid([{ path: '', message: 'the request is malformed' }]);
+  }
+  return new OrderError('INTERNAL', 'something went wrong on our side', {}, { cause: error });
+}
+
+export function invalid(errors: Problem[]): OrderError {
+  const [first] = errors;
+  return new OrderError('INVALID', first ? `${first.path || 'body'}: ${first.message}` : 'the input is not valid', {
+    errors,
+  });
+}
+
+/** Wraps an OrderError so that tRPC answers with the error's own code. */
+export function toTRPCError(error: OrderError): TRPCError {
+  return new TRPCError({ code: ERRORS[error.code].trpc, message: error.message, cause: error });
+}
+
+/** Runs a read of the database. Throws UNAVAILABLE when the database failed; any other error is a bug and stays one. */
+export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    if (!(cause instanceof DatabaseError)) throw cause;
+    throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause });
+  }
+}
+
+function issuesOf(cause: unknown): BaseIssue<unknown>[] | undefined {
+  const issues = (cause as { issues?: BaseIssue<unknown>[] } | undefined)?.issues;
+  return Array.isArray(issues) ? issues : undefined;
+}

@@ -1,0 +1,18 @@
+import { existsSync } from 'node:fs';
+import type { GenericSchema, InferOutput } from 'valibot';
+import { ConfigError, readConfig } from './variables.ts';
+
+/**
+ * Reads a Node program's configuration from the environment, and from the file `.env` of the working folder for what the
+ * environment lacks. Ends the process with one line on stderr that names the first variable that is missing or malformed.
+ */
+export function fromEnvironment<S extends GenericSchema>(schema: S): InferOutput<S> {
+  if (existsSync('.env')) process.loadEnvFile('.env');
+  try {
+    return readConfig(schema, process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  }
+}

@@ -1,0 +1,118 @@
+/** Configuration: an entry point reads its environment once, through a schema. */
+import * as v from 'valibot';
+import { POLICY_NAMES } from '../policy.ts';
+
+const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v.transform(Number), v.maxValue(65_535));
+
+const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
+
+/** A database's URL says how it is reached: over MySQL's own protocol, or over HTTP as PlanetScale's driver does. Only what stays on one machine or network can do without TLS. */
+const MySqlUrl = text(/^mysql:\/\//, 'must start with mysql://');
+const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https:// or http://');
+const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql://, https:// or http://');
+
+/** Temporal's address says which of its APIs it is. */
+const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');
+const TemporalUrl = text(/^https?:\/\/[^/\s]+\/?$/, 'must be an http or https URL');
+
+const Queues = v.pipe(
+  v.string(),
+  v.transform((list) => list.split(',')),
+  v.array(v.picklist(['orders', 'shipping'], 'must be orders, shipping, or both with a comma between')),
+);
+
+const Origins = v.pipe(
+  v.string(),
+  v.transform((list) => list.split(',').map((origin) => origin.trim())),
+  v.array(text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, with commas between, or *')),
+);
+
+/** Every variable that a program reads, with its default. An empty variable counts as missing. */
+export const Variables = {
+  DATABASE_URL: DatabaseUrl,
+  /** The database of the simulated companies; DATABASE_URL's when absent. */
+  SANDBOX_DATABASE_URL: v.optional(DatabaseUrl),
+  TEMPORAL_ADDRESS: v.optional(TemporalAddress, '127.0.0.1:7233'),
+  TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
+  TEMPORAL_API_KEY: v.optional(v.string()),
+  TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
+  TEMPORAL_WORKER_BUILD_ID: v.optional(v.string()),
+  /** The queues that a worker polls. */
+  WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
+  PORT: v.optional(Port, '8000'),
+  HOST: v.optional(v.string(), '0.0.0.0'),
+  /** Origins whose pages may call the API; only its own when absent. */
+  CORS_ORIGINS: v.optional(Origins),
+  POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
+  FLAKY_CALL: v.optional(v.picklist(['on', 'off']), 'off'),
+  LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
+} as const;
+
+/** A `TEMPORAL_ADDRESS` that may name either of Temporal's APIs. */
+const TemporalEndpoint = v.optional(
+  v.union([TemporalAddress, TemporalUrl], 'must be host:port, or an http or https URL'),
+  '127.0.0.1:7233',
+);
+
+const pick = <K extends keyof typeof Variables>(...names: K[]) => {
+  const entries = Object.fromEntries(names.map((name) => [name, Variables[name]]));
+  return entries as Pick<typeof Variables, K>;
+};
+
+/** The variables of each program. */
+export const PROGRAMS = {
+  api: v.object({
+    ...pick(
+      'DATABASE_URL',
+      'TEMPORAL_API_KEY',
+      'TEMPORAL_NAMESPACE',
+      'HOST',
+      'PORT',
+      'POLICY',
+      'CORS_ORIGINS',
+      'LOG_LEVEL',
+    ),
+    TEMPORAL_ADDRESS: TemporalEndpoint,
+  }),
+  /** The API on the edge, which has HTTP alone, and whose defaults would point nowhere. */
+  edge: v.object({
+    ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', 'POLICY', 'CORS_ORIGINS'),
+    DATABASE_URL: PlanetScaleUrl,
+    TEMPORAL_ADDRESS: TemporalUrl,
+  }),
+  worker: v.object(
+    pick(
+      'DATABASE_URL',
+      'SANDBOX_DATABASE_URL',
+      'TEMPORAL_ADDRESS',
+      'TEMPORAL_API_KEY',
+      'TEMPORAL_NAMESPACE',
+      'TEMPORAL_DEPLOYMENT_NAME',
+      'TEMPORAL_WORKER_BUILD_ID',
+      'WORKER_QUEUES',
+      'FLAKY_CALL',
+      'LOG_LEVEL',
+    ),
+  ),
+  /** Migrations go over MySQL's own protocol. */
+  migrate: v.object({ DATABASE_URL: MySqlUrl }),
+  audit: v.object(pick('DATABASE_URL')),
+  gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl }),
+} as const;
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/** Parses the environment; throws a ConfigError of one line that names the first variable that is missing or malformed. */
+export function readConfig<S extends v.GenericSchema>(
+  schema: S,
+  env: Record<string, string | undefined>,
+): v.InferOutput<S> {
+  const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+  const parsed = v.safeParse(schema, present, { abortEarly: true });
+  if (parsed.success) return parsed.output;
+  const issue = parsed.issues[0];
+  const name = `${issue.path?.[0]?.key ?? 'environment'}`;
+  throw new ConfigError(name in present ? `${name} ${issue.message}` : `${name} is not set`);
+}

@@ -1,0 +1,342 @@
+/** The API's contract, line by line, on every runtime and every road to Temporal and the database. */
+import { createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
+import { openApiDocument } from '@trellis/api/http/openapi';
+import { isTerminal } from '@trellis/contracts/lifecycle';
+import { createConnection } from 'mysql2/promise';
+import { describe, expect, inject, test } from 'vitest';
+import { anOrder, eventually, freshId, HAPPY_EVENTS } from '../fixtures.ts';
+
+interface Answer {
+  status: number;
+  type: string | null;
+  // biome-ignore lint/suspicious/noExplicitAny: a test looks into whatever came
+  body: any;
+}
+
+describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
+  const client = createOrdersClient(API_URL);
+
+  async function http(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
+    const response = await fetch(API_URL + path, {
+      method,
+      headers,
+      ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    });
+    const type = response.headers.get('content-type');
+    return { status: response.status, type, body: await response.json() };
+  }
+
+  async function started(given: Parameters<typeof anOrder>[0] = {}): Promise<string> {
+    const { order_id, ...order } = anOrder(given);
+    expect((await http('POST', `/orders/${order_id}/start`, order)).status).toBe(200);
+    return order_id;
+  }
+
+  const awaiting = (order_id: string) =>
+    eventually(async () => (await client.status.query({ order_id })).step === 'awaiting_approval');
+
+  const closed = (order_id: string) =>
+    eventually(async () => {
+      const status = await client.status.query({ order_id });
+      return isTerminal(status.state) && status;
+    });
+
+  const trpcError = async (call: Promise<unknown>) => {
+    const error = await call.then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    return orderErrorOf(error);
+  };
+
+  describe('an order over HTTP', () => {
+    test('ships, and each step stands once in its events', async () => {
+      const { order_id, ...order } = anOrder();
+      const start = await http('POST', `/orders/${order_id}/start`, order);
+      expect(start.body).toEqual({ workflow_id: `order-${order_id}`, run_id: expect.any(String) });
+      await awaiting(order_id);
+      expect(await http('POST', `/orders/${order_id}/signals/approve`)).toMatchObject({
+        status: 200,
+        body: { ok: true, state: 'approved', changed: true },
+      });
+      await closed(order_id);
+      expect(await client.status.query({ order_id })).toMatchObject({
+        state: 'shipped',
+        step: 'done',
+        approved: true,
+        source: 'sql',
+      });
+      const { body } = await http('GET', `/orders/${order_id}`);
+      expect(body.events.map((event: { type: string }) => event.type)).toEqual(HAPPY_EVENTS);
+      expect(body).toMatchObject({ amount: '2.00', currency: 'USD' });
+      expect(body.payments).toMatchObject([{ status: 'charged', amount: '2.00' }]);
+      expect(body.shipments).toMatchObject([{ attempt: 1, status: 'dispatched' }]);
+    });
+
+    test('answers its status from the moment it was accepted', async () => {
+      const order_id = await started();
+      expect(await http('GET', `/orders/${order_id}/status`)).toMatchObject({
+        status: 200,
+        body: { order_id, approved: false },
+      });
+    });
+
+    test('shows an accepted command in the next status', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      await client.status.query({ order_id });
+      await client.signal.approve.mutate({ order_id });
+      expect(await client.status.query({ order_id })).toMatchObject({ approved: true });
+    });
+
+    test('is canceled with the default reason when none is given', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      expect((await http('POST', `/orders/${order_id}/signals/cancel`)).status).toBe(200);
+      expect(await closed(order_id)).toMatchObject({
+        state: 'canceled',
+        canceled: true,
+        cancel_reason: 'user_request',
+      });
+    });
+
+    test('has its new address in SQL before the command is answered', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      const address = { line1: '9 New St', city: 'Boston' };
+      expect((await http('POST', `/orders/${order_id}/signals/address`, { address })).body).toMatchObject({
+        changed: true,
+      });
+      expect((await http('GET', `/orders/${order_id}`)).body.address).toEqual(address);
+      expect((await http('POST', `/orders/${order_id}/signals/address`, { address })).body).toMatchObject({
+        changed: false,
+      });
+    });
+  });
+
+  describe('starting an order again', () => {
+    test('with the same body gives the same run, open or closed', async () => {
+      const { order_id, ...order } = anOrder();
+      const first = await http('POST', `/orders/${order_id}/start`, order);
+      const again = await http(
+        'POST',
+        `/orders/${order_id}/start`,
+        Object.fromEntries(Object.entries(order).reverse()),
+      );
+      expect(again).toEqual(first);
+      await client.signal.cancel.mutate({ order_id });
+      await closed(order_id);
+      expect(await http('POST', `/orders/${order_id}/start`, order)).toEqual(first);
+    });
+
+    test('with another body is a conflict', async () => {
+      const { order_id, ...order } = anOrder();
+      await http('POST', `/orders/${order_id}/start`, order);
+      const other = { ...order, items: [{ sku: 'ABC', qty: 9 }] };
+      expect(await http('POST', `/orders/${order_id}/start`, other)).toMatchObject({
+        status: 409,
+        body: { code: 'ORDER_CONFLICT' },
+      });
+    });
+
+    test('fifty times at once makes one run', async () => {
+      const order = anOrder();
+      const runs = await Promise.all(Array.from({ length: 50 }, () => client.start.mutate(order)));
+      expect(new Set(runs.map((run) => run.run_id)).size).toBe(1);
+    });
+  });
+
+  describe('a command', () => {
+    test('that repeats what holds changes nothing, also after it led to the end', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      await client.signal.approve.mutate({ order_id });
+      await closed(order_id);
+      expect(await client.signal.approve.mutate({ order_id })).toEqual({ ok: true, state: 'shipped', changed: false });
+    });
+
+    test('that comes too late is refused with the state that forbids it', async () => {
+      const order_id = await started();
+      await client.signal.cancel.mutate({ order_id, reason: 'first' });
+      await closed(order_id);
+      // SQL may tell of the end a moment before the workflow knows; until then it refuses with the state it is in.
+      const late = await eventually(async () => {
+        const answer = await http('POST', `/orders/${order_id}/signals/approve`);
+        expect(answer).toMatchObject({ status: 409, type: 'application/problem+json', body: { code: 'TOO_LATE' } });
+        return answer.body.state === 'canceled' && answer;
+      });
+      expect(late).toMatchObject({ body: { code: 'TOO_LATE', state: 'canceled' } });
+      expect((await http('POST', `/orders/${order_id}/signals/cancel`, { reason: 'second' })).body.changed).toBe(false);
+      expect(await client.status.query({ order_id })).toMatchObject({ cancel_reason: 'first' });
+    });
+
+    test('with the same Idempotency-Key gets the first answer, also after the order has closed', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      const context = { idempotencyKey: freshId('key') };
+      const cancel = () => client.signal.cancel.mutate({ order_id }, { context });
+      const first = await cancel();
+      expect(first).toMatchObject({ changed: true });
+      await closed(order_id);
+      expect(await cancel()).toEqual(first);
+    });
+
+    test('may not use the Idempotency-Key of another command', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      const headers = { 'idempotency-key': freshId('key') };
+      await http('POST', `/orders/${order_id}/signals/address`, { address: { line1: 'a', city: 'b' } }, headers);
+      expect(await http('POST', `/orders/${order_id}/signals/cancel`, {}, headers)).toMatchObject({
+        status: 422,
+        body: { code: 'INVALID', errors: [{ path: 'Idempotency-Key' }] },
+      });
+    });
+  });
+
+  describe('REST and tRPC', () => {
+    test('agree on the error code and its data', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      await client.signal.cancel.mutate({ order_id });
+      await closed(order_id);
+      const { order_id: _, ...order } = anOrder();
+      const start = (body: typeof order) => ({
+        rest: () => http('POST', `/orders/${order_id}/start`, body),
+        trpc: () => client.start.mutate({ order_id, ...body }),
+      });
+      const approve = (id: string) => ({
+        rest: () => http('POST', `/orders/${id}/signals/approve`),
+        trpc: () => client.signal.approve.mutate({ order_id: id }),
+      });
+      const calls = {
+        NOT_FOUND: approve(freshId()),
+        TOO_LATE: approve(order_id),
+        ORDER_CONFLICT: start({ ...order, items: [{ sku: 'ABC', qty: 9 }] }),
+        INVALID: start({ ...order, items: [{ sku: 'ABC', qty: 0 }] }),
+        PAYLOAD_TOO_LARGE: start({ ...order, address: { ...order.address, line2: 'x'.repeat(100_000) } }),
+      };
+      for (const [code, { rest, trpc }] of Object.entries(calls)) {
+        const { type, title, status, detail, ...told } = (await rest()).body;
+        expect(told.code).toBe(code);
+        expect(await trpcError(trpc())).toEqual({ message: detail, ...told });
+      }
+    });
+
+    test('tell the client nothing internal', async () => {
+      const response = await fetch(`${API_URL}/trpc/orders.start`, { method: 'POST', body: '{"order_id":1}' });
+      const text = await response.text();
+      expect(text).not.toMatch(/stack|node_modules|\.ts:/);
+    });
+
+    test('list the newest orders first and continue where a page ended', async () => {
+      const ids = [await started(), await started(), await started()];
+      for (const order_id of ids) await awaiting(order_id);
+      const all = await client.list.query({ limit: 200 });
+      const first = await client.list.query({ limit: 2 });
+      const second = await client.list.query({ limit: 200, cursor: first.next_cursor ?? '' });
+      expect([...first.orders, ...second.orders].map((order) => order.order_id).slice(0, 3)).toEqual(
+        all.orders.map((order) => order.order_id).slice(0, 3),
+      );
+      expect((await http('GET', '/orders?state=awaiting_approval&limit=1')).body.orders).toHaveLength(1);
+    });
+  });
+
+  describe('bad input gets a clear answer', () => {
+    const order = { payment_id: 'p', address: { line1: 'a', city: 'b' }, items: [{ sku: 's', qty: 1 }] };
+
+    test.each([
+      [400, 'INVALID_JSON', 'POST', '/orders/o-1/start', '{"payment_id":'],
+      [422, 'INVALID', 'POST', '/orders/o-1/start', '[]'],
+      [422, 'INVALID', 'POST', '/orders/o-1/start', 'null'],
+      [422, 'INVALID', 'POST', '/orders/o-1/start', ''],
+      [422, 'INVALID', 'POST', '/orders/a%2Fb/start', order],
+      [422, 'INVALID', 'POST', '/orders/a%252Fb/start', order],
+      [422, 'INVALID', 'POST', '/orders/a%2Fterminate/signals/approve', ''],
+      [422, 'INVALID', 'GET', '/orders/a%2Fb/status', undefined],
+      [422, 'INVALID', 'GET', `/orders/${'x'.repeat(65)}/status`, undefined],
+      [422, 'INVALID', 'GET', '/orders?limit=0', undefined],
+      [422, 'INVALID', 'GET', '/orders?limit=many', undefined],
+      [422, 'INVALID', 'GET', '/orders?state=lost', undefined],
+      [404, 'NOT_FOUND', 'GET', '/orders/nobody-knows/status', undefined],
+      [404, 'NOT_FOUND', 'GET', '/orders/nobody-knows', undefined],
+      [404, 'NOT_FOUND', 'POST', '/orders/nobody-knows/signals/approve', ''],
+      [404, 'NOT_FOUND', 'POST', '/orders/nobody-knows/signals/cancel', { reason: 'x' }],
+      [404, 'NOT_FOUND', 'GET', '/nothing/here', undefined],
+      [404, 'NOT_FOUND', 'DELETE', '/orders/o-1', undefined],
+      [422, 'INVALID', 'POST', '/orders/o-1/signals/cancel', { reason: 'x'.repeat(201) }],
+      [422, 'INVALID', 'POST', '/orders/o-1/signals/cancel', { reason: 7 }],
+      [422, 'INVALID', 'POST', '/orders/o-1/signals/address', {}],
+      [413, 'PAYLOAD_TOO_LARGE', 'POST', '/orders/o-1/start', `"${'x'.repeat(10_000_000)}"`],
+    ])('%i %s: %s %s %#', async (status, code, method, path, body) => {
+      expect(await http(method, path, body)).toMatchObject({
+        status,
+        type: 'application/problem+json',
+        body: { code, status, title: expect.any(String), detail: expect.any(String) },
+      });
+    });
+
+    test('names the path of each failing field', async () => {
+      const { body } = await http('POST', '/orders/o-1/start', {
+        ...order,
+        items: [{ sku: 's', qty: 0 }],
+        payment_id: '/',
+      });
+      expect(body.errors.map((error: { path: string }) => error.path)).toEqual(['payment_id', 'items.0.qty']);
+    });
+  });
+
+  test('health depends on nothing', async () => {
+    expect(await http('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
+  });
+
+  test('turns a start away that the database keeps waiting, and leaves nothing locked', async () => {
+    const holder = await createConnection(inject('addresses').DATABASE_URL);
+    try {
+      await holder.query('BEGIN');
+      await holder.query('SELECT id FROM capacity FOR UPDATE');
+      const { order_id, ...order } = anOrder();
+      const answer = await http('POST', `/orders/${order_id}/start`, order);
+      expect(answer).toMatchObject({ status: 429, body: { code: 'BUSY' } });
+      await holder.query('ROLLBACK');
+      await holder.query('SET innodb_lock_wait_timeout = 3');
+      await holder.query('SELECT id FROM capacity FOR UPDATE');
+    } finally {
+      await holder.end();
+    }
+    await started();
+  });
+
+  test('lets pages of the origins it was told call it, and no others', async () => {
+    const ask = (origin: string) =>
+      fetch(`${API_URL}/orders/o-1/signals/approve`, {
+        method: 'OPTIONS',
+        headers: {
+          origin,
+          'access-control-request-method': 'POST',
+          'access-control-request-headers': 'authorization,idempotency-key',
+        },
+      });
+    const allowed = await ask('https://shop.example');
+    expect(allowed.headers.get('access-control-allow-origin')).toBe('https://shop.example');
+    expect(allowed.headers.get('access-control-allow-headers')).toBe('authorization,idempotency-key');
+    expect((await ask('https://elsewhere.example')).headers.get('access-control-allow-origin')).toBeNull();
+  });
+
+  test('tells its OpenAPI document, the same everywhere', async () => {
+    const answer = await http('GET', '/openapi.json');
+    expect(answer).toMatchObject({ status: 200, type: 'application/json' });
+    expect(answer.body).toEqual(JSON.parse(JSON.stringify(openApiDocument())));
+  });
+
+  test('shows its docs, from files of its own', async () => {
+    const page = await (await fetch(`${API_URL}/docs`)).text();
+    const files = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file = '']) => file);
+    expect(files).toEqual(['swagger-ui.css', 'swagger-ui-bundle.js']);
+    for (const file of files) expect((await fetch(`${API_URL}/docs/${file}`)).status).toBe(200);
+  });
+});

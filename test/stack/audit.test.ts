@@ -1,0 +1,312 @@
+/** The money invariant finds what is wrong in either side's book, and nothing else. */
+import type { Ending } from '@trellis/contracts/lifecycle';
+import type { StartInput } from '@trellis/contracts/order';
+import type { Progress } from '@trellis/contracts/status';
+import { openDatabase } from '@trellis/drizzle/client';
+import { createOrderStore } from '@trellis/drizzle/orders';
+import { createPaymentStore } from '@trellis/drizzle/payments';
+import { audit } from '@trellis/drizzle/sandbox/audit';
+import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
+import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { createConnection } from 'mysql2/promise';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { anOrder, freshDatabase } from '../fixtures.ts';
+
+const MONEY = { amount: '2.00', currency: 'USD' };
+const PROGRESS: Progress = {
+  step: 'charge_payment',
+  approved: true,
+  child_attempts: 0,
+  last_error: null,
+  dispatch_failed_reason: null,
+};
+
+const CHARGE = 'shipped without exactly one charge of its amount';
+const PARCEL = 'shipped without exactly one parcel';
+const UNSETTLED = 'ended without shipping, money not settled';
+const PARCEL_LEFT = 'ended without shipping, but a parcel left';
+const DISAGREE = "our book and the company's disagree";
+const REFUNDED = 'refunded by the company, but not in our book';
+const STRAY_CHARGE = 'charged for no order';
+const STRAY_PARCEL = 'a parcel left for no order';
+
+let shop: Awaited<ReturnType<typeof openShop>>;
+beforeEach(async () => {
+  shop = await openShop();
+});
+afterEach(() => shop.close());
+
+/** A database of its own with both sides' books, and the lives that orders lead in it. */
+async function openShop() {
+  const { db, url, drop } = await freshDatabase();
+  const companies = openDatabase(url);
+  const [orders, payments, shipments] = [createOrderStore(db), createPaymentStore(db), createShipmentStore(db)];
+  const [charges, parcels] = [createPaymentBook(companies), createParcelBook(companies)];
+
+  async function approved(order_id: string): Promise<StartInput> {
+    const order = anOrder({ order_id });
+    await orders.receive(order, { workflow_id: `order-${order_id}`, run_id: 'run' }, null);
+    await orders.validated(order_id, MONEY);
+    await payments.begin(order_id, order.payment_id);
+    return order;
+  }
+
+  async function charged(order_id: string): Promise<StartInput> {
+    const order = await approved(order_id);
+    await charges.charge(order.payment_id, order_id, MONEY, 'charged');
+    await payments.charged(order_id, order.payment_id);
+    return order;
+  }
+
+  async function dispatched(order_id: string): Promise<StartInput> {
+    const order = await charged(order_id);
+    await shipments.prepared(order_id, 1, order.address);
+    await parcels.take(order_id, order.address, 'TRK');
+    await shipments.dispatched(order_id, 1, { tracking: 'TRK', address: order.address });
+    return order;
+  }
+
+  async function refunded(order_id: string, ending: Ending) {
+    const { payment_id } = await charged(order_id);
+    await parcels.close(order_id);
+    await payments.claimForRefund(order_id, payment_id);
+    await charges.refund(payment_id, order_id);
+    await payments.settle(order_id, payment_id, true, ending, PROGRESS);
+  }
+
+  async function declined(order_id: string) {
+    const { payment_id } = await approved(order_id);
+    await charges.charge(payment_id, order_id, MONEY, 'declined');
+    await payments.refused(order_id, payment_id);
+    await orders.close(order_id, { state: 'failed', reason: 'PAYMENT_DECLINED' }, PROGRESS);
+  }
+
+  async function shipped(order_id: string) {
+    await dispatched(order_id);
+    await orders.shipped(order_id, { ...PROGRESS, child_attempts: 1 });
+  }
+
+  /** One order for every way to end, the id telling which. */
+  async function everyEnd() {
+    await shipped('shipped');
+    await shipped('shipped-too');
+    await refunded('canceled', { state: 'canceled', reason: 'user_request' });
+    await refunded('failed', { state: 'failed', reason: 'CARRIER_REFUSED' });
+    await declined('declined');
+    await orders.receive(anOrder({ order_id: 'expired' }), { workflow_id: 'order-expired', run_id: 'run' }, null);
+    await orders.close('expired', { state: 'expired' }, PROGRESS);
+  }
+
+  async function run(statement: string) {
+    const connection = await createConnection(url);
+    await connection.query(statement).finally(() => connection.end());
+  }
+
+  const close = async () => {
+    await companies.close();
+    await drop();
+  };
+  return { audit: () => audit(db), everyEnd, approved, charged, dispatched, run, close };
+}
+
+const chargeOf = (order: string, payment: string, amount = '2.00', currency = 'USD') =>
+  `INSERT INTO sandbox_charges (payment_id, order_id, status, amount, currency)
+   VALUES ('${payment}', '${order}', 'charged', ${amount}, '${currency}')`;
+const paymentOf = (order: string, payment: string, status: string) =>
+  `INSERT INTO payments (payment_id, order_id, status, amount, currency)
+   VALUES ('${payment}', '${order}', '${status}', 2.00, 'USD')`;
+const parcelOf = (order: string) => `INSERT INTO sandbox_parcels (order_id, status) VALUES ('${order}', 'taken')`;
+const tryOf = (order: string, attempt: number) =>
+  `INSERT INTO shipments (order_id, attempt, status) VALUES ('${order}', ${attempt}, 'dispatched')`;
+
+describe('sound books', () => {
+  test('have no violation, however the orders ended', async () => {
+    await shop.everyEnd();
+    expect(await shop.audit()).toEqual([]);
+  });
+
+  test('have none when they are empty', async () => {
+    expect(await shop.audit()).toEqual([]);
+  });
+
+  test('may hold a refunded second charge of an order that shipped', async () => {
+    await shop.everyEnd();
+    await shop.run(chargeOf('shipped', 'second').replace("'charged'", "'refunded'"));
+    await shop.run(paymentOf('shipped', 'second', 'refunded'));
+    expect(await shop.audit()).toEqual([]);
+  });
+
+  test('are not judged by orders still under way', async () => {
+    await shop.everyEnd();
+    await shop.approved('approved');
+    await shop.charged('charged');
+    await shop.dispatched('dispatched');
+    await shop.run("UPDATE sandbox_charges SET amount = 9 WHERE order_id = 'charged'");
+    await shop.run("UPDATE payments SET status = 'pending' WHERE order_id = 'dispatched'");
+    expect(await shop.audit()).toEqual([]);
+  });
+});
+
+describe('a broken book is found', () => {
+  test.each<[what: string, statement: string, order: string, ...rules: string[]]>([
+    ['shipped, never charged', "DELETE FROM sandbox_charges WHERE order_id = 'shipped'", 'shipped', DISAGREE, CHARGE],
+    [
+      'shipped, the charge refunded by the company',
+      "UPDATE sandbox_charges SET status = 'refunded' WHERE order_id = 'shipped'",
+      'shipped',
+      DISAGREE,
+      REFUNDED,
+      CHARGE,
+    ],
+    ['shipped, charged twice', chargeOf('shipped', 'second'), 'shipped', CHARGE],
+    [
+      'shipped, charged another amount',
+      "UPDATE sandbox_charges SET amount = 2.01 WHERE order_id = 'shipped'",
+      'shipped',
+      DISAGREE,
+      CHARGE,
+    ],
+    [
+      'shipped, charged in another currency',
+      "UPDATE sandbox_charges SET currency = 'EUR' WHERE order_id = 'shipped'",
+      'shipped',
+      DISAGREE,
+      CHARGE,
+    ],
+    [
+      'shipped, charged no amount at all',
+      "UPDATE sandbox_charges SET amount = NULL WHERE order_id = 'shipped'",
+      'shipped',
+      DISAGREE,
+      CHARGE,
+    ],
+    ['shipped, the order without a price', "UPDATE orders SET amount = NULL WHERE id = 'shipped'", 'shipped', CHARGE],
+    ['shipped, the payment not recorded', "DELETE FROM payments WHERE order_id = 'shipped'", 'shipped', CHARGE],
+    [
+      'shipped, the payment recorded with another amount',
+      "UPDATE payments SET amount = 1.99 WHERE order_id = 'shipped'",
+      'shipped',
+      DISAGREE,
+      CHARGE,
+    ],
+    [
+      'shipped, the payment recorded as pending',
+      "UPDATE payments SET status = 'pending' WHERE order_id = 'shipped'",
+      'shipped',
+      CHARGE,
+    ],
+    ['shipped, a second payment left open', paymentOf('shipped', 'second', 'pending'), 'shipped', CHARGE],
+    [
+      'shipped, charged on a key that is not ours',
+      "UPDATE sandbox_charges SET payment_id = 'strange' WHERE order_id = 'shipped'",
+      'shipped',
+      DISAGREE,
+    ],
+    ['shipped, no parcel', "DELETE FROM sandbox_parcels WHERE order_id = 'shipped'", 'shipped', PARCEL],
+    [
+      'shipped, the carrier closed',
+      "UPDATE sandbox_parcels SET status = 'closed' WHERE order_id = 'shipped'",
+      'shipped',
+      PARCEL,
+    ],
+    ['shipped, the parcel not recorded', "DELETE FROM shipments WHERE order_id = 'shipped'", 'shipped', PARCEL],
+    ['shipped, two parcels recorded', tryOf('shipped', 2), 'shipped', PARCEL],
+    [
+      'canceled, still charged',
+      "UPDATE sandbox_charges SET status = 'charged' WHERE order_id = 'canceled'",
+      'canceled',
+      UNSETTLED,
+      DISAGREE,
+    ],
+    [
+      'canceled, the refund not recorded',
+      "UPDATE payments SET status = 'charged' WHERE order_id = 'canceled'",
+      'canceled',
+      UNSETTLED,
+      DISAGREE,
+      REFUNDED,
+    ],
+    [
+      'canceled, the payment left pending',
+      "UPDATE payments SET status = 'pending' WHERE order_id = 'canceled'",
+      'canceled',
+      UNSETTLED,
+      REFUNDED,
+    ],
+    [
+      'canceled, the refund unknown to the company',
+      "DELETE FROM sandbox_charges WHERE order_id = 'canceled'",
+      'canceled',
+      DISAGREE,
+    ],
+    ['canceled, charged again', chargeOf('canceled', 'second'), 'canceled', UNSETTLED],
+    [
+      'canceled, but the parcel left',
+      "UPDATE sandbox_parcels SET status = 'taken' WHERE order_id = 'canceled'",
+      'canceled',
+      PARCEL_LEFT,
+    ],
+    ['canceled, a parcel recorded', tryOf('canceled', 1), 'canceled', PARCEL_LEFT],
+    [
+      'failed, still charged',
+      "UPDATE sandbox_charges SET status = 'charged' WHERE order_id = 'failed'",
+      'failed',
+      UNSETTLED,
+      DISAGREE,
+    ],
+    [
+      'declined, but charged',
+      "UPDATE sandbox_charges SET status = 'charged' WHERE order_id = 'declined'",
+      'declined',
+      UNSETTLED,
+      DISAGREE,
+    ],
+    ['declined, but a parcel left', parcelOf('declined'), 'declined', PARCEL_LEFT],
+    ['expired, but charged', chargeOf('expired', 'late'), 'expired', UNSETTLED],
+    ['a charge for no order', chargeOf('nobody', 'nobody'), 'nobody', STRAY_CHARGE],
+    [
+      "shipped, our charge on another key than the company's",
+      "UPDATE sandbox_charges SET payment_id = 'other' WHERE order_id = 'shipped'",
+      'shipped',
+      DISAGREE,
+    ],
+    [
+      'canceled, refunded another amount',
+      "UPDATE payments SET amount = 1.00 WHERE order_id = 'canceled'",
+      'canceled',
+      DISAGREE,
+    ],
+    [
+      'canceled, refunded by the company only',
+      "DELETE FROM payments WHERE order_id = 'canceled'",
+      'canceled',
+      REFUNDED,
+    ],
+    ['a parcel for no order', parcelOf('nobody'), 'nobody', STRAY_PARCEL],
+  ])('%s', async (_, statement, order, ...rules) => {
+    await shop.everyEnd();
+    await shop.run(statement);
+    expect(await shop.audit()).toEqual(rules.map((rule) => ({ order_id: order, rule })));
+  });
+
+  test("a charge of one order on another's payment", async () => {
+    await shop.everyEnd();
+    await shop.run("UPDATE payments SET order_id = 'declined' WHERE order_id = 'shipped'");
+    expect(await shop.audit()).toEqual([
+      { order_id: 'declined', rule: UNSETTLED },
+      { order_id: 'declined', rule: DISAGREE },
+      { order_id: 'shipped', rule: CHARGE },
+    ]);
+  });
+
+  test('of every order that broke, in order', async () => {
+    await shop.everyEnd();
+    await shop.run("UPDATE sandbox_parcels SET status = IF(status = 'taken', 'closed', 'taken')");
+    expect(await shop.audit()).toEqual([
+      { order_id: 'canceled', rule: PARCEL_LEFT },
+      { order_id: 'failed', rule: PARCEL_LEFT },
+      { order_id: 'shipped', rule: PARCEL },
+      { order_id: 'shipped-too', rule: PARCEL },
+    ]);
+  });
+});

@@ -1,0 +1,200 @@
+/** The typed client works wherever there is `fetch`, brings nothing of the server along, and its types are the API's. */
+import { fileURLToPath } from 'node:url';
+import { createContext, runInContext } from 'node:vm';
+import { gzipSync } from 'node:zlib';
+import { type CommandContext, createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
+import type { ERRORS } from '@trellis/contracts/error';
+import { build } from 'esbuild';
+import { Miniflare } from 'miniflare';
+import { describe, expect, expectTypeOf, inject, test } from 'vitest';
+import { buy } from '../callers/caller.ts';
+import { anOrder, freshId } from '../fixtures.ts';
+
+const bought = (order_id: string) => ({
+  started: { workflow_id: `order-${order_id}`, run_id: expect.any(String) },
+  approved: { ok: true },
+  status: { order_id, state: 'shipped', step: 'done', approved: true },
+  refused: { code: 'NOT_FOUND', message: expect.any(String) },
+});
+
+describe.each(inject('apis'))('of the API on $name, an order is bought', ({ url }) => {
+  test('from Node', async () => {
+    const order = anOrder();
+    expect(await buy(url, order, freshId())).toMatchObject(bought(order.order_id));
+  });
+
+  test('from a page, which has nothing of Node', async () => {
+    const context = page();
+    runInContext((await bundle('iife')).code, context);
+    expect(runInContext('"process" in globalThis || "Buffer" in globalThis', context)).toBe(false);
+    const order = anOrder();
+    expect(await context.caller.buy(url, order, freshId())).toMatchObject(bought(order.order_id));
+  });
+});
+
+test('an order is bought from workerd, which has nothing of Node either', async () => {
+  const contents = (await bundle('esm')).code;
+  const config = {
+    name: 'caller',
+    // Later ones come with Node's globals.
+    compatibilityDate: '2025-01-01',
+    manifest: { mainModule: 'caller.js', modules: { 'caller.js': { type: 'esm', contents } } },
+    env: { API_URL: { type: 'text', value: inject('addresses').API_URL } },
+  };
+  const workerd = new Miniflare({ cf: false, enableDevRegistry: false, workers: [{ config }] });
+  try {
+    const order = anOrder();
+    const body = JSON.stringify({ order, unknown: freshId() });
+    const answer = await workerd.dispatchFetch('http://caller/', { method: 'POST', body });
+    const text = await answer.text();
+    expect(answer.status, text).toBe(200);
+    expect(JSON.parse(text)).toMatchObject(bought(order.order_id));
+  } finally {
+    await workerd.dispose();
+  }
+});
+
+test("an error that is not the API's has no code", async () => {
+  const nobody = createOrdersClient('http://127.0.0.1:1');
+  expect(await nobody.list.query({}).catch((error) => [orderErrorOf(error)])).toEqual([undefined]);
+});
+
+test('the client brings nothing of the server along, and fits into 8 kB', async () => {
+  const { code, metafile } = await bundle('esm');
+  const [output] = Object.values(metafile.outputs);
+  const packages = Object.keys(metafile.inputs).map((file) => file.replace(/.*node_modules\/(@?[^/]+\/[^/]+).*/, '$1'));
+  expect(new Set(packages)).toEqual(
+    new Set(['@trpc/client', '@trpc/server', 'api/client/index.ts', 'test/callers/caller.ts']),
+  );
+  expect(output?.imports).toEqual([]);
+  const kept = Object.keys(output?.inputs ?? {}).filter((file) => file.includes('@trpc/server'));
+  const shared = /dist\/(observable|codes|getErrorShape|asyncGeneratorDelegate)-[^/]*$/;
+  expect(kept.filter((file) => !shared.test(file))).toEqual([]);
+  const gzipped = gzipSync(code).length;
+  process.stdout.write(`the client and its caller: ${code.length} bytes, ${gzipped} gzipped\n`);
+  expect(gzipped).toBeLessThan(8_000);
+});
+
+/** `callers/caller.ts` as a browser or the edge loads it. */
+async function bundle(format: 'esm' | 'iife') {
+  const { outputFiles, metafile } = await build({
+    entryPoints: [fileURLToPath(new URL('../callers/caller.ts', import.meta.url))],
+    absWorkingDir: fileURLToPath(new URL('../..', import.meta.url)),
+    bundle: true,
+    platform: 'browser',
+    format,
+    globalName: 'caller',
+    minify: true,
+    outdir: '.',
+    write: false,
+    metafile: true,
+  });
+  return { code: outputFiles[0]?.text ?? '', metafile };
+}
+
+const WEB = [
+  ...(['URL', 'Headers', 'Request', 'Response', 'FormData', 'Blob', 'ReadableStream', 'AbortController'] as const),
+  ...(['AbortSignal', 'DOMException', 'TextEncoder', 'TextDecoder', 'setTimeout', 'clearTimeout', 'crypto'] as const),
+];
+
+/** A browser's globals, as far as a client may want them; `fetch`, as there, refuses to be anyone else's method. */
+function page() {
+  const context = createContext({
+    ...Object.fromEntries(WEB.map((name) => [name, globalThis[name]])),
+    fetch(this: unknown, ...call: Parameters<typeof fetch>) {
+      if (this !== undefined && this !== context.window) throw new TypeError('Illegal invocation');
+      return fetch(...call);
+    },
+  });
+  context.window = context.self = runInContext('globalThis', context);
+  return context;
+}
+
+/** Written out, so that no change to the API's types goes unnoticed by `npm run typecheck`, which is what fails then. */
+describe('to the compiler', () => {
+  const { start, status, get, list, signal } = createOrdersClient('http://127.0.0.1:1');
+  const { approve, cancel, updateAddress } = signal;
+
+  type Open = 'received' | 'awaiting_approval' | 'approved' | 'payment_charged' | 'shipping';
+  type State = Open | 'shipped' | 'canceled' | 'expired' | 'failed';
+  type OrderStep = 'receive_order' | 'validate_order' | 'charge_payment' | 'shipping_child' | 'mark_shipped';
+  type Step = 'init' | 'awaiting_approval' | OrderStep | 'done';
+  type OrderEvent = `order_${'received' | 'validated' | 'approved' | 'shipped' | 'canceled' | 'expired' | 'failed'}`;
+  type ParcelEvent = 'package_prepared' | 'carrier_dispatched' | 'dispatch_failed';
+  type OtherEvent = 'payment_charged' | 'payment_refunded' | 'address_updated' | 'command_refused';
+  type EventType = OrderEvent | ParcelEvent | OtherEvent;
+  type Address = { line1: string; city: string } & { [field: string]: string };
+  type Text = string | null;
+  interface Payment extends Record<'payment_id' | 'amount' | 'currency' | 'created_at' | 'updated_at', string> {
+    status: 'pending' | 'charged' | 'failed' | 'refunded';
+  }
+  interface Summary
+    extends Record<'order_id' | 'created_at' | 'updated_at', string>,
+      Record<'payment_id' | 'amount' | 'currency' | 'reason', Text> {
+    state: State;
+  }
+  interface View extends Summary {
+    address?: unknown;
+    items?: unknown;
+    payments: Payment[];
+    shipments: { attempt: number; status: 'prepared' | 'dispatched' | 'failed'; payload?: unknown; ts: string }[];
+    events: { type: EventType; payload?: unknown; ts: string }[];
+  }
+  interface Status
+    extends Record<'order_id' | 'as_of', string>,
+      Record<'approved' | 'canceled', boolean>,
+      Record<'child_attempts' | 'attempt' | 'retries', number>,
+      Record<'cancel_reason' | 'last_error' | 'dispatch_failed_reason' | 'reason' | 'activity', Text> {
+    state: State;
+    step: Step;
+    source: 'workflow' | 'sql' | 'temporal';
+    recent_errors: { step: string; attempt: number; error: string; ts: string }[];
+  }
+
+  test("every input and output is the API's", () => {
+    type Order = { order_id: string; payment_id: string; address: Address; items: { sku: string; qty: number }[] };
+    expectTypeOf(start.mutate).parameter(0).toEqualTypeOf<Order>();
+    expectTypeOf(start.mutate).returns.resolves.toEqualTypeOf<{ workflow_id: string; run_id: string }>();
+    expectTypeOf(status.query).parameter(0).toEqualTypeOf<{ order_id: string }>();
+    expectTypeOf(status.query).returns.resolves.toEqualTypeOf<Status>();
+    expectTypeOf(get.query).parameter(0).toEqualTypeOf<{ order_id: string }>();
+    expectTypeOf(get.query).returns.resolves.toEqualTypeOf<View>();
+    type Page = { state?: State | undefined; limit?: number | string | undefined; cursor?: string | undefined };
+    expectTypeOf(list.query).parameter(0).toEqualTypeOf<Page>();
+    expectTypeOf(list.query).returns.resolves.toEqualTypeOf<{ orders: Summary[]; next_cursor: Text }>();
+  });
+
+  test('a command is decided or queued, and may carry its id', () => {
+    type Answer = { ok: true; state: State; changed: boolean } | { ok: true; queued: true };
+    expectTypeOf(approve.mutate).parameter(0).toEqualTypeOf<{ order_id: string }>();
+    expectTypeOf(cancel.mutate).parameter(0).toEqualTypeOf<{ order_id: string; reason?: string | undefined }>();
+    expectTypeOf(updateAddress.mutate).parameter(0).toEqualTypeOf<{ order_id: string; address: Address }>();
+    expectTypeOf(approve.mutate).returns.resolves.toEqualTypeOf<Answer>();
+    expectTypeOf(cancel.mutate).returns.resolves.toEqualTypeOf<Answer>();
+    expectTypeOf(updateAddress.mutate).returns.resolves.toEqualTypeOf<Answer>();
+    expectTypeOf<CommandContext>().toEqualTypeOf<{ idempotencyKey?: string }>();
+    expectTypeOf(approve.mutate).toBeCallableWith({ order_id: 'o-1' }, { context: { idempotencyKey: 'approval-7' } });
+  });
+
+  test("an error's code is one of the table's", () => {
+    type Code = NonNullable<ReturnType<typeof orderErrorOf>>['code'];
+    expectTypeOf<Code>().toEqualTypeOf<keyof typeof ERRORS>();
+    expectTypeOf<string>().not.toExtend<Code>();
+    type Problems = { path: string; message: string }[];
+    type Told = { code: Code; message: string; errors?: Problems; state?: State; retry_after?: number };
+    expectTypeOf<ReturnType<typeof orderErrorOf>>().toEqualTypeOf<Told | undefined>();
+  });
+
+  test('what the API does not know is refused', () => {
+    // @ts-expect-error a field that is missing
+    expectTypeOf(approve.mutate).toBeCallableWith({ id: 'o-1' });
+    // @ts-expect-error a field too many
+    expectTypeOf(() => approve.mutate({ order_id: 'o-1', note: 'now' })).toBeFunction();
+    // @ts-expect-error a type that is wrong
+    expectTypeOf(start.mutate).toBeCallableWith({ ...anOrder(), items: [{ sku: 'ABC', qty: '2' }] });
+    // @ts-expect-error a command that there isn't
+    expectTypeOf(signal.refund).not.toBeNever();
+    // @ts-expect-error a change, called as a query
+    expectTypeOf(start.query).not.toBeNever();
+  });
+});

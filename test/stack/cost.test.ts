@@ -1,0 +1,73 @@
+import { type Client, Connection } from '@temporalio/client';
+import { createOrdersClient } from '@trellis/api/client/index';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
+import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { anOrder, eventually } from '../fixtures.ts';
+import { actionsSoFar, costsOf } from '../trials/cost.ts';
+
+const { API_URL, TEMPORAL_ADDRESS, TEMPORAL_METRICS_URL } = inject('addresses');
+const api = createOrdersClient(API_URL);
+let connection: Connection;
+let temporal: Client;
+/** The workflow of a closed order. */
+let known: string;
+
+beforeAll(async () => {
+  connection = await Connection.connect({ address: TEMPORAL_ADDRESS });
+  temporal = createTemporalClient(connection);
+  const order = anOrder();
+  known = orderWorkflowId(order.order_id);
+  await api.start.mutate(order);
+  await api.signal.cancel.mutate({ order_id: order.order_id });
+  await temporal.workflow.getHandle(known).result();
+});
+afterAll(() => connection.close());
+
+const QUERY = 'grpc_QueryWorkflow';
+/** The queries of our own that `settledActions` adds. */
+const MARKS = 2;
+
+/**
+ * The server writes its counters now and then, one after the other: a query of our own that shows tells that what came
+ * before is being written, the next one that it has been.
+ */
+async function settledActions(): Promise<number> {
+  for (let mark = 0; mark < MARKS; mark += 1) {
+    const before = await actionsSoFar(TEMPORAL_METRICS_URL, QUERY);
+    await temporal.workflow.getHandle(known).query(STATUS_QUERY);
+    await eventually(async () => (await actionsSoFar(TEMPORAL_METRICS_URL, QUERY)) > before);
+  }
+  return actionsSoFar(TEMPORAL_METRICS_URL);
+}
+
+/** Other orders' actions would count as this one's. */
+const nothingRuns = () =>
+  eventually(async () => (await temporal.workflow.count('ExecutionStatus = "Running"')).count === 0, 40_000);
+
+test('an order that is approved by update and ships costs 42 events, 7 workflow tasks and 10 actions', async () => {
+  await nothingRuns();
+  const before = await settledActions();
+  const order = anOrder();
+  const { order_id } = order;
+  await api.start.mutate(order);
+  const view = () => api.get.query({ order_id }).catch(() => undefined);
+  await eventually(async () => (await view())?.state === 'awaiting_approval');
+  await api.signal.approve.mutate({ order_id });
+  await eventually(async () => (await view())?.state === 'shipped');
+  await temporal.workflow.getHandle(orderWorkflowId(order_id)).result();
+
+  const [cost] = await costsOf(TEMPORAL_ADDRESS, [{ orderId: order_id, tries: 1 }]);
+  expect(cost).toEqual({ events: 42, workflowTasks: 7 });
+  expect((await settledActions()) - before - MARKS).toBe(10);
+});
+
+test('the status of a closed order costs no action', async () => {
+  const order = anOrder();
+  await api.start.mutate(order);
+  await api.signal.cancel.mutate({ order_id: order.order_id });
+  await nothingRuns();
+  const before = await settledActions();
+  expect(await api.status.query({ order_id: order.order_id })).toMatchObject({ state: 'canceled' });
+  expect((await settledActions()) - before - MARKS).toBe(0);
+});

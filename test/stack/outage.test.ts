@@ -1,0 +1,129 @@
+/** While neighbours are away, the API says what can be said, in time, and orders wait at no cost. */
+import { Connection } from '@temporalio/client';
+import { createApp } from '@trellis/api/http/app';
+import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import type { StartInput } from '@trellis/contracts/order';
+import { openDatabase } from '@trellis/drizzle/client';
+import { openStores } from '@trellis/drizzle/stores';
+import { afterAll, describe, expect, inject, test } from 'vitest';
+import { anOrder, eventually } from '../fixtures.ts';
+import { ownShop } from '../workflow-fixture.ts';
+
+const { DATABASE_URL, TEMPORAL_ADDRESS } = inject('addresses');
+const NOBODY = '127.0.0.1:1';
+const closing: (() => Promise<void>)[] = [];
+afterAll(() => Promise.all(closing.map((close) => close())));
+
+function appWith({ temporal = TEMPORAL_ADDRESS, sql = DATABASE_URL } = {}) {
+  const db = openDatabase(sql);
+  const connection = Connection.lazy({ address: temporal });
+  closing.push(db.close, () => connection.close());
+  const app = createApp({
+    temporal: createGrpcTemporal(createTemporalClient(connection)),
+    ...openStores(db),
+    policy: 'exercise',
+    onError: () => {},
+  });
+  return async (method: string, path: string, body?: unknown) => {
+    const response = await app.request(path, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+    const json = (await response.json()) as Record<string, unknown>;
+    return { status: response.status, retryAfter: response.headers.get('retry-after'), body: json };
+  };
+}
+
+const call = appWith();
+const withoutTemporal = appWith({ temporal: NOBODY });
+const withoutSql = appWith({ sql: `mysql://root@${NOBODY}/x` });
+const withoutBoth = appWith({ temporal: NOBODY, sql: `mysql://root@${NOBODY}/x` });
+
+const UNAVAILABLE = { status: 503, retryAfter: '1', body: { code: 'UNAVAILABLE' } };
+
+async function placed(): Promise<string> {
+  const { order_id, ...order } = anOrder();
+  await call('POST', `/orders/${order_id}/start`, order);
+  await eventually(async () => (await call('GET', `/orders/${order_id}/status`)).body.step === 'awaiting_approval');
+  return order_id;
+}
+
+async function canceled(): Promise<string> {
+  const order_id = await placed();
+  await call('POST', `/orders/${order_id}/signals/cancel`);
+  await eventually(async () => (await call('GET', `/orders/${order_id}`)).body.state === 'canceled');
+  return order_id;
+}
+
+describe('without Temporal', () => {
+  test('a start and a command are unavailable, and say when to try again', async () => {
+    const { order_id, ...order } = anOrder();
+    expect(await withoutTemporal('POST', `/orders/${order_id}/start`, order)).toMatchObject(UNAVAILABLE);
+    expect(await withoutTemporal('POST', `/orders/${await placed()}/signals/approve`)).toMatchObject(UNAVAILABLE);
+  });
+
+  test('the status of any recorded order is told from SQL', async () => {
+    expect(await withoutTemporal('GET', `/orders/${await canceled()}/status`)).toMatchObject({
+      status: 200,
+      body: { state: 'canceled', source: 'sql' },
+    });
+    expect(await withoutTemporal('GET', `/orders/${await placed()}/status`)).toMatchObject({
+      status: 200,
+      body: { state: 'awaiting_approval', source: 'sql' },
+    });
+  });
+});
+
+describe('without SQL', () => {
+  test('an order starts, tells its status and takes commands', async () => {
+    const { order_id, ...order } = anOrder();
+    const first = await withoutSql('POST', `/orders/${order_id}/start`, order);
+    expect(first.status).toBe(200);
+    expect(await withoutSql('POST', `/orders/${order_id}/start`, order)).toEqual(first);
+    const other = { ...order, payment_id: 'other' };
+    expect(await withoutSql('POST', `/orders/${order_id}/start`, other)).toMatchObject({ status: 409 });
+    await eventually(async () => (await withoutSql('GET', `/orders/${order_id}/status`)).body.source === 'workflow');
+    expect(await withoutSql('POST', `/orders/${order_id}/signals/cancel`)).toMatchObject({ status: 200 });
+  });
+
+  test('what only SQL knows is unavailable', async () => {
+    expect(await withoutSql('GET', '/orders')).toMatchObject(UNAVAILABLE);
+    expect(await withoutSql('GET', `/orders/${await placed()}`)).toMatchObject(UNAVAILABLE);
+    expect(await withoutSql('POST', `/orders/${await canceled()}/signals/approve`)).toMatchObject(UNAVAILABLE);
+  });
+});
+
+test('without both only health is well', async () => {
+  expect(await withoutBoth('GET', '/orders/o-1/status')).toMatchObject(UNAVAILABLE);
+  expect(await withoutBoth('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
+});
+
+describe('an order whose database is away', () => {
+  test.each([
+    'before its first step',
+    'while it is charged',
+  ])('%s waits without growing, and ships in the end', async (when) => {
+    const shop = await ownShop({ clock: 'real' });
+    const { transaction } = shop.db;
+    const lose = () => {
+      shop.db.transaction = () => Promise.reject(new Error('the database is away'));
+    };
+    if (when === 'before its first step') lose();
+    const order = await shop.place({ ...anOrder(), policy: 'production' } as StartInput);
+    if (when === 'while it is charged') {
+      await eventually(async () => (await order.status()).step === 'awaiting_approval');
+      lose();
+    }
+    await order.signal('approve');
+
+    const afterAttempts = (attempts: number) =>
+      eventually(async () => {
+        const { raw, historyLength } = await order.handle.describe();
+        return (raw.pendingActivities?.[0]?.attempt ?? 0) >= attempts && historyLength;
+      }, 40_000);
+    const early = await afterAttempts(2);
+    expect(await afterAttempts(4)).toBe(early);
+
+    shop.db.transaction = transaction;
+    expect(await order.end()).toBe('shipped');
+    expect(await shop.wrongs()).toEqual([]);
+  }, 120_000);
+});

@@ -1,0 +1,47 @@
+/** A status tells what is being tried, for every kind of activity, while it is being tried. */
+import { Context } from '@temporalio/activity';
+import { createStatusReader } from '@trellis/api/orders/status';
+import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import type { Step } from '@trellis/contracts/lifecycle';
+import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createOrderViews } from '@trellis/drizzle/order-views';
+import { afterAll, expect, test } from 'vitest';
+import { eventually } from '../fixtures.ts';
+import { openShop } from '../workflow-fixture.ts';
+
+/** The activity that fails as long as it is named here. */
+let broken: string | undefined;
+const shop = await openShop({
+  clock: 'real',
+  async flakyCall() {
+    if (Context.current().info.activityType === broken) throw new Error('Forced failure for testing');
+  },
+});
+afterAll(() => shop.close());
+
+const temporal = createGrpcTemporal(createTemporalClient(shop.env.connection, shop.env.namespace ?? 'default'));
+const deps = { temporal, views: createOrderViews(shop.db), attempts: createAttemptStore(shop.db) };
+
+test.each<[activity: string, step: Step]>([
+  ['receive_order', 'receive_order'],
+  ['validate_order', 'validate_order'],
+  ['charge_payment', 'charge_payment'],
+  ['prepare_package', 'shipping_child'],
+  ['dispatch_carrier', 'shipping_child'],
+  ['mark_shipped', 'mark_shipped'],
+])('of %s: the step, how often it failed, and why', async (activity, step) => {
+  broken = activity;
+  const order = await shop.approved();
+  const reader = createStatusReader(deps);
+  const status = await eventually(async () => {
+    const seen = await reader.read(order.id);
+    return seen.retries >= 3 && seen;
+  }).finally(() => {
+    broken = undefined;
+  });
+  expect(status).toMatchObject({ step, activity, attempt: status.retries + 1 });
+  expect(status.recent_errors[0]).toMatchObject({ step: activity, error: 'Forced failure for testing' });
+  expect(await order.end()).toBe('shipped');
+  expect(await reader.read(order.id)).toMatchObject({ state: 'shipped', retries: 0, activity: null });
+});

@@ -1,0 +1,815 @@
+/** The stores on the real database: exactly once, forward only, and alive through deadlocks, cuts and silence. */
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, createServer } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { type Ending, STATES, type State } from '@trellis/contracts/lifecycle';
+import type { OrderView, StartInput } from '@trellis/contracts/order';
+import type { Progress } from '@trellis/contracts/status';
+import type { Run } from '@trellis/contracts/temporal';
+import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
+import { openDatabase } from '@trellis/drizzle/client';
+import type { Session } from '@trellis/drizzle/database';
+import { migrate } from '@trellis/drizzle/migrate';
+import { createOrderViews } from '@trellis/drizzle/order-views';
+import { createOrderStore } from '@trellis/drizzle/orders';
+import { createPaymentStore } from '@trellis/drizzle/payments';
+import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
+import * as schema from '@trellis/drizzle/schema';
+import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { desc, sql } from 'drizzle-orm';
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import { afterAll, describe, expect, test } from 'vitest';
+import { anOrder, freshDatabase, freshId, HAPPY_EVENTS } from '../fixtures.ts';
+import { openSqlProxy } from '../trials/sql-proxy.ts';
+
+const { db, url, httpUrl, drop } = await freshDatabase();
+afterAll(drop);
+
+const MONEY = { amount: '2.00', currency: 'EUR' };
+const CANCELED = { state: 'canceled', reason: 'user_request' } as const;
+const PROGRESS: Progress = {
+  step: 'charge_payment',
+  approved: true,
+  child_attempts: 1,
+  last_error: null,
+  dispatch_failed_reason: null,
+};
+
+const runOf = (order: StartInput): Run => ({ workflow_id: `order-${order.order_id}`, run_id: order.order_id });
+const parcelOf = (order: StartInput) => ({ tracking: `TRK-${order.order_id}`, address: order.address });
+
+/** A connection beside the pool's, as another process has. */
+async function beside<T>(work: (connection: Connection) => Promise<T>, at = url): Promise<T> {
+  const connection = await createConnection(at);
+  return work(connection).finally(() => connection.end());
+}
+
+const DRIVERS = [
+  { driver: 'mysql2', at: url },
+  { driver: 'PlanetScale’s driver', at: httpUrl },
+];
+
+describe.each(DRIVERS)('over $driver', ({ at }) => {
+  const scheme = new URL(at).protocol;
+  const db = openDatabase(at);
+  afterAll(() => db.close());
+
+  const orders = createOrderStore(db);
+  const payments = createPaymentStore(db);
+  const shipments = createShipmentStore(db);
+  const views = createOrderViews(db);
+
+  /** What brings an order into each state, in the order of its life. */
+  const LIFE: { name: string; reaches: State; step: (order: StartInput) => Promise<unknown> }[] = [
+    { name: 'receive', reaches: 'received', step: (order) => orders.receive(order, runOf(order), null) },
+    {
+      name: 'validated',
+      reaches: 'awaiting_approval',
+      step: ({ order_id }) => orders.validated(order_id, MONEY),
+    },
+    { name: 'begin', reaches: 'approved', step: (order) => payments.begin(order.order_id, order.payment_id) },
+    {
+      name: 'charged',
+      reaches: 'payment_charged',
+      step: (order) => payments.charged(order.order_id, order.payment_id),
+    },
+    { name: 'prepared', reaches: 'shipping', step: (order) => shipments.prepared(order.order_id, 1, order.address) },
+    {
+      name: 'dispatched',
+      reaches: 'shipping',
+      step: (order) => shipments.dispatched(order.order_id, 1, parcelOf(order)),
+    },
+    { name: 'shipped', reaches: 'shipped', step: (order) => orders.shipped(order.order_id, PROGRESS) },
+  ];
+
+  async function orderIn(state: State, given: Partial<StartInput> = {}): Promise<StartInput> {
+    const order = anOrder(given);
+    for (const { reaches, step } of LIFE) if (STATES.indexOf(reaches) <= STATES.indexOf(state)) await step(order);
+    return order;
+  }
+
+  async function viewOf({ order_id }: { order_id: string }): Promise<OrderView> {
+    const view = await views.view(order_id);
+    if (!view) throw new Error(`no order ${order_id}`);
+    return view;
+  }
+
+  /** All that is stored of an order, `updated_at` included: equal snapshots mean that nothing was written. */
+  const everythingOf = async (order: StartInput) => [await views.find(order.order_id), await viewOf(order)];
+
+  const typesOf = (view: OrderView) => view.events.map((event) => event.type);
+
+  describe('an order is received once', () => {
+    test('and bound to its first run', async () => {
+      const order = anOrder();
+      const answers = await Promise.all([1, 2, 3].map(() => orders.receive(order, runOf(order), 'hash')));
+      expect(answers).toEqual([1, 2, 3].map(() => ({ owner: true, state: 'received' })));
+      expect(await views.find(order.order_id)).toMatchObject({ runId: runOf(order).run_id, requestHash: 'hash' });
+      expect(await viewOf(order)).toMatchObject({ state: 'received', address: order.address, items: order.items });
+      expect(typesOf(await viewOf(order))).toEqual(['order_received']);
+    });
+
+    test('by one of several runs that ask at once', async () => {
+      const order = anOrder();
+      const runs = Array.from({ length: 10 }, (_, n) => ({ workflow_id: `w${n}`, run_id: `r${n}` }));
+      const answers = await Promise.all(runs.map((run) => orders.receive(order, run, null)));
+      const owners = runs.filter((_, n) => answers[n]?.owner);
+      expect(owners).toHaveLength(1);
+      expect(await views.find(order.order_id)).toMatchObject({ runId: owners[0]?.run_id });
+      expect((await viewOf(order)).events).toMatchObject([{ payload: { run_id: owners[0]?.run_id } }]);
+    });
+
+    test.each([
+      'received',
+      'approved',
+      'shipped',
+    ] as const)('another run changes nothing and is told %s', async (state) => {
+      const order = await orderIn(state);
+      const before = await everythingOf(order);
+      const other = { ...order, address: { line1: 'Elsewhere', city: 'Berlin' } };
+      const answer = await orders.receive(other, { workflow_id: 'other', run_id: 'other' }, 'other');
+      expect(answer).toEqual({ owner: false, state });
+      expect(await everythingOf(order)).toEqual(before);
+    });
+
+    test('even without address, items and payment', async () => {
+      const order_id = freshId();
+      await orders.receive({ order_id }, { workflow_id: 'w', run_id: 'r' }, null);
+      expect(await viewOf({ order_id })).toMatchObject({ address: null, items: null, payment_id: null, amount: null });
+    });
+  });
+
+  describe('states only move forward', () => {
+    const ENDINGS: Partial<Record<State, Ending>> = {
+      canceled: CANCELED,
+      expired: { state: 'expired' },
+      failed: { state: 'failed', reason: 'PAYMENT_DECLINED' },
+    };
+
+    async function orderLaterIn(state: State): Promise<StartInput> {
+      const ending = ENDINGS[state];
+      const order = await orderIn(ending ? 'awaiting_approval' : state);
+      if (ending) await orders.close(order.order_id, ending, PROGRESS);
+      return order;
+    }
+
+    const late = LIFE.flatMap(({ name, reaches, step }) =>
+      STATES.slice(STATES.indexOf(reaches) + 1).map((state) => ({ name, step, state })),
+    )
+      // A parcel that has left is recorded on an order that ended without it too: the audit must see it.
+      .filter(({ name, state }) => name !== 'dispatched' || state === 'shipped');
+
+    test.each(late)('a late `$name` changes nothing once the order is $state', async ({ step, state }) => {
+      const order = await orderLaterIn(state);
+      const before = await everythingOf(order);
+      await step(order);
+      expect(await everythingOf(order)).toEqual(before);
+    });
+
+    test('a closed order keeps its first end', async () => {
+      const order = await orderIn('awaiting_approval');
+      expect(await orders.close(order.order_id, CANCELED, PROGRESS)).toBe('canceled');
+      const before = await everythingOf(order);
+      expect(await orders.close(order.order_id, { state: 'canceled', reason: 'second' }, PROGRESS)).toBe('canceled');
+      expect(await orders.close(order.order_id, { state: 'expired' }, PROGRESS)).toBe('canceled');
+      expect(await orders.shipped(order.order_id, PROGRESS)).toBe('canceled');
+      expect(await orders.changeAddress(order.order_id, { line1: 'New', city: 'Rome' }, 'c-1')).toBe(false);
+      expect(await payments.begin(order.order_id, order.payment_id)).toEqual({ outcome: 'closed', state: 'canceled' });
+      expect(await everythingOf(order)).toEqual(before);
+    });
+
+    test('a late word of an earlier try does not undo the newer one', async () => {
+      const order = await orderIn('payment_charged');
+      await shipments.prepared(order.order_id, 1, order.address);
+      await shipments.failed(order.order_id, 1, 'first');
+      await shipments.prepared(order.order_id, 2, order.address);
+      await shipments.failed(order.order_id, 2, 'second');
+      const before = await everythingOf(order);
+      await shipments.prepared(order.order_id, 1, order.address);
+      await shipments.failed(order.order_id, 1, 'first');
+      expect(await everythingOf(order)).toEqual(before);
+    });
+
+    test('a late repetition of an older address change does not undo the newer one', async () => {
+      const order = await orderIn('awaiting_approval');
+      await orders.changeAddress(order.order_id, { line1: 'Old', city: 'Rome' }, 'c-1');
+      await orders.changeAddress(order.order_id, { line1: 'New', city: 'Rome' }, 'c-2');
+      await orders.changeAddress(order.order_id, { line1: 'Old', city: 'Rome' }, 'c-1');
+      expect(await viewOf(order)).toMatchObject({ address: { line1: 'New', city: 'Rome' } });
+    });
+
+    test('one parcel is dispatched once, whichever tries report it', async () => {
+      const order = await orderIn('payment_charged');
+      await shipments.prepared(order.order_id, 1, order.address);
+      await shipments.prepared(order.order_id, 2, order.address);
+      await shipments.dispatched(order.order_id, 2, parcelOf(order));
+      await shipments.dispatched(order.order_id, 1, parcelOf(order));
+      const tries = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
+      expect(tries).toEqual([
+        { attempt: 1, status: 'failed' },
+        { attempt: 2, status: 'dispatched' },
+      ]);
+    });
+
+    test('a parcel is credited to the last try that was packed, not to one that never was', async () => {
+      const order = await orderIn('payment_charged');
+      await shipments.prepared(order.order_id, 1, order.address);
+      await shipments.prepared(order.order_id, 2, order.address);
+      await shipments.dispatched(order.order_id, 3, parcelOf(order));
+      const tries = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
+      expect(tries).toEqual([
+        { attempt: 1, status: 'failed' },
+        { attempt: 2, status: 'dispatched' },
+      ]);
+    });
+  });
+
+  describe('each event is written once', () => {
+    test('however often the steps repeat, and in the order of the life', async () => {
+      const order = anOrder();
+      for (const { step } of LIFE) for (let times = 0; times < 3; times += 1) await step(order);
+      expect(typesOf(await viewOf(order))).toEqual(HAPPY_EVENTS);
+    });
+
+    test('for every command and every try', async () => {
+      const order = await orderIn('received');
+      const refusal = { command: 'address', state: 'received', code: 'TOO_LATE', id: 'c-2' } as const;
+      for (let times = 0; times < 2; times += 1) {
+        await orders.changeAddress(order.order_id, order.address, 'c-1');
+        await orders.refuseCommand(order.order_id, refusal);
+        await orders.refuseCommand(order.order_id, { ...refusal, id: 'c-3' });
+        await shipments.failed(order.order_id, 1, 'refused');
+        await shipments.failed(order.order_id, 2, 'refused');
+      }
+      expect(typesOf(await viewOf(order))).toEqual([
+        'order_received',
+        'address_updated',
+        'command_refused',
+        'command_refused',
+        'dispatch_failed',
+        'dispatch_failed',
+      ]);
+    });
+
+    test('while 100 transactions of one order run at once, and all of them succeed', async () => {
+      const order = await orderIn('awaiting_approval');
+      const commands = Array.from({ length: 50 }, (_, n) => `c-${n}`);
+      const changes = commands.map((id) => orders.changeAddress(order.order_id, order.address, id));
+      const charges = commands.map(() => payments.begin(order.order_id, order.payment_id));
+      expect(new Set(await Promise.all(changes))).toEqual(new Set([true]));
+      expect(await Promise.all(charges)).toEqual(commands.map(() => ({ outcome: 'charge', money: MONEY })));
+      const types = typesOf(await viewOf(order));
+      expect(types.filter((type) => type === 'address_updated')).toHaveLength(50);
+      expect(types.filter((type) => type === 'order_approved')).toHaveLength(1);
+    });
+  });
+
+  describe('a payment id is bound to the first order', () => {
+    test('of two that charge it at once: one charges, the other conflicts', async () => {
+      for (let round = 0; round < 10; round += 1) {
+        const payment_id = freshId('p');
+        const both = [
+          await orderIn('awaiting_approval', { payment_id }),
+          await orderIn('awaiting_approval', { payment_id }),
+        ];
+        const answers = await Promise.all(both.map(({ order_id }) => payments.begin(order_id, payment_id)));
+        expect(answers.map(({ outcome }) => outcome).sort()).toEqual(['charge', 'conflict']);
+        const bound = await Promise.all(both.map(async (order) => (await viewOf(order)).payments.length));
+        expect(bound).toEqual(answers.map(({ outcome }) => (outcome === 'charge' ? 1 : 0)));
+      }
+    });
+
+    test('and answers what became of it', async () => {
+      const charged = await orderIn('payment_charged');
+      expect(await payments.begin(charged.order_id, charged.payment_id)).toEqual({ outcome: 'charged' });
+      const declined = await orderIn('approved');
+      await payments.refused(declined.order_id, declined.payment_id);
+      expect(await payments.begin(declined.order_id, declined.payment_id)).toEqual({ outcome: 'declined' });
+    });
+
+    test('even if that order only refunds it', async () => {
+      const [first, second] = [await orderIn('awaiting_approval'), await orderIn('awaiting_approval')];
+      expect(await payments.claimForRefund(first.order_id, first.payment_id)).toEqual({ outcome: 'ours' });
+      expect(await payments.begin(second.order_id, first.payment_id)).toEqual({ outcome: 'conflict' });
+      expect(await payments.claimForRefund(second.order_id, first.payment_id)).toEqual({ outcome: 'foreign' });
+    });
+  });
+
+  describe('settle', () => {
+    const settle = (order: StartInput, payment_id = order.payment_id, wasCharged = true) =>
+      payments.settle(order.order_id, payment_id, wasCharged, CANCELED, PROGRESS);
+
+    test('refunds, closes and keeps the amount', async () => {
+      const order = await orderIn('payment_charged');
+      expect(await settle(order)).toBe('canceled');
+      const view = await viewOf(order);
+      expect(view).toMatchObject({ state: 'canceled', reason: 'user_request' });
+      expect(view.payments).toMatchObject([{ status: 'refunded', ...MONEY }]);
+      expect(typesOf(view).slice(-2)).toEqual(['payment_refunded', 'order_canceled']);
+    });
+
+    test('writes down a charge that only the company knew of', async () => {
+      const order = await orderIn('approved');
+      await settle(order);
+      expect(typesOf(await viewOf(order)).slice(-3)).toEqual(['payment_charged', 'payment_refunded', 'order_canceled']);
+    });
+
+    test('refunds nothing that was never charged', async () => {
+      const order = await orderIn('approved');
+      await settle(order, order.payment_id, false);
+      expect((await viewOf(order)).payments).toMatchObject([{ status: 'failed', ...MONEY }]);
+      expect(typesOf(await viewOf(order))).not.toContain('payment_refunded');
+    });
+
+    test('changes nothing when repeated', async () => {
+      const order = await orderIn('payment_charged');
+      await settle(order);
+      const before = await everythingOf(order);
+      expect(await settle(order)).toBe('canceled');
+      expect(await settle(order, order.payment_id, false)).toBe('canceled');
+      expect(await everythingOf(order)).toEqual(before);
+    });
+
+    test("never touches another order's payment", async () => {
+      const [first, second] = [await orderIn('payment_charged'), await orderIn('awaiting_approval')];
+      const before = await everythingOf(first);
+      await settle(second, first.payment_id, false);
+      expect(await everythingOf(first)).toEqual(before);
+      expect(await viewOf(second)).toMatchObject({ state: 'canceled', payments: [] });
+    });
+
+    test('does all of it or nothing', async () => {
+      const order = await orderIn('payment_charged');
+      const before = await everythingOf(order);
+      await beside(async (connection) => {
+        await connection.query(`CREATE TRIGGER no_end BEFORE INSERT ON events FOR EACH ROW
+        IF NEW.type = 'order_canceled' THEN SIGNAL SQLSTATE '45000'; END IF`);
+        await expect(settle(order)).rejects.toThrow();
+        await connection.query('DROP TRIGGER no_end');
+      });
+      expect(await everythingOf(order)).toEqual(before);
+    });
+  });
+
+  describe('what is stored comes back as it was', () => {
+    test('ids that differ in case are two orders and two payments', async () => {
+      const lower = freshId('case');
+      const [one, other] = [await orderIn('approved', { order_id: lower }), anOrder({ order_id: lower.toUpperCase() })];
+      expect(await views.view(other.order_id)).toBeUndefined();
+      await orderIn('approved', { ...other, payment_id: one.payment_id.toUpperCase() });
+      expect((await viewOf(one)).payments).toMatchObject([{ payment_id: one.payment_id }]);
+      expect((await viewOf(other)).payments).toMatchObject([{ payment_id: one.payment_id.toUpperCase() }]);
+    });
+
+    test.each([
+      'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-',
+      'abcdefghijklmnopqrstuvwxyz-:_.',
+      '-',
+      'x'.repeat(64),
+    ])('the id %s', async (id) => {
+      const order = await orderIn('shipped', { order_id: id, payment_id: id });
+      const view = await viewOf(order);
+      expect(view).toMatchObject({ order_id: id, payment_id: id, payments: [{ payment_id: id }] });
+      expect(view.events).toHaveLength(LIFE.length);
+    });
+
+    test.each(['1000000.00', '0.10', '999999999999.99'])('the amount %s, exactly', async (amount) => {
+      const money = { amount, currency: 'EUR' };
+      const order = await orderIn('received');
+      await orders.validated(order.order_id, money);
+      expect(await payments.begin(order.order_id, order.payment_id)).toEqual({ outcome: 'charge', money });
+      await payments.settle(order.order_id, order.payment_id, true, CANCELED, PROGRESS);
+      const view = await viewOf(order);
+      expect(view).toMatchObject(money);
+      expect(view.payments).toMatchObject([money]);
+      expect(view.events.find(({ type }) => type === 'payment_refunded')?.payload).toMatchObject(money);
+    });
+
+    test('text of any script in JSON', async () => {
+      const text = 'e\u0301 é 👩‍👩‍👧‍👦 🇨🇭 漢字 עברית "double" \'single\' `tick` \\ \\n \n \t \u0000 \u2028 %s ? ;--';
+      const address = { line1: text, city: 'Zürich', 'schlüssel "🔑"': text };
+      const order = await orderIn('received', { address, items: [{ sku: text, qty: 1 }] });
+      await orders.close(order.order_id, { state: 'canceled', reason: text }, { ...PROGRESS, last_error: text });
+      const view = await viewOf(order);
+      expect(view).toMatchObject({ address, items: order.items, reason: text });
+      expect(view.events.at(-1)?.payload).toEqual({ state: 'canceled', reason: text });
+      expect(await views.find(order.order_id)).toMatchObject({ lastError: text });
+    });
+
+    test('times as ISO UTC of now, whatever the time zone of the server', async () => {
+      const global = "SELECT @@GLOBAL.time_zone AS 'zone'";
+      const zone = await beside(async (connection) => (await connection.query<RowDataPacket[]>(global))[0][0]?.zone);
+      await beside((connection) => connection.query("SET GLOBAL time_zone = '+05:30'"));
+      const there = openDatabase(at);
+      try {
+        const order = anOrder();
+        const before = Date.now();
+        await createOrderStore(there).receive(order, runOf(order), null);
+        for (const reader of [views, createOrderViews(there)]) {
+          const view = await reader.view(order.order_id);
+          const times = [view?.created_at, view?.updated_at, view?.events[0]?.ts];
+          for (const time of times) expect(time).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+          for (const time of times) expect(Math.abs(Date.parse(time ?? '') - before)).toBeLessThan(5_000);
+        }
+      } finally {
+        await there.close();
+        await beside((connection) => connection.query('SET GLOBAL time_zone = ?', [zone]));
+      }
+    });
+  });
+
+  describe('list', () => {
+    /** Ten orders, newest last, of which always four share a millisecond. */
+    async function tenOrders() {
+      const fresh = await freshDatabase();
+      const there = openDatabase(at === url ? fresh.url : fresh.httpUrl);
+      const store = createOrderStore(there);
+      const ids = Array.from({ length: 10 }, (_, n) => `o-${n}`);
+      for (const order_id of ids) await store.receive({ order_id }, { workflow_id: 'w', run_id: 'r' }, null);
+      for (const odd of ['o-1', 'o-5']) await store.close(odd, { state: 'expired' }, PROGRESS);
+      const created = 'FROM_UNIXTIME(1700000000 + 0.001 * FLOOR(SUBSTR(id, 3) / 4))';
+      await beside((connection) => connection.query(`UPDATE orders SET created_at = ${created}`), fresh.url);
+      const drop = () => there.close().then(fresh.drop);
+      return { store, newestFirst: ids.reverse(), list: createOrderViews(there).list, drop };
+    }
+
+    test.each([1, 3, 4, 5, 10, 11])('pages of %i: newest first, each order once', async (limit) => {
+      const { list, newestFirst, store, drop } = await tenOrders();
+      const seen: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await list({ limit, cursor });
+        expect(page.orders.length).toBeLessThanOrEqual(limit);
+        seen.push(...page.orders.map((order) => order.order_id));
+        cursor = page.next_cursor ?? undefined;
+        await store.receive({ order_id: freshId('newer') }, { workflow_id: 'w', run_id: 'r' }, null);
+      } while (cursor !== undefined && seen.length < 20);
+      expect(seen).toEqual(newestFirst);
+      await drop();
+    });
+
+    test('filters by state, over pages too', async () => {
+      const { list, drop } = await tenOrders();
+      const first = await list({ state: 'expired', limit: 1 });
+      const second = await list({ state: 'expired', limit: 1, cursor: first.next_cursor ?? '' });
+      expect([first, second].map((page) => page.orders.map((order) => order.order_id))).toEqual([['o-5'], ['o-1']]);
+      expect(second.next_cursor).toBeNull();
+      expect((await list({ state: 'received', limit: 50 })).orders).toHaveLength(8);
+      expect(await list({ state: 'shipped', limit: 50 })).toEqual({ orders: [], next_cursor: null });
+      await drop();
+    });
+
+    test.each([
+      '',
+      'garbage',
+      '%%%',
+      '日本',
+      btoa('yesterday o-1'),
+      btoa('2026-01-01T00:00:00.000Z'),
+      btoa('1 o-1'),
+      btoa('2001-01-01T00:00:00.000Z é'),
+    ])('begins at the start with the garbage cursor "%s"', async (cursor) => {
+      const { list, drop } = await tenOrders();
+      expect(await list({ limit: 3, cursor })).toEqual(await list({ limit: 3 }));
+      await drop();
+    });
+  });
+
+  describe('attempts', () => {
+    const attempts = createAttemptStore(db);
+    const failure = (order_id: string, step: string, attempt: number): AttemptRecord => ({
+      order_id,
+      step,
+      attempt,
+      error: `${step} ${attempt}`,
+    });
+
+    test('the newest first, with the number of failures of the step that failed last', async () => {
+      const [id, other] = [freshId(), freshId()];
+      await attempts.add([failure(id, 'charge_payment', 1), failure(other, 'charge_payment', 1)]);
+      await attempts.add([1, 2, 3].map((n) => failure(id, 'prepare_package', n)));
+      const { errors, failures } = await attempts.recent(id, 2);
+      expect(errors.map(({ error }) => error)).toEqual(['prepare_package 3', 'prepare_package 2']);
+      expect(failures).toBe(3);
+      expect((await attempts.recent(id, 10)).errors).toHaveLength(4);
+      expect(await attempts.recent(other, 10)).toMatchObject({ failures: 1 });
+    });
+
+    test('of an order that never failed: none', async () => {
+      expect(await attempts.recent(freshId(), 10)).toEqual({ errors: [], failures: 0 });
+    });
+
+    test('a batch of 500, and errors of any length, cut to 500 characters', async () => {
+      const id = freshId();
+      const batch = Array.from({ length: 500 }, (_, n) => failure(id, 'charge_payment', n + 1));
+      await attempts.add([...batch, { ...failure(id, 'charge_payment', 501), error: 'é'.repeat(2_000) }]);
+      const { errors, failures } = await attempts.recent(id, 1);
+      expect(errors).toMatchObject([{ attempt: 501, error: 'é'.repeat(500) }]);
+      expect(failures).toBe(501);
+    });
+  });
+
+  async function connectionId(session: Session): Promise<number> {
+    const id = sql`CONNECTION_ID()`.mapWith(Number);
+    const [row] = await session.select({ id }).from(sql`DUAL`);
+    return row?.id ?? 0;
+  }
+
+  const kill = (id: number) => beside((connection) => connection.query(`KILL ${id}`));
+
+  const lock = (session: Session, { order_id }: StartInput) =>
+    session.execute(`SELECT id FROM orders WHERE id = '${order_id}' FOR UPDATE`);
+
+  const countUp = (session: Session, { order_id }: StartInput) =>
+    session.execute(`UPDATE orders SET child_attempts = child_attempts + 1 WHERE id = '${order_id}'`);
+
+  const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.childAttempts;
+
+  describe('a transaction is run again', () => {
+    /** Two transactions that want what the other holds; answers how often they ran. */
+    async function crosswise(lockSecond: (tx: Session, order: StartInput) => Promise<unknown>): Promise<number> {
+      const [one, other] = [await orderIn('received'), await orderIn('received')];
+      const bothHoldOne = Promise.withResolvers<void>();
+      let [runs, holding] = [0, 0];
+      const locking = (first: StartInput, second: StartInput) =>
+        db.transaction(async (tx) => {
+          runs += 1;
+          await lock(tx, first);
+          holding += 1;
+          if (holding === 2) bothHoldOne.resolve();
+          await bothHoldOne.promise;
+          await lockSecond(tx, second);
+          await countUp(tx, first);
+        });
+      await Promise.all([locking(one, other), locking(other, one)]);
+      expect([await countOf(one), await countOf(other)]).toEqual([1, 1]);
+      return runs;
+    }
+
+    test('when a deadlock chose it as the victim', async () => {
+      expect(await crosswise(lock)).toBe(3);
+    });
+
+    // A MySQL that has rolled a transaction back takes the statements that follow for new ones; Vitess hears none of them.
+    if (at === httpUrl)
+      test('when it went on after a deadlock', async () => {
+        expect(await crosswise((tx, order) => lock(tx, order).catch(() => undefined))).toBe(3);
+      });
+
+    test('when a lock took the server too long', async () => {
+      const order = await orderIn('received');
+      const holder = await createConnection(url);
+      await holder.query('BEGIN');
+      await holder.query('SELECT id FROM orders WHERE id = ? FOR UPDATE', [order.order_id]);
+      let runs = 0;
+      await db.transaction(async (tx) => {
+        runs += 1;
+        if (runs === 2) await holder.query('ROLLBACK');
+        await tx.execute('SET innodb_lock_wait_timeout = 1');
+        await countUp(tx, order);
+      });
+      await holder.end();
+      expect(runs).toBe(2);
+      expect(await countOf(order)).toBe(1);
+    });
+
+    test('when its connection was killed between two statements', async () => {
+      const order = await orderIn('received');
+      let runs = 0;
+      await db.transaction(async (tx) => {
+        runs += 1;
+        await countUp(tx, order);
+        if (runs === 1) await kill(await connectionId(tx));
+        await countUp(tx, order);
+      });
+      expect(runs).toBe(2);
+      expect(await countOf(order)).toBe(2);
+    });
+
+    test('when its connection was killed during a statement', async () => {
+      const order = await orderIn('received');
+      let runs = 0;
+      await db.transaction(async (tx) => {
+        runs += 1;
+        await countUp(tx, order);
+        if (runs > 1) return;
+        const id = await connectionId(tx);
+        await Promise.all([tx.execute('SELECT SLEEP(1.5)'), kill(id)]);
+      });
+      expect(runs).toBe(2);
+      expect(await countOf(order)).toBe(1);
+    });
+
+    test('when its connection was killed before the commit', async () => {
+      const order = await orderIn('received');
+      let runs = 0;
+      await db.transaction(async (tx) => {
+        runs += 1;
+        await countUp(tx, order);
+        if (runs === 1) await kill(await connectionId(tx));
+      });
+      expect(runs).toBe(2);
+      expect(await countOf(order)).toBe(1);
+    });
+
+    test('when the answer to its commit is lost, and does nothing twice', async () => {
+      const order = await orderIn('received');
+      const proxy = await losingOneCommit(at);
+      const through = openDatabase(proxy.url);
+      await createOrderStore(through).validated(order.order_id, MONEY);
+      expect(proxy.lost()).toBe(1);
+      expect(typesOf(await viewOf(order))).toEqual(['order_received', 'order_validated']);
+      await through.close();
+      proxy.close();
+    });
+
+    test('but not after an error that is its own', async () => {
+      const order = await orderIn('received');
+      let runs = 0;
+      const failing = db.transaction(async (tx) => {
+        runs += 1;
+        await countUp(tx, order);
+        throw new Error('a bug');
+      });
+      await expect(failing).rejects.toThrow('a bug');
+      expect(runs).toBe(1);
+      expect(await countOf(order)).toBe(0);
+    });
+  });
+
+  describe('a connection killed while idle', () => {
+    test.each(['run', 'transaction'] as const)('is not noticed by the next %s', async (kind) => {
+      const single = openDatabase(at);
+      for (let round = 0; round < 10; round += 1) {
+        const id = await single.run(connectionId);
+        await kill(id);
+        expect(await single[kind](connectionId)).not.toBe(id);
+      }
+      await single.close();
+    });
+  });
+
+  describe('a server that does not answer fails the call', () => {
+    /** The client gives up after 2 s; the rest is for a busy machine. */
+    const BOUND_MS = 3_000;
+
+    async function rejection(call: Promise<unknown>): Promise<{ message: string; after: number }> {
+      const start = performance.now();
+      const message = await call.then(
+        () => 'no rejection',
+        (error: Error) => `${error.message}: ${(error.cause as Error).message}`,
+      );
+      return { message, after: performance.now() - start };
+    }
+
+    async function whileLocked(order: StartInput, work: () => Promise<void>): Promise<void> {
+      await beside(async (holder) => {
+        await holder.query('BEGIN');
+        await holder.query('SELECT id FROM orders WHERE id = ? FOR UPDATE', [order.order_id]);
+        await work();
+        await holder.query('ROLLBACK');
+      });
+    }
+
+    test('of a transaction that waits for a row, and leaves nothing of it', async () => {
+      const order = await orderIn('received');
+      const before = await everythingOf(order);
+      const validated = () => orders.validated(order.order_id, MONEY);
+      await whileLocked(order, async () => {
+        const { message, after } = await rejection(validated());
+        expect(message).toContain('did not answer');
+        expect(after).toBeLessThan(BOUND_MS);
+      });
+      expect(await everythingOf(order)).toEqual(before);
+      await validated();
+      expect((await viewOf(order)).state).toBe('awaiting_approval');
+    });
+
+    test('of a read that waits for a table', async () => {
+      const order = await orderIn('received');
+      await beside(async (holder) => {
+        await holder.query('LOCK TABLES orders WRITE');
+        const { message, after } = await rejection(views.view(order.order_id));
+        expect(message).toContain('did not answer');
+        expect(after).toBeLessThan(BOUND_MS);
+      });
+      expect((await viewOf(order)).state).toBe('received');
+    });
+
+    test('of everyone who asks meanwhile, however many', async () => {
+      const order = await orderIn('received');
+      await whileLocked(order, async () => {
+        const calls = Array.from({ length: 60 }, () => rejection(orders.shipped(order.order_id, PROGRESS)));
+        expect(Math.max(...(await Promise.all(calls)).map(({ after }) => after))).toBeLessThan(BOUND_MS);
+      });
+      expect((await viewOf(order)).state).toBe('received');
+    });
+
+    test('when it takes the connection and says nothing', async () => {
+      const deaf = createServer((socket) => socket.on('error', () => socket.destroy()));
+      await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
+      const address = deaf.address();
+      const lost = openDatabase(`${scheme}//root@127.0.0.1:${typeof address === 'object' ? address?.port : 0}/x`);
+      const { message, after } = await rejection(lost.run(connectionId));
+      expect(message).not.toBe('no rejection');
+      expect(after).toBeLessThan(BOUND_MS);
+      await lost.close();
+      deaf.close();
+    });
+
+    test('at once when nobody listens', async () => {
+      const nobody = openDatabase(`${scheme}//root@127.0.0.1:1/x`);
+      const { message, after } = await rejection(nobody.transaction(connectionId));
+      expect(message).not.toBe('no rejection');
+      expect(after).toBeLessThan(1_000);
+      await nobody.close();
+    });
+  });
+});
+
+test('both drivers read the same of every table, large numbers too', async () => {
+  const big = 2 ** 40 + 1;
+  const [overMySql, overHttp] = [openDatabase(url), openDatabase(httpUrl)];
+  const order = anOrder();
+  const store = createOrderStore(overHttp);
+  await beside(async (connection) => {
+    for (const table of ['events', 'shipments', 'attempts'])
+      await connection.query(`ALTER TABLE ${table} AUTO_INCREMENT = ${big}`);
+  });
+  await store.receive(order, runOf(order), 'hash');
+  await store.validated(order.order_id, { amount: '123456789012.34', currency: 'EUR' });
+  await createPaymentStore(overHttp).begin(order.order_id, order.payment_id);
+  await createPaymentStore(overHttp).charged(order.order_id, order.payment_id);
+  await createShipmentStore(overHttp).prepared(order.order_id, 1, order.address);
+  await createAttemptStore(overHttp).add([{ order_id: order.order_id, step: 's', attempt: 1, error: 'é' }]);
+  const book = createParcelBook(overHttp);
+  await book.take(order.order_id, order.address, 'TRK');
+  await createPaymentBook(overHttp).charge(order.payment_id, order.order_id, MONEY, 'charged');
+  const tables = [schema.orders, schema.payments, schema.shipments, schema.events, schema.attempts, schema.capacity];
+  for (const table of [...tables, schema.sandboxCharges, schema.sandboxParcels]) {
+    const rows = await overMySql.run((session) => session.select().from(table));
+    expect(rows.length).toBeGreaterThan(0);
+    expect(await overHttp.run((session) => session.select().from(table))).toEqual(rows);
+  }
+  const [event] = await overHttp.run((session) => session.select().from(schema.events).orderBy(desc(schema.events.id)));
+  expect(event?.id).toBeGreaterThan(big);
+  await Promise.all([overMySql.close(), overHttp.close()]);
+});
+
+/** A way to the database on which the answer to the first commit gets lost. */
+async function losingOneCommit(at: string): Promise<{ url: string; lost(): number; close(): void }> {
+  if (at.startsWith('mysql:')) {
+    const proxy = await openSqlProxy(at);
+    proxy.loseCommits(1);
+    return { url: proxy.url, lost: () => proxy.lost, close: proxy.close };
+  }
+  let lost = 0;
+  const server = createHttpServer(async (request, response) => {
+    const body = await text(request);
+    const { authorization = '' } = request.headers;
+    const answer = await fetch(new URL(request.url ?? '', new URL(at).origin), {
+      method: 'POST',
+      headers: { authorization, 'content-type': 'application/json' },
+      body,
+    });
+    if (lost > 0 || JSON.parse(body).query !== 'COMMIT') return response.end(await answer.text());
+    lost += 1;
+    request.socket.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = new URL(at);
+  url.port = `${(server.address() as AddressInfo).port}`;
+  return { url: url.href, lost: () => lost, close: () => void server.close() };
+}
+
+describe('migrate', () => {
+  const applied = (at: string) =>
+    beside(
+      async (connection) => (await connection.query<RowDataPacket[]>('SELECT * FROM __drizzle_migrations'))[0],
+      at,
+    );
+
+  test('changes nothing the second time', async () => {
+    const order = anOrder();
+    await createOrderStore(db).receive(order, runOf(order), null);
+    const view = () => createOrderViews(db).view(order.order_id);
+    const [migrations, before] = [await applied(url), await view()];
+    await migrate(url);
+    expect(await applied(url)).toEqual(migrations);
+    expect(await view()).toEqual(before);
+  });
+
+  test('run by several at once on an empty database applies each migration once', async () => {
+    const fresh = await freshDatabase();
+    const name = new URL(fresh.url).pathname.slice(1);
+    await beside(async (connection) => {
+      await connection.query(`DROP DATABASE ${name}`);
+      await connection.query(`CREATE DATABASE ${name}`);
+    });
+    await Promise.all([1, 2, 3].map(() => migrate(fresh.url)));
+    expect((await applied(fresh.url)).length).toBe((await applied(url)).length);
+    const store = createOrderStore(fresh.db);
+    expect(await store.receive(anOrder(), { workflow_id: 'w', run_id: 'r' }, null)).toMatchObject({ owner: true });
+    await fresh.drop();
+  });
+});

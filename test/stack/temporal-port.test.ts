@@ -1,0 +1,225 @@
+/** Two roads to Temporal, gRPC and its HTTP API, and the same answers on both. */
+import { createServer as createHttpServer, type ServerResponse } from 'node:http';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { Connection } from '@temporalio/client';
+import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
+import { createHttpTemporal } from '@trellis/api/temporal/http';
+import type { TemporalPort } from '@trellis/api/temporal/port';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { OrderError } from '@trellis/contracts/error';
+import { afterAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { anOrder, eventually, freshId } from '../fixtures.ts';
+import { gate, openShop } from '../workflow-fixture.ts';
+
+const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = inject('addresses');
+const NOBODY = '127.0.0.1:1';
+const BOSTON = { line1: '2 Birch', city: 'Boston' };
+const HASH = 'a'.repeat(64);
+
+const shop = await openShop({ clock: 'real' });
+afterAll(() => shop.close());
+const empty = await openShop({ clock: 'real', queues: [] });
+afterAll(() => empty.close());
+
+interface Road {
+  name: string;
+  /** The port of a server at an address of this road's form. */
+  port(namespace: string, at?: string): TemporalPort;
+}
+
+const connections: Connection[] = [];
+afterAll(() => Promise.all(connections.map((connection) => connection.close())));
+const ROADS: Road[] = [
+  {
+    name: 'gRPC',
+    port(namespace, at = TEMPORAL_ADDRESS) {
+      const connection = Connection.lazy({ address: at });
+      connections.push(connection);
+      return createGrpcTemporal(createTemporalClient(connection, namespace));
+    },
+  },
+  {
+    name: 'HTTP',
+    port: (namespace, at) => createHttpTemporal({ url: at ? `http://${at}` : TEMPORAL_HTTP_URL, namespace }),
+  },
+];
+
+const namespaceOf = ({ env }: typeof shop) => env.namespace ?? 'default';
+const codeOf = (calling: Promise<unknown>) =>
+  calling.then(
+    () => 'no error',
+    (error: unknown) => (error instanceof OrderError ? error.code : error),
+  );
+
+describe.each(ROADS)('over $name', ({ port }) => {
+  const temporal = port(namespaceOf(shop));
+  /** Of orders that nobody works on. */
+  const idle = port(namespaceOf(empty));
+
+  /** An order that waits for its approval. */
+  async function atReview(given = anOrder()) {
+    await temporal.start(given, HASH);
+    await eventually(async () => (await temporal.query(given.order_id, 1_000))?.step === 'awaiting_approval');
+    return given.order_id;
+  }
+
+  async function closed() {
+    const id = await atReview();
+    await temporal.update(id, 'cancel', [], freshId(), 2_000);
+    await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
+    return id;
+  }
+
+  test('an order is started once, and found with its run and the hash of its request', async () => {
+    const order = anOrder({ order_id: `${freshId()}:a.b_c-d` });
+    const started = await temporal.start(order, HASH);
+    expect(started).toEqual({ run_id: expect.stringMatching(/^[0-9a-f-]{36}$/) });
+    expect(await temporal.start(order, HASH)).toBeUndefined();
+    expect(await temporal.find(order.order_id)).toEqual({ run_id: started?.run_id, request_hash: HASH });
+    expect(await temporal.query(order.order_id, 2_000)).toMatchObject({ order_id: order.order_id });
+  });
+
+  test('a closed order is found, can be asked, and is not started again', async () => {
+    const id = await closed();
+    expect(await temporal.find(id)).toMatchObject({ request_hash: HASH });
+    expect(await temporal.query(id, 1_000)).toMatchObject({ state: 'canceled', canceled: true });
+    expect(await temporal.start(anOrder({ order_id: id }), HASH)).toBeUndefined();
+  });
+
+  test('a command is accepted, and its id sent again gets the first answer, also after the close', async () => {
+    const id = await atReview();
+    const first = { outcome: 'decided', answer: { command: 'cancel', state: 'awaiting_approval', changed: true } };
+    const key = freshId();
+    expect(await temporal.update(id, 'cancel', ['Zoë’s mind 🙂'], key, 2_000)).toEqual(first);
+    await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
+    expect(await temporal.query(id, 1_000)).toMatchObject({ cancel_reason: 'Zoë’s mind 🙂' });
+    expect(await temporal.update(id, 'cancel', [], key, 2_000)).toEqual(first);
+    expect(await temporal.update(id, 'cancel', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
+  });
+
+  test('a command is refused with its code, its words and the state that forbids it', async () => {
+    const refund = gate();
+    const given = anOrder();
+    await shop.place(given, { twists: { refund: refund.before } });
+    await temporal.update(given.order_id, 'approve', [], freshId(), 2_000);
+    await eventually(
+      async () => (await temporal.update(given.order_id, 'cancel', [], freshId(), 2_000)).outcome === 'decided',
+    );
+    const refused = await temporal.update(given.order_id, 'approve', [], freshId(), 2_000);
+    refund.open();
+    expect(refused).toEqual({
+      outcome: 'refused',
+      code: 'TOO_LATE',
+      message: expect.stringMatching(/^too late: the order is /),
+      details: { state: expect.any(String) },
+    });
+  });
+
+  test('a malformed address is INVALID, with the fields', async () => {
+    const id = await atReview();
+    expect(await temporal.update(id, 'address', [{ line1: '' }], freshId(), 2_000)).toMatchObject({
+      outcome: 'refused',
+      code: 'INVALID',
+      details: { errors: [{ path: 'line1' }, { path: 'city' }] },
+    });
+  });
+
+  test('a command that is decided only later is accepted meanwhile, and keeps its answer', async () => {
+    const dispatch = gate();
+    const given = anOrder();
+    await shop.approved(given, { twists: { dispatch: dispatch.before } });
+    await dispatch.reached;
+    const key = freshId();
+    expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 500)).toEqual({ outcome: 'accepted' });
+    dispatch.open();
+    expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 2_000)).toMatchObject({ code: 'TOO_LATE' });
+  });
+
+  test('a command whose run is ended before it could decide finds it closed', async () => {
+    const dispatch = gate();
+    const given = anOrder();
+    const order = await shop.approved(given, { twists: { dispatch: dispatch.before } });
+    await dispatch.reached;
+    const asked = temporal.update(given.order_id, 'address', [BOSTON], freshId(), 5_000);
+    await eventually(async () => {
+      const { events } = await order.handle.fetchHistory();
+      return events?.some((event) => event.workflowExecutionUpdateAcceptedEventAttributes);
+    });
+    await order.handle.terminate();
+    expect(await asked).toEqual({ outcome: 'closed' });
+    dispatch.open();
+  });
+
+  test('nobody’s order is closed to commands, takes no signal, answers no question and is not found', async () => {
+    const id = freshId();
+    expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
+    expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
+    expect(await temporal.query(id, 1_000)).toBeUndefined();
+    expect(await temporal.find(id)).toBeUndefined();
+  });
+
+  test('a signal reaches an open order and no closed one', async () => {
+    const id = await atReview();
+    expect(await temporal.signal(id, 'cancel', [null, freshId()])).toBe(true);
+    await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
+    expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
+  });
+
+  test('without a worker a command is unseen and a question unanswered, both in time; a signal is kept', async () => {
+    const order = anOrder();
+    await idle.start(order, HASH);
+    const began = Date.now();
+    expect(await idle.update(order.order_id, 'approve', [], freshId(), 1_000)).toEqual({ outcome: 'unseen' });
+    expect(await idle.query(order.order_id, 300)).toBeUndefined();
+    expect(Date.now() - began).toBeLessThan(2_500);
+    expect(await idle.signal(order.order_id, 'approve', [freshId()])).toBe(true);
+  });
+
+  test('a namespace that does not exist is unavailable, not an order that is missing', async () => {
+    const nowhere = port(freshId('nowhere'));
+    expect(await codeOf(nowhere.find('x'))).toBe('UNAVAILABLE');
+    expect(await codeOf(nowhere.start(anOrder(), HASH))).toBe('UNAVAILABLE');
+    expect(await codeOf(nowhere.signal('x', 'approve', []))).toBe('UNAVAILABLE');
+    expect(await codeOf(nowhere.update('x', 'approve', [], freshId(), 1_000))).toBe('UNAVAILABLE');
+  });
+
+  test.each([
+    ['is down', () => NOBODY],
+    ['never answers', silentServer],
+    ['hangs up', () => serverThat((response) => response.destroy())],
+  ])('a server that %s is given up in time', async (_, at) => {
+    const away = port('default', await at());
+    const began = Date.now();
+    const lost = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
+    expect(await Promise.all(lost.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
+    // Nobody knows what became of a command; the signal that follows it will find nobody.
+    expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'unseen' });
+    expect(await away.query('x', 300)).toBeUndefined();
+    expect(Date.now() - began).toBeLessThan(6_000);
+  });
+});
+
+test('over HTTP whatever a stranger in between answers is unavailable, and too much at once is BUSY', async () => {
+  const html = await serverThat((response) => response.end('<html>'));
+  expect(await codeOf(createHttpTemporal({ url: `http://${html}`, namespace: 'x' }).find('x'))).toBe('UNAVAILABLE');
+  const busy = await serverThat((response) => response.writeHead(429).end('{"code":8}'));
+  expect(await codeOf(createHttpTemporal({ url: `http://${busy}`, namespace: 'x' }).find('x'))).toBe('BUSY');
+});
+
+/** The address of an HTTP server that answers as it is told. */
+const serverThat = (answer: (response: ServerResponse) => unknown): Promise<string> =>
+  serving(createHttpServer((_, response) => void answer(response)));
+
+/** The address of a server that takes connections and never says a word. */
+const silentServer = (): Promise<string> => serving(createServer());
+
+async function serving(server: Server): Promise<string> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => sockets.add(socket));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}

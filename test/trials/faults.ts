@@ -1,0 +1,142 @@
+/** What can befall a running stack: each fault strikes, lasts a while, and is over. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Connection } from '@temporalio/client';
+import type { Service } from '@trellis/local/stack/processes';
+import type { Stack } from '@trellis/local/stack/stack';
+import pRetry from 'p-retry';
+import type { SqlProxy } from './sql-proxy.ts';
+
+const DEPLOYMENT = 'trellis-orders';
+const LOSING_WITHIN_MS = 10_000;
+const ROUTED_WITHIN_MS = 60_000;
+
+/** What faults strike. The worker and the API reach SQL through `sql`, the simulated companies their books through `companies`. */
+export interface Victims {
+  stack: Stack;
+  sql: SqlProxy;
+  companies: SqlProxy;
+  /** A number from 0 up to 1. */
+  random: () => number;
+  /** Resolves once every order that was received before a moment, in epoch milliseconds, has ended. */
+  settled: (before: number) => Promise<unknown>;
+}
+
+export interface Faults {
+  /** By name; each resolves when the fault is over and everything runs again. */
+  readonly byName: Record<string, () => Promise<void>>;
+  /** The processes that run now. */
+  running(): Service[];
+}
+
+/** Readies the faults of a stack whose worker is version 1 of its deployment, and makes that the current one. */
+export async function readyFaults({ stack, sql, companies, random, settled }: Victims): Promise<Faults> {
+  const running = new Map(stack.services.map((service) => [service.name, service]));
+  let version = 1;
+  await makeCurrent(stack, version);
+
+  const between = (from: number, to: number) => sleep(from + random() * (to - from));
+  const startAgain = async (name: string) => {
+    const service = await (name === 'worker'
+      ? stack.startWorker('worker', buildId(version))
+      : stack.startAgain(name as 'sql' | 'temporal' | 'api'));
+    running.set(name, service);
+  };
+
+  /** Kills processes; they come back after a while. */
+  const killed =
+    (...names: string[]) =>
+    async () => {
+      await Promise.all(names.map((name) => strike(name, 'SIGKILL')));
+      await between(500, 4_000);
+      await Promise.all(names.map(startAgain));
+    };
+  /** Stops processes in the middle of whatever they do; they go on after a while. */
+  const frozen =
+    (...names: string[]) =>
+    async () => {
+      await Promise.all(names.map((name) => strike(name, 'SIGSTOP')));
+      await between(1_000, 8_000);
+      await Promise.all(names.map((name) => strike(name, 'SIGCONT')));
+    };
+
+  async function strike(name: string, signal: NodeJS.Signals): Promise<void> {
+    const service = running.get(name);
+    if (!service) throw new Error(`${name} doesn't run`);
+    process.kill(service.pid, signal);
+    if (signal === 'SIGKILL') await service.exited;
+  }
+
+  return {
+    byName: {
+      'worker killed': killed('worker'),
+      'worker frozen': frozen('worker'),
+      'API killed': killed('api'),
+      'API frozen': frozen('api'),
+      'worker and API killed': killed('worker', 'api'),
+      'worker and API frozen': frozen('worker', 'api'),
+      'SQL killed': killed('sql'),
+      'SQL frozen': frozen('sql'),
+      'Temporal killed': killed('temporal'),
+      'Temporal frozen': frozen('temporal'),
+      'commits done, answers lost': () => loseCommits(sql, 10),
+      'companies’ answers lost': () => loseCommits(companies, 5),
+      async 'companies answer late'() {
+        companies.delayAnswers(1_500);
+        await between(3_000, 8_000);
+        companies.delayAnswers(0);
+      },
+      async 'a new version of the worker beside the old one'() {
+        version += 1;
+        const old = running.get('worker');
+        const name = `worker-${version}`;
+        const young = await stack.startWorker(name, buildId(version));
+        running.set(name, young);
+        await makeCurrent(stack, version);
+        // An order ends under the version it began with, so the old one stays until its orders have.
+        await settled(Date.now() + 2_000);
+        await old?.stop();
+        running.delete(name);
+        running.set('worker', young);
+      },
+    },
+    running: () => [...running.values()],
+  };
+}
+
+/** Loses commits until there were so many, or nobody commits any more. */
+async function loseCommits(proxy: SqlProxy, count: number): Promise<void> {
+  const end = Date.now() + LOSING_WITHIN_MS;
+  const before = proxy.lost;
+  proxy.loseCommits(count);
+  while (proxy.lost < before + count && Date.now() < end) await sleep(50);
+  proxy.loseCommits(0);
+}
+
+/** The environment of a worker of this version. */
+export const buildId = (version: number) => ({ TEMPORAL_WORKER_BUILD_ID: `${version}` });
+
+/**
+ * Sends new orders to a version of the worker, and waits until every part of the server knows: one that dies before
+ * leaves new orders without a worker for a minute. Now and then the server knows, and never says so.
+ */
+async function makeCurrent({ addresses }: Stack, version: number): Promise<void> {
+  const connection = await Connection.connect({ address: addresses.TEMPORAL_ADDRESS });
+  const { workflowService } = connection;
+  const deployment = { namespace: 'default', deploymentName: DEPLOYMENT };
+  try {
+    // The server hears of a version some time after its worker has started.
+    const becomeCurrent = () =>
+      workflowService.setWorkerDeploymentCurrentVersion({ ...deployment, buildId: `${version}` });
+    await pRetry(becomeCurrent, { retries: 150, minTimeout: 200, factor: 1 });
+    const routed = async () => {
+      const { workerDeploymentInfo } = await workflowService.describeWorkerDeployment(deployment);
+      if (workerDeploymentInfo?.routingConfigUpdateState !== ROUTED) throw new Error('not everybody knows yet');
+    };
+    await pRetry(routed, { retries: ROUTED_WITHIN_MS / 200, minTimeout: 200, factor: 1 }).catch(() => undefined);
+  } finally {
+    await connection.close();
+  }
+}
+
+/** ROUTING_CONFIG_UPDATE_STATE_COMPLETED */
+const ROUTED = 2;

@@ -1,0 +1,32 @@
+/** Whether what running orders did can be done again: their histories and their shipments', replayed by the workflows' code. */
+import { Connection } from '@temporalio/client';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { bundleWorkflows } from '@trellis/workers/worker';
+
+export interface Replays {
+  replayed: number;
+  /** The workflows that would not go on, a line each. */
+  broken: string[];
+}
+
+/** Replays the orders and their shipments of the Temporal server at `address`, host:port. Call it once in a process. */
+export async function replayAll(address: string): Promise<Replays> {
+  Runtime.install({ logger: new DefaultLogger('ERROR') });
+  const connection = await Connection.connect({ address });
+  try {
+    const workflows = createTemporalClient(connection).workflow.list({
+      query: "WorkflowType IN ('OrderWorkflow', 'ShippingWorkflow')",
+    });
+    const results = Worker.runReplayHistories({ workflowBundle: await bundleWorkflows() }, workflows.intoHistories());
+    let replayed = 0;
+    const broken: string[] = [];
+    for await (const { workflowId, error } of results) {
+      replayed += 1;
+      if (error) broken.push(`${workflowId} does not replay: ${error.message}`);
+    }
+    return { replayed, broken };
+  } finally {
+    await connection.close();
+  }
+}

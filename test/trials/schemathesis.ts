@@ -1,0 +1,53 @@
+/** Drives an API with requests made from its own OpenAPI document, and judges the answers by it: Schemathesis, from PyPI. */
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pythonPackage } from '@trellis/local/stack/programs';
+
+const PACKAGE = 'schemathesis==4.32.5';
+const CHECKS = [
+  'not_a_server_error',
+  'status_code_conformance',
+  'content_type_conformance',
+  'response_headers_conformance',
+  'response_schema_conformance',
+  'negative_data_rejection',
+];
+
+export interface Fuzzed {
+  requests: number;
+  /** What Schemathesis printed of a request whose answer was wrong, and how to send it again; empty when there was none. */
+  failure: string;
+}
+
+/**
+ * Sends the API at `url` about so many requests, sound ones and broken ones, alone and in sequences. No answer may be a
+ * 5xx, nor one that the document doesn't tell of, and no malformed request may be accepted. Its report goes to `folder`.
+ */
+export async function fuzz(url: string, options: { requests: number; seed: number; folder: string }): Promise<Fuzzed> {
+  const { requests, seed, folder } = options;
+  const library = await pythonPackage(PACKAGE);
+  const fuzzed: Fuzzed = { requests: 0, failure: '' };
+  for (let round = 0; fuzzed.requests < requests && fuzzed.failure === ''; round += 1) {
+    const report = join(folder, `schemathesis-${new URL(url).port}.json`);
+    const { printed, failed } = await runOnce(library, folder, [
+      ...['run', `${url}/openapi.json`, '--phases', 'coverage,fuzzing,stateful', '--checks', CHECKS.join()],
+      ...['--max-examples', `${Math.ceil((requests - fuzzed.requests) / 10)}`, '--seed', `${seed + round}`],
+      ...['--report', 'json', '--report-json-path', report, '--no-color', '--warnings', 'off'],
+    ]);
+    const { test_cases } = JSON.parse(await readFile(report, 'utf8').catch(() => '{}'));
+    fuzzed.requests += test_cases?.generated ?? 0;
+    if (failed || !test_cases?.generated) fuzzed.failure = printed;
+  }
+  return fuzzed;
+}
+
+function runOnce(library: string, folder: string, args: string[]): Promise<{ printed: string; failed: boolean }> {
+  const env = { ...process.env, PYTHONPATH: library };
+  const limits = { maxBuffer: 2 ** 26 };
+  return new Promise((resolve) =>
+    execFile('python3', ['-m', 'schemathesis.cli', ...args], { cwd: folder, env, ...limits }, (error, stdout, stderr) =>
+      resolve({ printed: stdout + stderr, failed: error !== null }),
+    ),
+  );
+}

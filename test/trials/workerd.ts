@@ -1,0 +1,104 @@
+/** A worker bundled as it would be deployed, and run in workerd alone: what wrangler and Miniflare put in front of it costs more than the worker. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { basename, dirname, join, resolve } from 'node:path';
+import type { Readable } from 'node:stream';
+import { promisify } from 'node:util';
+import { CONFIG, WRANGLER } from '@trellis/local/stack/edge-server';
+
+export interface Bundle {
+  file: string;
+  code: Buffer;
+  /** esbuild's account of what went in and came out. */
+  meta: {
+    inputs: Record<string, { imports: Import[] }>;
+    outputs: Record<string, { imports: Import[]; entryPoint?: string }>;
+  };
+}
+
+interface Import {
+  path: string;
+  external?: boolean;
+}
+
+export interface Workerd {
+  pid: number;
+  url: string;
+  /** Milliseconds from the start of the process to its first answer. */
+  coldStart: number;
+  stop(): Promise<void>;
+}
+
+const workerd: string = createRequire(createRequire(import.meta.url).resolve('wrangler/package.json'))(
+  'workerd',
+).default;
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** Bundles what `wrangler.toml` deploys, or another entry point under the same settings. */
+export async function bundleWorker(folder: string, entry?: string): Promise<Bundle> {
+  const root = dirname(CONFIG);
+  const metafile = join(folder, 'meta.json');
+  const args = ['deploy', ...(entry ? [entry] : []), '--config', CONFIG, '--env', 'production', '--dry-run'];
+  const out = ['--outdir', folder, '--metafile', metafile];
+  await promisify(execFile)(process.execPath, [...WRANGLER.args, ...args, ...out], { cwd: root, env: WRANGLER.env });
+  const meta: Bundle['meta'] = JSON.parse(await readFile(metafile, 'utf8'));
+  const [path = ''] = Object.entries(meta.outputs).find(([, { entryPoint }]) => entryPoint) ?? [];
+  const file = resolve(root, path);
+  return { file, code: await readFile(file), meta };
+}
+
+/** Starts a bundle with these variables. Resolves once it has answered to GET /health. */
+export async function startWorkerd({ file }: Bundle, variables: Record<string, string>): Promise<Workerd> {
+  await writeFile(`${file}.capnp`, await configOf(file, variables));
+  const began = performance.now();
+  const args = ['serve', '--control-fd=3', `${file}.capnp`];
+  const child = spawn(workerd, args, { stdio: ['ignore', 'inherit', 'inherit', 'pipe'] });
+  running.add(child);
+  const exited = once(child, 'exit').finally(() => running.delete(child));
+  const failed = exited.then(() => Promise.reject(new Error('workerd exited before it listened')));
+  const [listening] = await Promise.race([once(child.stdio[3] as Readable, 'data'), failed]);
+  const url = `http://127.0.0.1:${JSON.parse(`${listening}`).port}`;
+  const { ok } = await fetch(`${url}/health`);
+  const coldStart = performance.now() - began;
+  if (!ok) throw new Error(`${file} is not well`);
+  const stop = async () => {
+    child.kill();
+    await exited;
+  };
+  return { pid: child.pid ?? 0, url, coldStart, stop };
+}
+
+async function configOf(file: string, variables: Record<string, string>): Promise<string> {
+  const [, date] = /^compatibility_date = "(.+)"$/m.exec(await readFile(CONFIG, 'utf8')) ?? [];
+  const bindings = Object.entries(variables).map(
+    ([name, text]) => `(name = "${name}", text = ${JSON.stringify(text)})`,
+  );
+  return `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "worker", worker = (
+      modules = [(name = "worker", esModule = embed "${basename(file)}")],
+      compatibilityDate = "${date}",
+      bindings = [${bindings}],
+      globalOutbound = "here")),
+    (name = "here", network = (allow = ["local"]))],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "worker")]);
+`;
+}
+
+/** Milliseconds of CPU that a process has taken, which Linux counts in hundredths of a second; NaN where there is no /proc. */
+export function cpuOf(pid: number): number {
+  try {
+    const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ');
+    const [utime, stime] = fields.split(' ').slice(11);
+    return 10 * (Number(utime) + Number(stime));
+  } catch {
+    return Number.NaN;
+  }
+}

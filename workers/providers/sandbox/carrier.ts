@@ -1,0 +1,23 @@
+import type { Address } from '@trellis/contracts/order';
+import type { ParcelBook, ParcelRow } from '@trellis/drizzle/sandbox/books';
+import type { Carrier, Taken } from '../carrier.ts';
+
+/** Plays the carrier, with a book of its own. It can't reach the city `Unreachable`. */
+export function createSandboxCarrier(book: ParcelBook): Carrier {
+  return {
+    async dispatch(orderId, address) {
+      const known = await book.find(orderId);
+      if (known) return answer(known);
+      if (address.city === 'Unreachable') return { outcome: 'refused', reason: `${address.city} can't be reached` };
+      return answer(await book.take(orderId, address, `TRK-${orderId}`));
+    },
+    async close(orderId) {
+      return answer(await book.close(orderId));
+    },
+  };
+}
+
+function answer(row: ParcelRow): Taken | { outcome: 'closed' } {
+  if (row.status === 'closed') return { outcome: 'closed' };
+  return { outcome: 'taken', parcel: { tracking: row.tracking ?? '', address: row.addressJson as Address } };
+}

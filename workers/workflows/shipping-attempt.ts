@@ -1,0 +1,83 @@
+/** One try to ship an order: packed, handed to the carrier, or reported to the parent before it fails. A cancel meanwhile is decided in commands.ts. */
+import {
+  ApplicationFailure,
+  CancellationScope,
+  getExternalWorkflowHandle,
+  isCancellation,
+  log,
+  workflowInfo,
+} from '@temporalio/workflow';
+import { ID_PATTERN } from '@trellis/contracts/id';
+import { policyOf } from '@trellis/contracts/policy';
+import {
+  DISPATCH_FAILED_SIGNAL,
+  type DispatchFailure,
+  type ShippingInput,
+  type ShippingResult,
+} from '@trellis/contracts/temporal';
+import type { ShippingActivityInput } from '../activities/prepare-package.ts';
+import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
+
+/** Answers the parcel's tracking number; fails with an application failure whose type is a DispatchFailure. */
+export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingResult> {
+  try {
+    return await shipOnce(shipmentOf(input));
+  } catch (error) {
+    const failure = failureOf(error);
+    await CancellationScope.nonCancellable(() => report(input?.parent_workflow_id, failure.message));
+    throw failure;
+  }
+}
+
+async function shipOnce(work: ShippingActivityInput): Promise<ShippingResult> {
+  const prepared = await runLocally('prepare_package', work);
+  if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order is not to be shipped');
+  const dispatched = await runRemotely('dispatch_carrier', work);
+  if (dispatched.outcome === 'refused') throw dispatchFailure('CARRIER_REFUSED', dispatched.reason);
+  if (dispatched.outcome === 'closed')
+    throw dispatchFailure('CARRIER_CLOSED', 'the order is not to be shipped any more');
+  return { tracking: dispatched.tracking };
+}
+
+/** Reads the argument, which any caller may have made. */
+function shipmentOf(input: ShippingInput): ShippingActivityInput {
+  const { order, attempt, deadline_at } = input ?? {};
+  if (
+    typeof order?.order_id !== 'string' ||
+    !ID_PATTERN.test(order.order_id) ||
+    typeof order.address !== 'object' ||
+    !order.address
+  )
+    throw dispatchFailure('UNKNOWN', 'the argument is not a shipment');
+  return {
+    order_id: order.order_id,
+    address: order.address,
+    attempt: Number.isInteger(attempt) ? Number(attempt) : 1,
+    deadline_at: typeof deadline_at === 'number' ? deadline_at : Date.now() + policyOf(order.policy).budget_ms,
+  };
+}
+
+function dispatchFailure(type: DispatchFailure, reason: string): ApplicationFailure {
+  return ApplicationFailure.create({ type, message: reason, nonRetryable: true });
+}
+
+/** Anything else is a bug and stops the workflow task instead. */
+function failureOf(error: unknown): ApplicationFailure {
+  if (error instanceof ApplicationFailure) return error;
+  if (error instanceof DeadlineExceeded)
+    return dispatchFailure('DEADLINE', 'the carrier did not take the parcel in time');
+  if (isCancellation(error)) return dispatchFailure('UNKNOWN', 'the shipment was canceled from outside');
+  throw error;
+}
+
+/** The parent may be gone, or never have been. */
+async function report(parentWorkflowId: unknown, reason: string): Promise<void> {
+  if (typeof parentWorkflowId !== 'string' || !/^.{1,255}$/.test(parentWorkflowId)) return;
+  // Half a character is fine in JSON, but not in the command that carries the id: it would take the worker down.
+  if (!parentWorkflowId.isWellFormed()) return;
+  try {
+    await getExternalWorkflowHandle(parentWorkflowId).signal(DISPATCH_FAILED_SIGNAL, reason);
+  } catch {
+    log.warn('nobody to report to', { parent_workflow_id: parentWorkflowId, workflow_id: workflowInfo().workflowId });
+  }
+}
