@@ -6,7 +6,7 @@ import { validFields } from '@trellis/workers/activities/receive-order';
 import * as v from 'valibot';
 import { expect, test } from 'vitest';
 
-test('the six steps and the refund await flaky_call before each attempt, what ends or changes an order otherwise does not', async () => {
+test('the six steps and the refund await flaky_call before each attempt, other endings and commands do not', async () => {
   const flaky: Record<string, boolean> = {};
   for (const activityType of Object.keys(ACTIVITIES) as ActivityName[]) {
     const calls: string[] = [];

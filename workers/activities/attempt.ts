@@ -24,7 +24,7 @@ const FLAKY_CALL_TIMEOUT_MS = 50;
 const EFFECT_TIMEOUT_MS = 2_000;
 /** After this a remote activity starts no further attempt and fails; Temporal then schedules it anew, perhaps on another worker. */
 const REMOTE_RETRY_TIME_MS = 3_500;
-/** After this many failures of its effect a local activity fails and the workflow runs it remotely, where retries add no history events. */
+/** After this many failures of its effect a local activity fails; the workflow then runs it remotely. */
 const MAX_LOCAL_EFFECT_FAILURES = 3;
 
 /**

@@ -21,7 +21,7 @@ export interface Received {
   policy?: Policy;
 }
 
-/** Writes the order's row and binds it to the first run that asks; that run owns the order. Resolves the order's policy to numbers. */
+/** Writes the order's row, bound to the first run that asks, and resolves the order's policy to its numbers. */
 export function createReceiveOrder(deps: AttemptDeps & { orders: OrderStore }) {
   return async function receive_order(input: ReceiveOrderInput): Promise<Received> {
     const name = (input.order as Partial<OrderInput> | null | undefined)?.policy;

@@ -13,7 +13,7 @@ export interface RefundInput extends ActivityInput {
   progress: Progress;
 }
 
-/** `closed`: the order has ended in `state`. `taken`: the carrier has the parcel, so nothing is refunded and the order must be marked shipped. */
+/** `closed`: the order has ended in `state`. `taken`: the carrier has the parcel, so nothing was refunded and the order ships. */
 export type Refunded = { outcome: 'closed'; state: TerminalState } | { outcome: 'taken' };
 
 /**

@@ -1,4 +1,4 @@
-/** The commands on a running order, as updates and as signals. A refused update fails with a typed failure; a refused signal is recorded as an event. */
+/** The commands on a running order. A refused update fails with a typed failure, a refused signal is recorded as an event. */
 
 import type { UpdateDefinition } from '@temporalio/common';
 import {
@@ -22,7 +22,7 @@ import { DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/tempora
 import { runLocally, runRemotely } from './run-activity.ts';
 import { type RunningOrder, statusOf, whenReady } from './running-order.ts';
 
-/** Registers the order's handlers: query, commands, signals and Temporal's cancellation. Call it before the first await, in the workflow's root scope. */
+/** Registers the order's query, commands and signals. Call it before the first await, in the workflow's root scope. */
 export function acceptCommands(order: RunningOrder): void {
   setHandler(defineQuery<WorkflowStatus>(STATUS_QUERY), () => statusOf(order));
 
@@ -103,7 +103,7 @@ async function approve(order: RunningOrder): Promise<boolean> {
   return true;
 }
 
-/** Decided at once before the first shipping attempt. After that by closing the carrier's key, because the carrier may have the parcel. */
+/** Before the first shipping attempt accepted at once. After it the carrier's key is closed first: the carrier may have the parcel. */
 async function cancel(order: RunningOrder, given: unknown): Promise<boolean> {
   refuseIfTooLate(order, 'cancel');
   if (order.cancel) return false;
@@ -148,7 +148,7 @@ async function deciding<T>(order: RunningOrder, decide: () => Promise<T>): Promi
   }
 }
 
-/** Throws TOO_LATE when the order can never accept the command again. A command that repeats what already holds is not refused. */
+/** Throws TOO_LATE when the order can't accept the command any more, unless the command repeats what already holds. */
 function refuseIfTooLate(order: RunningOrder, command: Command): void {
   if (command === 'cancel' && order.cancel) return;
   if (command === 'approve' && order.approved && !order.cancel && order.phase !== 'settling') return;

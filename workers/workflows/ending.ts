@@ -20,7 +20,7 @@ export const failed = (reason: FailureReason, detail?: string): EndedUnshipped =
 
 const canceled = (reason: string): EndedUnshipped => new EndedUnshipped({ state: 'canceled', reason });
 
-/** The ending that an exception of a step means. Any other exception is a bug: rethrown, it fails the workflow task until the code is fixed. */
+/** The ending that a step's exception means. Any other exception is a bug: it fails the workflow task until the code is fixed. */
 export function endingOf(error: unknown): Ending {
   if (error instanceof EndedUnshipped) return error.ending;
   if (error instanceof DeadlineExceeded) return { state: 'failed', reason: 'DEADLINE' };

@@ -1,4 +1,4 @@
-/** An order from start to end: received, validated, approved by a person, charged and shipped; or ended without shipping, its money refunded. */
+/** An order from start to end: received, validated, approved by a person, charged and shipped; or refunded and ended. */
 import { allHandlersFinished, CancellationScope, condition, log, workflowInfo } from '@temporalio/workflow';
 import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
@@ -19,7 +19,7 @@ import {
 } from './running-order.ts';
 import { shipOrder } from './ship-order.ts';
 
-/** Answers the terminal state in which the order ends. A run that doesn't own the order changes nothing and answers the recorded state. */
+/** Answers the order's terminal state. A run that doesn't own the order changes nothing and answers the recorded state. */
 export async function OrderWorkflow(input: OrderInput): Promise<State> {
   const order = beginOrder(input);
   if (!order) return 'failed';
@@ -128,7 +128,7 @@ async function settle(order: RunningOrder, given: Ending): Promise<State | 'take
     () => beginSettling(order, given),
   );
   if (!order.mayBeCharged) {
-    // Not a local activity: a signal during the last task makes Temporal run the task again, local activity included, perhaps with another result.
+    // Not a local activity: a signal during the last task would have Temporal rerun it, perhaps with another result.
     const closed = await runRemotely('close_order', { ...receiveInput(order), ...settling });
     if (closed !== 'owed') {
       order.state = closed;

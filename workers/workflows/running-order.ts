@@ -16,7 +16,7 @@ type Phase = 'open' | 'settling' | 'taken' | 'foreign';
 
 export interface RunningOrder {
   readonly orderId: string;
-  /** The workflow's argument as it was sent: valid once `validate_order` has accepted it. A new address replaces the one in it. */
+  /** The workflow's argument as it was sent, valid once `validate_order` has accepted it. A new address is put into it. */
   input: OrderInput;
   /** The code's numbers until `receive_order` has answered, then the recorded ones. */
   policy: Policy;
@@ -86,13 +86,13 @@ export function keepPolicy(order: RunningOrder, recorded: Policy | undefined): v
   order.deadline = firstDeadline(order.policy);
 }
 
-/** The deadline from the start on; without the review in the budget, the one of an order approved at the window's last moment. */
+/** The deadline until the approval. Without the review in the budget, that of an approval at the window's last moment. */
 function firstDeadline(policy: Policy): number {
   const { review_in_budget, review_ms, budget_ms } = policy;
   return deadlineOf(policy, workflowInfo().startTime.getTime(), review_in_budget ? budget_ms : review_ms + budget_ms);
 }
 
-/** The end of a budget that starts at `from`, or of the run's own timeouts if they end sooner, less the reserve for a refund. */
+/** The end of a budget that starts at `from`, or of the run's own timeouts if sooner, less the reserve for a refund. */
 export function deadlineOf({ refund_reserve_ms }: Policy, from: number, budget: number): number {
   const { startTime, runTimeoutMs, executionExpirationTime } = workflowInfo();
   const runEnds = runTimeoutMs === undefined ? Number.POSITIVE_INFINITY : startTime.getTime() + runTimeoutMs;
@@ -114,7 +114,7 @@ export function parcelTaken(order: RunningOrder): void {
   enterPhase(order, 'taken');
 }
 
-/** Fixes how the order ends without shipping: an accepted cancel outranks every other ending. Answers what is written to SQL. */
+/** Fixes how the order ends without shipping; an accepted cancel outranks every other ending. Answers what SQL records. */
 export function beginSettling(order: RunningOrder, given: Ending): { ending: Ending; progress: Progress } {
   const ending: Ending = order.cancel ? { state: 'canceled', reason: order.cancel.reason } : given;
   enterPhase(order, 'settling');

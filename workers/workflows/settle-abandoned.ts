@@ -1,4 +1,4 @@
-/** Settles an order whose run was ended from outside, by a termination or the caller's timeout: refunds it, or marks it shipped if the carrier has the parcel. */
+/** Settles an order whose run was ended from outside, as by a termination: refunds it, or marks it shipped if its parcel has left. */
 
 import { patched } from '@temporalio/workflow';
 import { cancelReasonOf } from '@trellis/contracts/command';

@@ -1,4 +1,4 @@
-/** The order's side of shipping: one shipping attempt after the other, each a child workflow (shipping-attempt.ts), until the carrier has the parcel. */
+/** The order's side of shipping: shipping attempts, each a child workflow (shipping-attempt.ts), until the carrier has the parcel. */
 import {
   ApplicationFailure,
   ChildWorkflowFailure,
@@ -20,7 +20,7 @@ import {
 import { EndedUnshipped, failed, orCanceled, stopIfCanceled } from './ending.ts';
 import { parcelTaken, type RunningOrder, whenReady } from './running-order.ts';
 
-/** The child's run timeout after its deadline. It expires only when no shipping worker runs; a running one reports before. */
+/** From the child's deadline to its run timeout, which expires only when no shipping worker runs: a running one reports before. */
 const CHILD_TIMEOUT_MARGIN_MS = 500;
 
 /** Repeats shipping attempts, with a pause between them that a new address ends. Throws when no further attempt may be made. */

@@ -1,4 +1,4 @@
-/** One shipping attempt: the parcel is prepared and handed to the carrier. A failure is reported to the parent first. A cancel meanwhile is decided in commands.ts. */
+/** One shipping attempt: prepares the parcel and hands it to the carrier. A cancel meanwhile is decided in commands.ts. */
 import {
   ApplicationFailure,
   CancellationScope,
@@ -18,7 +18,7 @@ import {
 import type { ShippingActivityInput } from '../activities/prepare-package.ts';
 import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
 
-/** Answers the parcel's tracking number. Fails with an application failure whose type is a DispatchFailure. */
+/** Answers the parcel's tracking number. Reports a failure to its parent, then fails with a DispatchFailure as the failure's type. */
 export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingResult> {
   try {
     return await ship(readInput(input));
@@ -61,7 +61,7 @@ function dispatchFailure(type: DispatchFailure, reason: string): ApplicationFail
   return ApplicationFailure.create({ type, message: reason, nonRetryable: true });
 }
 
-/** The failure that the workflow ends with. Any other exception is a bug: rethrown, it fails the workflow task until the code is fixed. */
+/** The failure that the workflow ends with. Any other exception is a bug: it fails the workflow task until the code is fixed. */
 function failureOf(error: unknown): ApplicationFailure {
   if (error instanceof ApplicationFailure) return error;
   if (error instanceof DeadlineExceeded)
