@@ -47,7 +47,7 @@ async function openShop() {
     const order = anOrder({ order_id });
     await orders.receive(order, { workflow_id: `order-${order_id}`, run_id: 'run' }, null);
     await orders.validated(order_id, MONEY);
-    await payments.begin(order_id, order.payment_id);
+    await payments.beginCharge(order_id, order.payment_id);
     return order;
   }
 
@@ -77,8 +77,8 @@ async function openShop() {
   async function declined(order_id: string) {
     const { payment_id } = await approved(order_id);
     await charges.charge(payment_id, order_id, MONEY, 'declined');
-    await payments.refused(order_id, payment_id);
-    await orders.close(order_id, { state: 'failed', reason: 'PAYMENT_DECLINED' }, PROGRESS);
+    await payments.declined(order_id, payment_id);
+    await orders.end(order_id, { state: 'failed', reason: 'PAYMENT_DECLINED' }, PROGRESS);
   }
 
   async function shipped(order_id: string) {
@@ -94,7 +94,7 @@ async function openShop() {
     await refunded('failed', { state: 'failed', reason: 'CARRIER_REFUSED' });
     await declined('declined');
     await orders.receive(anOrder({ order_id: 'expired' }), { workflow_id: 'order-expired', run_id: 'run' }, null);
-    await orders.close('expired', { state: 'expired' }, PROGRESS);
+    await orders.end('expired', { state: 'expired' }, PROGRESS);
   }
 
   async function run(statement: string) {
@@ -145,6 +145,11 @@ describe('sound books', () => {
     await shop.run("UPDATE payments SET status = 'pending' WHERE order_id = 'dispatched'");
     expect(await shop.audit()).toEqual([]);
   });
+});
+
+test('a database without the sandbox’s tables is not audited, and the error says what is missing', async () => {
+  await shop.run('DROP TABLE sandbox_charges, sandbox_parcels');
+  await expect(shop.audit()).rejects.toThrow('those of the product and of the sandbox in one database');
 });
 
 describe('a broken book is found', () => {

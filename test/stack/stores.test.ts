@@ -1,11 +1,18 @@
 /** The stores on the real database: exactly once, forward only, and alive through deadlocks, cuts and silence. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { Event } from '@trellis/contracts/event';
 import { type Ending, STATES, type State } from '@trellis/contracts/lifecycle';
-import type { OrderView, StartInput } from '@trellis/contracts/order';
-import type { Progress } from '@trellis/contracts/status';
+import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
+import { Payment } from '@trellis/contracts/payment';
+import { Shipment } from '@trellis/contracts/shipment';
+import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/status';
 import type { Run } from '@trellis/contracts/temporal';
+import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Session } from '@trellis/drizzle/database';
@@ -14,10 +21,12 @@ import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
+import { sandboxCharges, sandboxParcels } from '@trellis/drizzle/sandbox/schema';
 import * as schema from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
 import { desc, sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import * as v from 'valibot';
 import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, freshDatabase, freshId, HAPPY_EVENTS } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
@@ -67,7 +76,11 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       reaches: 'awaiting_approval',
       step: ({ order_id }) => orders.validated(order_id, MONEY),
     },
-    { name: 'begin', reaches: 'approved', step: (order) => payments.begin(order.order_id, order.payment_id) },
+    {
+      name: 'beginCharge',
+      reaches: 'approved',
+      step: (order) => payments.beginCharge(order.order_id, order.payment_id),
+    },
     {
       name: 'charged',
       reaches: 'payment_charged',
@@ -104,7 +117,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const order = anOrder();
       const answers = await Promise.all([1, 2, 3].map(() => orders.receive(order, runOf(order), 'hash')));
       expect(answers).toEqual([1, 2, 3].map(() => ({ owner: true, state: 'received' })));
-      expect(await views.find(order.order_id)).toMatchObject({ runId: runOf(order).run_id, requestHash: 'hash' });
+      expect(await views.find(order.order_id)).toMatchObject({ run_id: runOf(order).run_id, request_hash: 'hash' });
       expect(await viewOf(order)).toMatchObject({ state: 'received', address: order.address, items: order.items });
       expect(typesOf(await viewOf(order))).toEqual(['order_received']);
     });
@@ -115,7 +128,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const answers = await Promise.all(runs.map((run) => orders.receive(order, run, null)));
       const owners = runs.filter((_, n) => answers[n]?.owner);
       expect(owners).toHaveLength(1);
-      expect(await views.find(order.order_id)).toMatchObject({ runId: owners[0]?.run_id });
+      expect(await views.find(order.order_id)).toMatchObject({ run_id: owners[0]?.run_id });
       expect((await viewOf(order)).events).toMatchObject([{ payload: { run_id: owners[0]?.run_id } }]);
     });
 
@@ -149,7 +162,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     async function orderLaterIn(state: State): Promise<StartInput> {
       const ending = ENDINGS[state];
       const order = await orderIn(ending ? 'awaiting_approval' : state);
-      if (ending) await orders.close(order.order_id, ending, PROGRESS);
+      if (ending) await orders.end(order.order_id, ending, PROGRESS);
       return order;
     }
 
@@ -168,13 +181,16 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
 
     test('a closed order keeps its first end', async () => {
       const order = await orderIn('awaiting_approval');
-      expect(await orders.close(order.order_id, CANCELED, PROGRESS)).toBe('canceled');
+      expect(await orders.end(order.order_id, CANCELED, PROGRESS)).toBe('canceled');
       const before = await everythingOf(order);
-      expect(await orders.close(order.order_id, { state: 'canceled', reason: 'second' }, PROGRESS)).toBe('canceled');
-      expect(await orders.close(order.order_id, { state: 'expired' }, PROGRESS)).toBe('canceled');
+      expect(await orders.end(order.order_id, { state: 'canceled', reason: 'second' }, PROGRESS)).toBe('canceled');
+      expect(await orders.end(order.order_id, { state: 'expired' }, PROGRESS)).toBe('canceled');
       expect(await orders.shipped(order.order_id, PROGRESS)).toBe('canceled');
       expect(await orders.changeAddress(order.order_id, { line1: 'New', city: 'Rome' }, 'c-1')).toBe(false);
-      expect(await payments.begin(order.order_id, order.payment_id)).toEqual({ outcome: 'closed', state: 'canceled' });
+      expect(await payments.beginCharge(order.order_id, order.payment_id)).toEqual({
+        outcome: 'closed',
+        state: 'canceled',
+      });
       expect(await everythingOf(order)).toEqual(before);
     });
 
@@ -236,8 +252,8 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const refusal = { command: 'address', state: 'received', code: 'TOO_LATE', id: 'c-2' } as const;
       for (let times = 0; times < 2; times += 1) {
         await orders.changeAddress(order.order_id, order.address, 'c-1');
-        await orders.refuseCommand(order.order_id, refusal);
-        await orders.refuseCommand(order.order_id, { ...refusal, id: 'c-3' });
+        await orders.commandRefused(order.order_id, refusal);
+        await orders.commandRefused(order.order_id, { ...refusal, id: 'c-3' });
         await shipments.failed(order.order_id, 1, 'refused');
         await shipments.failed(order.order_id, 2, 'refused');
       }
@@ -255,7 +271,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const order = await orderIn('awaiting_approval');
       const commands = Array.from({ length: 50 }, (_, n) => `c-${n}`);
       const changes = commands.map((id) => orders.changeAddress(order.order_id, order.address, id));
-      const charges = commands.map(() => payments.begin(order.order_id, order.payment_id));
+      const charges = commands.map(() => payments.beginCharge(order.order_id, order.payment_id));
       expect(new Set(await Promise.all(changes))).toEqual(new Set([true]));
       expect(await Promise.all(charges)).toEqual(commands.map(() => ({ outcome: 'charge', money: MONEY })));
       const types = typesOf(await viewOf(order));
@@ -272,7 +288,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
           await orderIn('awaiting_approval', { payment_id }),
           await orderIn('awaiting_approval', { payment_id }),
         ];
-        const answers = await Promise.all(both.map(({ order_id }) => payments.begin(order_id, payment_id)));
+        const answers = await Promise.all(both.map(({ order_id }) => payments.beginCharge(order_id, payment_id)));
         expect(answers.map(({ outcome }) => outcome).sort()).toEqual(['charge', 'conflict']);
         const bound = await Promise.all(both.map(async (order) => (await viewOf(order)).payments.length));
         expect(bound).toEqual(answers.map(({ outcome }) => (outcome === 'charge' ? 1 : 0)));
@@ -281,16 +297,16 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
 
     test('and answers what became of it', async () => {
       const charged = await orderIn('payment_charged');
-      expect(await payments.begin(charged.order_id, charged.payment_id)).toEqual({ outcome: 'charged' });
+      expect(await payments.beginCharge(charged.order_id, charged.payment_id)).toEqual({ outcome: 'charged' });
       const declined = await orderIn('approved');
-      await payments.refused(declined.order_id, declined.payment_id);
-      expect(await payments.begin(declined.order_id, declined.payment_id)).toEqual({ outcome: 'declined' });
+      await payments.declined(declined.order_id, declined.payment_id);
+      expect(await payments.beginCharge(declined.order_id, declined.payment_id)).toEqual({ outcome: 'declined' });
     });
 
     test('even if that order only refunds it', async () => {
       const [first, second] = [await orderIn('awaiting_approval'), await orderIn('awaiting_approval')];
       expect(await payments.claimForRefund(first.order_id, first.payment_id)).toEqual({ outcome: 'ours' });
-      expect(await payments.begin(second.order_id, first.payment_id)).toEqual({ outcome: 'conflict' });
+      expect(await payments.beginCharge(second.order_id, first.payment_id)).toEqual({ outcome: 'conflict' });
       expect(await payments.claimForRefund(second.order_id, first.payment_id)).toEqual({ outcome: 'foreign' });
     });
   });
@@ -377,7 +393,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const money = { amount, currency: 'EUR' };
       const order = await orderIn('received');
       await orders.validated(order.order_id, money);
-      expect(await payments.begin(order.order_id, order.payment_id)).toEqual({ outcome: 'charge', money });
+      expect(await payments.beginCharge(order.order_id, order.payment_id)).toEqual({ outcome: 'charge', money });
       await payments.settle(order.order_id, order.payment_id, true, CANCELED, PROGRESS);
       const view = await viewOf(order);
       expect(view).toMatchObject(money);
@@ -389,11 +405,11 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const text = 'e\u0301 é 👩‍👩‍👧‍👦 🇨🇭 漢字 עברית "double" \'single\' `tick` \\ \\n \n \t \u0000 \u2028 %s ? ;--';
       const address = { line1: text, city: 'Zürich', 'schlüssel "🔑"': text };
       const order = await orderIn('received', { address, items: [{ sku: text, qty: 1 }] });
-      await orders.close(order.order_id, { state: 'canceled', reason: text }, { ...PROGRESS, last_error: text });
+      await orders.end(order.order_id, { state: 'canceled', reason: text }, { ...PROGRESS, last_error: text });
       const view = await viewOf(order);
       expect(view).toMatchObject({ address, items: order.items, reason: text });
       expect(view.events.at(-1)?.payload).toEqual({ state: 'canceled', reason: text });
-      expect(await views.find(order.order_id)).toMatchObject({ lastError: text });
+      expect(await views.find(order.order_id)).toMatchObject({ last_error: text });
     });
 
     test('times as ISO UTC of now, whatever the time zone of the server', async () => {
@@ -418,6 +434,60 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     });
   });
 
+  describe('a row has the keys of its contract', () => {
+    const StrictView = v.strictObject({
+      ...OrderView.entries,
+      payments: v.pipe(v.array(v.strictObject(Payment.entries)), v.nonEmpty()),
+      shipments: v.pipe(v.array(v.strictObject(Shipment.entries)), v.nonEmpty()),
+      events: v.pipe(v.array(v.strictObject(Event.entries)), v.nonEmpty()),
+    });
+    const StrictList = v.pipe(v.array(v.strictObject(OrderSummary.entries)), v.nonEmpty());
+    const StrictStatus = v.strictObject(WorkflowStatus.entries);
+
+    test.each(['received', 'shipped'] as const)('of an order that is %s', async (state) => {
+      const { order_id } = await orderIn(state);
+      const [view, recorded] = [await views.view(order_id), await views.status(order_id)];
+      const Whole = state === 'received' ? v.strictObject(OrderView.entries) : StrictView;
+      expect(v.parse(Whole, view)).toEqual(view);
+      expect(v.parse(StrictStatus, recorded?.status)).toMatchObject({ order_id, state, canceled: false });
+      expect(v.parse(Timestamp, recorded?.updated_at)).toBe(view?.updated_at);
+      expect(v.parse(StrictList, (await views.list({ limit: 5 })).orders)).not.toEqual([]);
+    });
+
+    test('of one that was canceled, whose reason readers see as the order’s', async () => {
+      const { order_id } = await orderIn('awaiting_approval');
+      await orders.end(order_id, CANCELED, PROGRESS);
+      const recorded = await views.status(order_id);
+      expect(v.parse(StrictStatus, recorded?.status)).toEqual({
+        ...PROGRESS,
+        order_id,
+        state: 'canceled',
+        canceled: true,
+        cancel_reason: 'user_request',
+        reason: null,
+      });
+      expect(await views.view(order_id)).toMatchObject({ reason: 'user_request' });
+    });
+
+    test('of a failed attempt', async () => {
+      const [attempts, order_id] = [createAttemptStore(db), freshId()];
+      await attempts.add([{ order_id, step: 'charge_payment', attempt: 1, error: 'away' }]);
+      const { errors } = await attempts.recent(order_id, 1);
+      expect(v.parse(v.tuple([v.strictObject(FailedAttempt.entries)]), errors)).toEqual(errors);
+    });
+
+    test('of an order that another workflow is to bring to its end', async () => {
+      const order = await orderIn('approved');
+      expect(await views.unfinished(order.order_id)).toEqual({
+        state: 'approved',
+        payment_id: order.payment_id,
+        amount: MONEY.amount,
+        run: runOf(order),
+        progress: { ...PROGRESS, child_attempts: 0 },
+      });
+    });
+  });
+
   describe('list', () => {
     /** Ten orders, newest last, of which always four share a millisecond. */
     async function tenOrders() {
@@ -426,7 +496,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const store = createOrderStore(there);
       const ids = Array.from({ length: 10 }, (_, n) => `o-${n}`);
       for (const order_id of ids) await store.receive({ order_id }, { workflow_id: 'w', run_id: 'r' }, null);
-      for (const odd of ['o-1', 'o-5']) await store.close(odd, { state: 'expired' }, PROGRESS);
+      for (const odd of ['o-1', 'o-5']) await store.end(odd, { state: 'expired' }, PROGRESS);
       const created = 'FROM_UNIXTIME(1700000000 + 0.001 * FLOOR(SUBSTR(id, 3) / 4))';
       await beside((connection) => connection.query(`UPDATE orders SET created_at = ${created}`), fresh.url);
       const drop = () => there.close().then(fresh.drop);
@@ -523,7 +593,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const countUp = (session: Session, { order_id }: StartInput) =>
     session.execute(`UPDATE orders SET child_attempts = child_attempts + 1 WHERE id = '${order_id}'`);
 
-  const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.childAttempts;
+  const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.child_attempts;
 
   describe('a transaction is run again', () => {
     /** Two transactions that want what the other holds; answers how often they ran. */
@@ -738,7 +808,7 @@ test('both drivers read the same of every table, large numbers too', async () =>
   });
   await store.receive(order, runOf(order), 'hash');
   await store.validated(order.order_id, { amount: '123456789012.34', currency: 'EUR' });
-  await createPaymentStore(overHttp).begin(order.order_id, order.payment_id);
+  await createPaymentStore(overHttp).beginCharge(order.order_id, order.payment_id);
   await createPaymentStore(overHttp).charged(order.order_id, order.payment_id);
   await createShipmentStore(overHttp).prepared(order.order_id, 1, order.address);
   await createAttemptStore(overHttp).add([{ order_id: order.order_id, step: 's', attempt: 1, error: 'é' }]);
@@ -746,7 +816,7 @@ test('both drivers read the same of every table, large numbers too', async () =>
   await book.take(order.order_id, order.address, 'TRK');
   await createPaymentBook(overHttp).charge(order.payment_id, order.order_id, MONEY, 'charged');
   const tables = [schema.orders, schema.payments, schema.shipments, schema.events, schema.attempts, schema.capacity];
-  for (const table of [...tables, schema.sandboxCharges, schema.sandboxParcels]) {
+  for (const table of [...tables, sandboxCharges, sandboxParcels]) {
     const rows = await overMySql.run((session) => session.select().from(table));
     expect(rows.length).toBeGreaterThan(0);
     expect(await overHttp.run((session) => session.select().from(table))).toEqual(rows);
@@ -782,7 +852,82 @@ async function losingOneCommit(at: string): Promise<{ url: string; lost(): numbe
   return { url: url.href, lost: () => lost, close: () => void server.close() };
 }
 
+/** A database without tables. */
+async function emptyDatabase() {
+  const { url, drop } = await freshDatabase();
+  const name = new URL(url).pathname.slice(1);
+  await beside(async (connection) => {
+    await connection.query(`DROP DATABASE ${name}`);
+    await connection.query(`CREATE DATABASE ${name}`);
+  });
+  const tables = () =>
+    beside(async (connection) => {
+      const [rows] = await connection.query<RowDataPacket[]>('SHOW TABLES');
+      return rows.flatMap((row) => Object.values(row) as string[]).sort();
+    }, url);
+  return { url, tables, drop };
+}
+
+/** Runs a program with these variables to its end. */
+async function program(script: string, env: NodeJS.ProcessEnv) {
+  const child = spawn(process.execPath, [fileURLToPath(new URL(`../../drizzle/${script}`, import.meta.url))], {
+    // Not the repository's root, whose .env would be read.
+    cwd: fileURLToPath(new URL('.', import.meta.url)),
+    env: { ...env, PATH: process.env.PATH },
+  });
+  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+  return { code, stdout, stderr };
+}
+
+describe.each([
+  'migrate.ts',
+  'sandbox/audit.ts',
+])('%s ends with one line that names DATABASE_URL and the server', (script) => {
+  const { host } = new URL(url);
+  const at = (change: (url: URL) => void) => {
+    const changed = new URL(url);
+    change(changed);
+    return changed.href;
+  };
+
+  test.each([
+    ['when nobody listens', 'mysql://root:secret@127.0.0.1:1/x', '127.0.0.1:1', 'connect ECONNREFUSED 127.0.0.1:1'],
+    ['when the URL names no database', at((url) => (url.pathname = '')), host, 'No database selected'],
+    ['when the password is wrong', at((url) => (url.password = 'secret')), host, /^Access denied for user .+$/],
+    [
+      'when the database does not exist',
+      at((url) => (url.pathname = '/nowhere')),
+      host,
+      /^Unknown database 'nowhere'$/,
+    ],
+  ])('%s', async (_, DATABASE_URL, server, reason) => {
+    const { code, stdout, stderr } = await program(script, { DATABASE_URL });
+    expect([code, stdout]).toEqual([1, '']);
+    const [, start, why, ...more] = /^(DATABASE_URL \(.+?\)): (.+)\n$/.exec(stderr) ?? [];
+    expect([start, more]).toEqual([`DATABASE_URL (${server})`, []]);
+    expect(why).toMatch(reason);
+    expect(stderr).not.toContain('secret');
+  });
+});
+
 describe('migrate', () => {
+  test('says what it applied', async () => {
+    const { url: DATABASE_URL, drop } = await emptyDatabase();
+    const applied = 'applied 0000_initial\napplied 0001_capacity\napplied 0000_sandbox\n';
+    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
+    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
+    await drop();
+  });
+
+  test('names SANDBOX_DATABASE_URL when that is the one that fails', async () => {
+    const SANDBOX_DATABASE_URL = 'mysql://root:secret@127.0.0.1:1/x';
+    const { code, stderr } = await program('migrate.ts', { DATABASE_URL: url, SANDBOX_DATABASE_URL });
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: 'SANDBOX_DATABASE_URL (127.0.0.1:1): connect ECONNREFUSED 127.0.0.1:1\n',
+    });
+  });
+
   const applied = (at: string) =>
     beside(
       async (connection) => (await connection.query<RowDataPacket[]>('SELECT * FROM __drizzle_migrations'))[0],
@@ -794,22 +939,46 @@ describe('migrate', () => {
     await createOrderStore(db).receive(order, runOf(order), null);
     const view = () => createOrderViews(db).view(order.order_id);
     const [migrations, before] = [await applied(url), await view()];
-    await migrate(url);
+    expect(await migrate(url)).toEqual([]);
     expect(await applied(url)).toEqual(migrations);
     expect(await view()).toEqual(before);
   });
 
-  test('run by several at once on an empty database applies each migration once', async () => {
+  /** Tables and migrations that version 0.2.0 left: the product's migrations made the sandbox's tables too. */
+  test('goes on from a database whose sandbox tables were made by the product’s migrations, and keeps their rows', async () => {
     const fresh = await freshDatabase();
-    const name = new URL(fresh.url).pathname.slice(1);
-    await beside(async (connection) => {
-      await connection.query(`DROP DATABASE ${name}`);
-      await connection.query(`CREATE DATABASE ${name}`);
-    });
-    await Promise.all([1, 2, 3].map(() => migrate(fresh.url)));
-    expect((await applied(fresh.url)).length).toBe((await applied(url)).length);
-    const store = createOrderStore(fresh.db);
-    expect(await store.receive(anOrder(), { workflow_id: 'w', run_id: 'r' }, null)).toMatchObject({ owner: true });
+    const order = anOrder();
+    await createParcelBook(fresh.db).take(order.order_id, order.address, 'TRK');
+    await createPaymentBook(fresh.db).charge(order.payment_id, order.order_id, MONEY, 'charged');
+    await beside((connection) => connection.query('DROP TABLE __drizzle_migrations_sandbox'), fresh.url);
+    const rows = () =>
+      fresh.db.run((session) => session.select().from(sandboxParcels).innerJoin(sandboxCharges, sql`TRUE`));
+    const before = await rows();
+    expect(before).toHaveLength(1);
+    expect(await migrate(fresh.url)).toEqual(['0000_sandbox']);
+    expect(await migrate(fresh.url)).toEqual([]);
+    expect(await rows()).toEqual(before);
     await fresh.drop();
+  });
+
+  test('keeps the sandbox’s tables out of the product’s database when they have one of their own', async () => {
+    const [product, sandbox] = [await emptyDatabase(), await emptyDatabase()];
+    expect(await migrate(product.url, sandbox.url)).toEqual(['0000_initial', '0001_capacity', '0000_sandbox']);
+    const [ofProduct, ofSandbox] = [await product.tables(), await sandbox.tables()];
+    expect(ofProduct).toContain('orders');
+    expect(ofProduct.filter((name) => name.includes('sandbox'))).toEqual([]);
+    expect(ofSandbox).toEqual(['__drizzle_migrations_sandbox', 'sandbox_charges', 'sandbox_parcels']);
+    await Promise.all([product.drop(), sandbox.drop()]);
+  });
+
+  test('run by several at once on an empty database applies each migration once', async () => {
+    const empty = await emptyDatabase();
+    await Promise.all([1, 2, 3].map(() => migrate(empty.url)));
+    expect((await applied(empty.url)).length).toBe((await applied(url)).length);
+    const there = openDatabase(empty.url);
+    const answer = await createOrderStore(there).receive(anOrder(), { workflow_id: 'w', run_id: 'r' }, null);
+    expect(answer).toMatchObject({ owner: true });
+    await there.close();
+    await empty.drop();
   });
 });

@@ -14,7 +14,7 @@ export function createCloseOrder({ orders, onFailedAttempt }: AttemptDeps & { or
   return async function close_order(input: CloseOrderInput): Promise<State | 'owed'> {
     return attempt({ onFailedAttempt }, input, async () => {
       const { owner, state } = await receive(orders, input);
-      return owner ? orders.close(input.order_id, input.ending, input.progress) : state;
+      return owner ? orders.end(input.order_id, input.ending, input.progress) : state;
     });
   };
 }

@@ -14,6 +14,6 @@ export interface Refusal {
 /** Notes a signal that asked for what the order's state forbids: nobody waits for its answer. */
 export function createRefuseCommand({ orders, onFailedAttempt }: AttemptDeps & { orders: OrderStore }) {
   return async function refuse_command(input: ActivityInput & { refusal: Refusal }): Promise<void> {
-    return attempt({ onFailedAttempt }, input, () => orders.refuseCommand(input.order_id, input.refusal));
+    return attempt({ onFailedAttempt }, input, () => orders.commandRefused(input.order_id, input.refusal));
   };
 }

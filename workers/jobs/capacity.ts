@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { activityInfo } from '@temporalio/activity';
 import type { ActivityInterceptors } from '@temporalio/worker';
-import type { CapacityStore, Throughput } from '@trellis/drizzle/capacity';
+import type { CapacityStore, Rates } from '@trellis/drizzle/capacity';
 import type { Logger } from 'pino';
 
 const MEASURE_EVERY_MS = 1_000;
@@ -45,7 +45,7 @@ export function createWaitLog(): WaitLog {
  * The rate to promise from now on. Workers that have been behind for a while show all they can do; those that keep up with
  * all they are given are given a little more.
  */
-export function nextRate({ ordersPerSecond, shippedPerSecond }: Throughput, secondsBehind: number): number {
+export function nextRate({ ordersPerSecond, shippedPerSecond }: Rates, secondsBehind: number): number {
   if (secondsBehind >= SHORTEST_WINDOW_S)
     return Math.max(LEAST_RATE, ordersPerSecond + 0.2 * (shippedPerSecond - ordersPerSecond));
   if (secondsBehind > 0) return ordersPerSecond;
@@ -67,9 +67,9 @@ export async function measureCapacity(measuring: {
     if (wait === undefined) continue;
     secondsBehind = wait > BEHIND_MS ? secondsBehind + 1 : 0;
     try {
-      const throughput = await capacity.throughput(secondsBehind === 0 ? LONGEST_WINDOW_S : clamp(secondsBehind));
+      const throughput = await capacity.rates(secondsBehind === 0 ? LONGEST_WINDOW_S : clamp(secondsBehind));
       const rate = nextRate(throughput, secondsBehind);
-      if (rate !== throughput.ordersPerSecond) await capacity.promise(rate);
+      if (rate !== throughput.ordersPerSecond) await capacity.setRate(rate);
       log.debug({ wait, secondsBehind, ...throughput, rate }, 'capacity measured');
     } catch (error) {
       log.warn({ err: error }, 'capacity not measured');

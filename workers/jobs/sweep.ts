@@ -58,7 +58,7 @@ async function sweepOnce(
     const row = orderId === undefined ? undefined : await views.find(orderId);
     // Without a row there is nothing to settle yet: a frozen worker may still make one.
     if (orderId !== undefined && !row) continue;
-    if (!row || row.runId !== runId || isTerminal(row.state)) {
+    if (!row || row.run_id !== runId || isTerminal(row.state)) {
       seen.add(runId);
       continue;
     }
@@ -66,18 +66,18 @@ async function sweepOnce(
     const { status, runId: latestRunId, closeTime, raw } = await client.workflow.getHandle(workflowId).describe();
     if (status.name === 'RUNNING') continue;
     // A cancel that the run had accepted is known to the run alone, which answers though it is over.
-    const isReset = raw.workflowExecutionInfo?.firstRunId === row.runId;
+    const isReset = raw.workflowExecutionInfo?.firstRunId === row.run_id;
     const run = client.workflow.getHandle(workflowId, isReset ? latestRunId : runId);
     const told = await client
       .withDeadline(Date.now() + ASKED_WITHIN_MS, () => run.query<WorkflowStatus>(STATUS_QUERY))
       .catch(() => undefined);
     if (!told && Date.now() - (closeTime?.getTime() ?? 0) < ASKED_FOR_MS) continue;
     const cancel_reason = told?.cancel_reason ?? null;
-    log.info({ order_id: row.id }, 'settling an order whose run was ended from outside');
+    log.info({ order_id: row.order_id }, 'settling an order whose run was ended from outside');
     await client.workflow.start(SETTLE_WORKFLOW, {
-      workflowId: settleWorkflowId(row.id),
+      workflowId: settleWorkflowId(row.order_id),
       taskQueue: ORDERS_QUEUE,
-      args: [{ order_id: row.id, cancel_reason } satisfies SettleInput],
+      args: [{ order_id: row.order_id, cancel_reason } satisfies SettleInput],
       workflowIdConflictPolicy: 'USE_EXISTING',
     });
   }
