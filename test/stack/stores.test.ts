@@ -1,4 +1,4 @@
-/** The stores on the real database: exactly once, forward only, and alive through deadlocks, cuts and silence. */
+/** The stores on a real database: exactly once, forward only, correct through deadlocks, lost connections and timeouts. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
@@ -47,7 +47,7 @@ const PROGRESS: Progress = {
 const runOf = (order: StartInput): Run => ({ workflow_id: `order-${order.order_id}`, run_id: order.order_id });
 const parcelOf = (order: StartInput) => ({ tracking: `TRK-${order.order_id}`, address: order.address });
 
-/** A connection beside the pool's, as another process has. */
+/** A connection outside the pool, as another process has. */
 async function beside<T>(work: (connection: Connection) => Promise<T>, at = url): Promise<T> {
   const connection = await createConnection(at);
   return work(connection).finally(() => connection.end());
@@ -68,7 +68,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const shipments = createShipmentStore(db);
   const views = createOrderViews(db);
 
-  /** What brings an order into each state, in the order of its life. */
+  /** What brings an order into each state, in the order of the states. */
   const LIFE: { name: string; reaches: State; step: (order: StartInput) => Promise<unknown> }[] = [
     { name: 'receive', reaches: 'received', step: (order) => orders.receive(order, runOf(order), null) },
     {
@@ -113,7 +113,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const typesOf = (view: OrderView) => view.events.map((event) => event.type);
 
   describe('an order is received once', () => {
-    test('and bound to its first run', async () => {
+    test('and is bound to its first run', async () => {
       const order = anOrder();
       const answers = await Promise.all([1, 2, 3].map(() => orders.receive(order, runOf(order), 'hash')));
       expect(answers).toEqual([1, 2, 3].map(() => ({ owner: true, state: 'received' })));
@@ -122,7 +122,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(typesOf(await viewOf(order))).toEqual(['order_received']);
     });
 
-    test('by one of several runs that ask at once', async () => {
+    test('by exactly one of several concurrent runs', async () => {
       const order = anOrder();
       const runs = Array.from({ length: 10 }, (_, n) => ({ workflow_id: `w${n}`, run_id: `r${n}` }));
       const answers = await Promise.all(runs.map((run) => orders.receive(order, run, null)));
@@ -136,7 +136,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       'received',
       'approved',
       'shipped',
-    ] as const)('another run changes nothing and is told %s', async (state) => {
+    ] as const)('another run changes nothing and gets the recorded state %s', async (state) => {
       const order = await orderIn(state);
       const before = await everythingOf(order);
       const other = { ...order, address: { line1: 'Elsewhere', city: 'Berlin' } };
@@ -169,7 +169,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     const late = LIFE.flatMap(({ name, reaches, step }) =>
       STATES.slice(STATES.indexOf(reaches) + 1).map((state) => ({ name, step, state })),
     )
-      // A parcel that has left is recorded on an order that ended without it too: the audit must see it.
+      // A dispatched parcel is recorded on an order that ended without shipping too: the audit must find it.
       .filter(({ name, state }) => name !== 'dispatched' || state === 'shipped');
 
     test.each(late)('a late `$name` changes nothing once the order is $state', async ({ step, state }) => {
@@ -179,7 +179,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await everythingOf(order)).toEqual(before);
     });
 
-    test('a closed order keeps its first end', async () => {
+    test('an order that has ended keeps its first terminal state', async () => {
       const order = await orderIn('awaiting_approval');
       expect(await orders.end(order.order_id, CANCELED, PROGRESS)).toBe('canceled');
       const before = await everythingOf(order);
@@ -194,7 +194,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await everythingOf(order)).toEqual(before);
     });
 
-    test('a late word of an earlier try does not undo the newer one', async () => {
+    test('a late report of an earlier shipping attempt does not undo a newer one', async () => {
       const order = await orderIn('payment_charged');
       await shipments.prepared(order.order_id, 1, order.address);
       await shipments.failed(order.order_id, 1, 'first');
@@ -214,26 +214,26 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await viewOf(order)).toMatchObject({ address: { line1: 'New', city: 'Rome' } });
     });
 
-    test('one parcel is dispatched once, whichever tries report it', async () => {
+    test('one parcel is dispatched once, whichever shipping attempts report it', async () => {
       const order = await orderIn('payment_charged');
       await shipments.prepared(order.order_id, 1, order.address);
       await shipments.prepared(order.order_id, 2, order.address);
       await shipments.dispatched(order.order_id, 2, parcelOf(order));
       await shipments.dispatched(order.order_id, 1, parcelOf(order));
-      const tries = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
-      expect(tries).toEqual([
+      const attempts = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
+      expect(attempts).toEqual([
         { attempt: 1, status: 'failed' },
         { attempt: 2, status: 'dispatched' },
       ]);
     });
 
-    test('a parcel is credited to the last try that was packed, not to one that never was', async () => {
+    test('a parcel reported by an attempt that was never prepared is recorded on the last prepared one', async () => {
       const order = await orderIn('payment_charged');
       await shipments.prepared(order.order_id, 1, order.address);
       await shipments.prepared(order.order_id, 2, order.address);
       await shipments.dispatched(order.order_id, 3, parcelOf(order));
-      const tries = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
-      expect(tries).toEqual([
+      const attempts = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
+      expect(attempts).toEqual([
         { attempt: 1, status: 'failed' },
         { attempt: 2, status: 'dispatched' },
       ]);
@@ -241,13 +241,13 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('each event is written once', () => {
-    test('however often the steps repeat, and in the order of the life', async () => {
+    test('however often the steps repeat, in the order of the steps', async () => {
       const order = anOrder();
       for (const { step } of LIFE) for (let times = 0; times < 3; times += 1) await step(order);
       expect(typesOf(await viewOf(order))).toEqual(HAPPY_EVENTS);
     });
 
-    test('for every command and every try', async () => {
+    test('for each command and each shipping attempt', async () => {
       const order = await orderIn('received');
       const refusal = { command: 'address', state: 'received', code: 'TOO_LATE', id: 'c-2' } as const;
       for (let times = 0; times < 2; times += 1) {
@@ -267,7 +267,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       ]);
     });
 
-    test('while 100 transactions of one order run at once, and all of them succeed', async () => {
+    test('while 100 concurrent transactions of one order all succeed', async () => {
       const order = await orderIn('awaiting_approval');
       const commands = Array.from({ length: 50 }, (_, n) => `c-${n}`);
       const changes = commands.map((id) => orders.changeAddress(order.order_id, order.address, id));
@@ -281,7 +281,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('a payment id is bound to the first order', () => {
-    test('of two that charge it at once: one charges, the other conflicts', async () => {
+    test('of two that charge it concurrently: one charges, the other conflicts', async () => {
       for (let round = 0; round < 10; round += 1) {
         const payment_id = freshId('p');
         const both = [
@@ -295,7 +295,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       }
     });
 
-    test('and answers what became of it', async () => {
+    test('and a repeated charge returns its outcome', async () => {
       const charged = await orderIn('payment_charged');
       expect(await payments.beginCharge(charged.order_id, charged.payment_id)).toEqual({ outcome: 'charged' });
       const declined = await orderIn('approved');
@@ -303,7 +303,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await payments.beginCharge(declined.order_id, declined.payment_id)).toEqual({ outcome: 'declined' });
     });
 
-    test('even if that order only refunds it', async () => {
+    test('even if that order only refunds it, never charges', async () => {
       const [first, second] = [await orderIn('awaiting_approval'), await orderIn('awaiting_approval')];
       expect(await payments.claimForRefund(first.order_id, first.payment_id)).toEqual({ outcome: 'ours' });
       expect(await payments.beginCharge(second.order_id, first.payment_id)).toEqual({ outcome: 'conflict' });
@@ -315,7 +315,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     const settle = (order: StartInput, payment_id = order.payment_id, wasCharged = true) =>
       payments.settle(order.order_id, payment_id, wasCharged, CANCELED, PROGRESS);
 
-    test('refunds, closes and keeps the amount', async () => {
+    test('refunds, ends the order and keeps the amount', async () => {
       const order = await orderIn('payment_charged');
       expect(await settle(order)).toBe('canceled');
       const view = await viewOf(order);
@@ -324,7 +324,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(typesOf(view).slice(-2)).toEqual(['payment_refunded', 'order_canceled']);
     });
 
-    test('writes down a charge that only the company knew of', async () => {
+    test('records a charge that only the payment company had recorded', async () => {
       const order = await orderIn('approved');
       await settle(order);
       expect(typesOf(await viewOf(order)).slice(-3)).toEqual(['payment_charged', 'payment_refunded', 'order_canceled']);
@@ -454,7 +454,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(v.parse(StrictList, (await views.list({ limit: 5 })).orders)).not.toEqual([]);
     });
 
-    test('of one that was canceled, whose reason readers see as the order’s', async () => {
+    test('of a canceled order, with the cancel reason as its reason', async () => {
       const { order_id } = await orderIn('awaiting_approval');
       await orders.end(order_id, CANCELED, PROGRESS);
       const recorded = await views.status(order_id);
@@ -476,7 +476,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(v.parse(v.tuple([v.strictObject(FailedAttempt.entries)]), errors)).toEqual(errors);
     });
 
-    test('of an order that another workflow is to bring to its end', async () => {
+    test('of an order that another workflow ends', async () => {
       const order = await orderIn('approved');
       expect(await views.unfinished(order.order_id)).toEqual({
         state: 'approved',
@@ -538,7 +538,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       btoa('2026-01-01T00:00:00.000Z'),
       btoa('1 o-1'),
       btoa('2001-01-01T00:00:00.000Z é'),
-    ])('begins at the start with the garbage cursor "%s"', async (cursor) => {
+    ])('starts at the beginning with the unreadable cursor "%s"', async (cursor) => {
       const { list, drop } = await tenOrders();
       expect(await list({ limit: 3, cursor })).toEqual(await list({ limit: 3 }));
       await drop();
@@ -554,7 +554,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       error: `${step} ${attempt}`,
     });
 
-    test('the newest first, with the number of failures of the step that failed last', async () => {
+    test('newest first, with the number of failures of the activity that failed last', async () => {
       const [id, other] = [freshId(), freshId()];
       await attempts.add([failure(id, 'charge_payment', 1), failure(other, 'charge_payment', 1)]);
       await attempts.add([1, 2, 3].map((n) => failure(id, 'prepare_package', n)));
@@ -565,7 +565,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await attempts.recent(other, 10)).toMatchObject({ failures: 1 });
     });
 
-    test('of an order that never failed: none', async () => {
+    test('none of an order without failures', async () => {
       expect(await attempts.recent(freshId(), 10)).toEqual({ errors: [], failures: 0 });
     });
 
@@ -595,8 +595,8 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
 
   const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.child_attempts;
 
-  describe('a transaction is run again', () => {
-    /** Two transactions that want what the other holds; answers how often they ran. */
+  describe('a transaction is retried', () => {
+    /** Two transactions that each lock a row and then want the other's; returns how often they ran. */
     async function crosswise(lockSecond: (tx: Session, order: StartInput) => Promise<unknown>): Promise<number> {
       const [one, other] = [await orderIn('received'), await orderIn('received')];
       const bothHoldOne = Promise.withResolvers<void>();
@@ -620,13 +620,13 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await crosswise(lock)).toBe(3);
     });
 
-    // A MySQL that has rolled a transaction back takes the statements that follow for new ones; Vitess hears none of them.
+    // After rolling a transaction back MySQL runs the statements that follow on their own; Vitess rejects them.
     if (at === httpUrl)
       test('when it went on after a deadlock', async () => {
         expect(await crosswise((tx, order) => lock(tx, order).catch(() => undefined))).toBe(3);
       });
 
-    test('when a lock took the server too long', async () => {
+    test('when the server timed out waiting for a lock', async () => {
       const order = await orderIn('received');
       const holder = await createConnection(url);
       await holder.query('BEGIN');
@@ -693,7 +693,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       proxy.close();
     });
 
-    test('but not after an error that is its own', async () => {
+    test('but not after an error of its own code', async () => {
       const order = await orderIn('received');
       let runs = 0;
       const failing = db.transaction(async (tx) => {
@@ -708,7 +708,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('a connection killed while idle', () => {
-    test.each(['run', 'transaction'] as const)('is not noticed by the next %s', async (kind) => {
+    test.each(['run', 'transaction'] as const)('does not fail the next %s', async (kind) => {
       const single = openDatabase(at);
       for (let round = 0; round < 10; round += 1) {
         const id = await single.run(connectionId);
@@ -720,7 +720,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('a server that does not answer fails the call', () => {
-    /** The client gives up after 2 s; the rest is for a busy machine. */
+    /** The client gives up after 2 s; the rest is margin for a busy machine. */
     const BOUND_MS = 3_000;
 
     async function rejection(call: Promise<unknown>): Promise<{ message: string; after: number }> {
@@ -741,7 +741,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       });
     }
 
-    test('of a transaction that waits for a row, and leaves nothing of it', async () => {
+    test('of a transaction that waits for a locked row, and nothing of it is written', async () => {
       const order = await orderIn('received');
       const before = await everythingOf(order);
       const validated = () => orders.validated(order.order_id, MONEY);
@@ -755,7 +755,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect((await viewOf(order)).state).toBe('awaiting_approval');
     });
 
-    test('of a read that waits for a table', async () => {
+    test('of a read that waits for a locked table', async () => {
       const order = await orderIn('received');
       await beside(async (holder) => {
         await holder.query('LOCK TABLES orders WRITE');
@@ -766,7 +766,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect((await viewOf(order)).state).toBe('received');
     });
 
-    test('of everyone who asks meanwhile, however many', async () => {
+    test('of every concurrent caller, also beyond the number of connections', async () => {
       const order = await orderIn('received');
       await whileLocked(order, async () => {
         const calls = Array.from({ length: 60 }, () => rejection(orders.shipped(order.order_id, PROGRESS)));
@@ -775,29 +775,29 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect((await viewOf(order)).state).toBe('received');
     });
 
-    test('when it takes the connection and says nothing', async () => {
-      const deaf = createServer((socket) => socket.on('error', () => socket.destroy()));
-      await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
-      const address = deaf.address();
+    test('when it accepts the connection and sends nothing', async () => {
+      const silent = createServer((socket) => socket.on('error', () => socket.destroy()));
+      await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+      const address = silent.address();
       const lost = openDatabase(`${scheme}//root@127.0.0.1:${typeof address === 'object' ? address?.port : 0}/x`);
       const { message, after } = await rejection(lost.run(connectionId));
       expect(message).not.toBe('no rejection');
       expect(after).toBeLessThan(BOUND_MS);
       await lost.close();
-      deaf.close();
+      silent.close();
     });
 
-    test('at once when nobody listens', async () => {
-      const nobody = openDatabase(`${scheme}//root@127.0.0.1:1/x`);
-      const { message, after } = await rejection(nobody.transaction(connectionId));
+    test('at once when the port is closed', async () => {
+      const closed = openDatabase(`${scheme}//root@127.0.0.1:1/x`);
+      const { message, after } = await rejection(closed.transaction(connectionId));
       expect(message).not.toBe('no rejection');
       expect(after).toBeLessThan(1_000);
-      await nobody.close();
+      await closed.close();
     });
   });
 });
 
-test('both drivers read the same of every table, large numbers too', async () => {
+test('both drivers return equal rows of every table, large numbers included', async () => {
   const big = 2 ** 40 + 1;
   const [overMySql, overHttp] = [openDatabase(url), openDatabase(httpUrl)];
   const order = anOrder();
@@ -826,7 +826,7 @@ test('both drivers read the same of every table, large numbers too', async () =>
   await Promise.all([overMySql.close(), overHttp.close()]);
 });
 
-/** A way to the database on which the answer to the first commit gets lost. */
+/** A proxy to the database that drops the response to the first commit. */
 async function losingOneCommit(at: string): Promise<{ url: string; lost(): number; close(): void }> {
   if (at.startsWith('mysql:')) {
     const proxy = await openSqlProxy(at);
@@ -891,7 +891,7 @@ describe.each([
   };
 
   test.each([
-    ['when nobody listens', 'mysql://root:secret@127.0.0.1:1/x', '127.0.0.1:1', 'connect ECONNREFUSED 127.0.0.1:1'],
+    ['when the port is closed', 'mysql://root:secret@127.0.0.1:1/x', '127.0.0.1:1', 'connect ECONNREFUSED 127.0.0.1:1'],
     ['when the URL names no database', at((url) => (url.pathname = '')), host, 'No database selected'],
     ['when the password is wrong', at((url) => (url.password = 'secret')), host, /^Access denied for user .+$/],
     [
@@ -911,7 +911,7 @@ describe.each([
 });
 
 describe('migrate', () => {
-  test('says what it applied', async () => {
+  test('prints what it applied', async () => {
     const { url: DATABASE_URL, drop } = await emptyDatabase();
     const applied = 'applied 0000_initial\napplied 0001_capacity\napplied 0000_sandbox\n';
     expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
@@ -944,8 +944,8 @@ describe('migrate', () => {
     expect(await view()).toEqual(before);
   });
 
-  /** Tables and migrations that version 0.2.0 left: the product's migrations made the sandbox's tables too. */
-  test('goes on from a database whose sandbox tables were made by the product’s migrations, and keeps their rows', async () => {
+  /** As version 0.2.0 left it: its product migrations made the sandbox's tables too. */
+  test('upgrades a database whose sandbox tables were made by the product’s migrations, and keeps their rows', async () => {
     const fresh = await freshDatabase();
     const order = anOrder();
     await createParcelBook(fresh.db).take(order.order_id, order.address, 'TRK');
@@ -971,7 +971,7 @@ describe('migrate', () => {
     await Promise.all([product.drop(), sandbox.drop()]);
   });
 
-  test('run by several at once on an empty database applies each migration once', async () => {
+  test('run concurrently on an empty database applies each migration once', async () => {
     const empty = await emptyDatabase();
     await Promise.all([1, 2, 3].map(() => migrate(empty.url)));
     expect((await applied(empty.url)).length).toBe((await applied(url)).length);
