@@ -1,57 +1,44 @@
-/** Failed attempts at activities, for people who look at an order while it struggles. */
-import type { FailedAttempt } from '@trellis/contracts/status';
+/** Failed attempts at activities: what an order's status shows of its recent errors. */
+import { FailedAttempt } from '@trellis/contracts/status';
 import { desc, eq, sql } from 'drizzle-orm';
+import { columnsFor } from './columns.ts';
 import type { Database } from './database.ts';
 import { attempts } from './schema.ts';
 
-export interface AttemptRecord {
-  order_id: string;
-  step: string;
-  attempt: number;
-  error: string;
-}
+export type AttemptRecord = Omit<FailedAttempt, 'ts'> & { order_id: string };
 
 export interface RecentAttempts {
   errors: FailedAttempt[];
+  /** How often the activity that failed last has failed. */
   failures: number;
 }
 
 export type AttemptStore = ReturnType<typeof createAttemptStore>;
 
+/** The length of the column `error`. */
+const MAX_ERROR_LENGTH = 500;
+
 export function createAttemptStore(db: Database) {
   return {
-    /** One statement however many. */
+    /** Writes all records in one statement. */
     add: (records: AttemptRecord[]) =>
       db.run((session) =>
-        session.insert(attempts).values(
-          records.map(({ order_id, step, attempt, error }) => ({
-            orderId: order_id,
-            step,
-            attempt,
-            error: error.slice(0, 500),
-          })),
-        ),
+        session
+          .insert(attempts)
+          .values(records.map((record) => ({ ...record, error: record.error.slice(0, MAX_ERROR_LENGTH) }))),
       ),
 
-    /** The newest failures of the order, newest first, and how often the activity that failed last has failed. */
+    /** The newest `limit` failures of the order, newest first. */
     recent: (orderId: string, limit: number): Promise<RecentAttempts> =>
       db.run(async (session) => {
+        const failures = sql<number>`COUNT(*) OVER (PARTITION BY ${attempts.step})`.mapWith(Number);
         const rows = await session
-          .select({
-            step: attempts.step,
-            attempt: attempts.attempt,
-            error: attempts.error,
-            ts: attempts.ts,
-            ofStep: sql<number>`COUNT(*) OVER (PARTITION BY ${attempts.step})`.mapWith(Number),
-          })
+          .select({ failed: columnsFor(attempts, FailedAttempt), failures })
           .from(attempts)
-          .where(eq(attempts.orderId, orderId))
+          .where(eq(attempts.order_id, orderId))
           .orderBy(desc(attempts.id))
           .limit(limit);
-        return {
-          errors: rows.map(({ step, attempt, error, ts }) => ({ step, attempt, error, ts: ts.toISOString() })),
-          failures: rows[0]?.ofStep ?? 0,
-        };
+        return { errors: rows.map(({ failed }) => failed), failures: rows[0]?.failures ?? 0 };
       }),
   };
 }

@@ -1,6 +1,6 @@
 /**
- * How much the workers can still take on. Orders are admitted as into a queue in front of the workers, of which only its
- * end is kept: the moment when they will be through with everything admitted so far (GCRA, as rate limiters of networks do).
+ * Admission of orders, by the generic cell rate algorithm (GCRA) of network rate limiters. The workers serve a virtual queue
+ * of admitted orders at `orders_per_second`; only the queue's end is stored, as the time `busy_until`.
  */
 import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
@@ -8,18 +8,18 @@ import { type Database, rowsChanged, type Session } from './database.ts';
 import { capacity, orders } from './schema.ts';
 
 /** `freeIn`: seconds until the next order can be admitted. */
-export type Decision = { admitted: true } | { admitted: false; freeIn: number; ordersPerSecond: number };
+type Decision = { admitted: true } | { admitted: false; freeIn: number; ordersPerSecond: number };
 
-export interface Throughput {
-  /** As it was promised. */
+export interface Rates {
+  /** The rate at which orders are admitted. */
   ordersPerSecond: number;
-  /** Only what shipped counts: an order that ends sooner has cost less. */
+  /** The rate at which orders shipped; orders that ended otherwise cost less work and don't count. */
   shippedPerSecond: number;
 }
 
 export type CapacityStore = ReturnType<typeof createCapacityStore>;
 
-const { ordersPerSecond, busyUntil } = capacity;
+const { orders_per_second: ordersPerSecond, busy_until: busyUntil } = capacity;
 const now = sql`CURRENT_TIMESTAMP(6)`;
 const seconds = (value: unknown) => sql`INTERVAL ROUND(1000000 * ${value}) MICROSECOND`;
 const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
@@ -27,54 +27,58 @@ const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
 export function createCapacityStore(db: Database) {
   return {
     /**
-     * Takes one more order on if the workers get to it within so many seconds. Not in a transaction: the one row that every
-     * start wants would stay locked over several round trips. Done again after a lost answer it may take on one too many,
-     * who costs the next one a moment.
+     * Admits one order if the workers can begin it within `queueSeconds`. Runs outside of a transaction, which would keep
+     * the one row that every start updates locked for several round trips. A retry after a lost answer may count an order
+     * twice, which delays the next one a little.
      */
-    admit: (within: number): Promise<Decision> =>
+    admit: (queueSeconds: number): Promise<Decision> =>
       db.run(async (session) => {
-        // Workers that are slower than they promised have more before them than the promise says.
-        const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${await underWay(session, within)} / ${ordersPerSecond}`)})`;
-        const taken = await session
+        // Workers slower than their rate have more open orders than `busy_until` says; the later of the two counts.
+        const open = await openOrders(session, queueSeconds);
+        const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${open} / ${ordersPerSecond}`)})`;
+        const updated = await session
           .update(capacity)
-          .set({ busyUntil: sql`${busy} + ${oneOrder}` })
-          .where(sql`${busy} <= ${now} + ${seconds(within)}`);
-        // Whoever sends the same order at the same time isn't told no before this one is told yes.
-        if (rowsChanged(taken) === 1) return { admitted: true };
+          .set({ busy_until: sql`${busy} + ${oneOrder}` })
+          .where(sql`${busy} <= ${now} + ${seconds(queueSeconds)}`);
+        // Return before the next query, so that a concurrent retry of the same order finds it already admitted.
+        if (rowsChanged(updated) === 1) return { admitted: true };
         const busyFor = sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${busy}) / 1000000`.mapWith(Number);
         const [row] = await session.select({ busyFor, ordersPerSecond }).from(capacity);
-        if (!row) throw new Error('the capacity has no row');
-        return { admitted: false, freeIn: row.busyFor - within, ordersPerSecond: row.ordersPerSecond };
+        if (!row) throw new Error('the table capacity has no row');
+        return { admitted: false, freeIn: row.busyFor - queueSeconds, ordersPerSecond: row.ordersPerSecond };
       }),
 
     /** Undoes an admission. */
-    giveBack: () => db.run((session) => session.update(capacity).set({ busyUntil: sql`${busyUntil} - ${oneOrder}` })),
+    release: () => db.run((session) => session.update(capacity).set({ busy_until: sql`${busyUntil} - ${oneOrder}` })),
 
-    /** What the workers, all of them together, promised, and what they shipped in the last `window` seconds. */
-    throughput: (window: number): Promise<Throughput> =>
+    /** The rate of admission, and the rate at which all workers together shipped during the last `windowSeconds`. */
+    rates: (windowSeconds: number): Promise<Rates> =>
       db.run(async (session) => {
-        const [promised] = await session.select({ ordersPerSecond }).from(capacity);
+        const [admitted] = await session.select({ ordersPerSecond }).from(capacity);
         const [shipped] = await session
           .select({ orders: count() })
           .from(orders)
-          .where(and(eq(orders.state, 'shipped'), gt(orders.updatedAt, sql`${now} - ${seconds(window)}`)));
-        return { ordersPerSecond: promised?.ordersPerSecond ?? 0, shippedPerSecond: (shipped?.orders ?? 0) / window };
+          .where(and(eq(orders.state, 'shipped'), gt(orders.updated_at, sql`${now} - ${seconds(windowSeconds)}`)));
+        return {
+          ordersPerSecond: admitted?.ordersPerSecond ?? 0,
+          shippedPerSecond: (shipped?.orders ?? 0) / windowSeconds,
+        };
       }),
 
-    /** Sets the rate that is promised from now on. */
-    promise: (rate: number) => db.run((session) => session.update(capacity).set({ ordersPerSecond: rate })),
+    /** Sets the rate at which orders are admitted from now on. */
+    setRate: (rate: number) => db.run((session) => session.update(capacity).set({ orders_per_second: rate })),
   };
 }
 
-/** Open orders, but those that have been waiting for a person for longer than `since` seconds. */
-async function underWay(session: Session, since: number): Promise<number> {
+/** Open orders, except those that have waited for a person for longer than `queueSeconds`. */
+async function openOrders(session: Session, queueSeconds: number): Promise<number> {
   const [open] = await session
     .select({ orders: count() })
     .from(orders)
     .where(
       and(
         inArray(orders.state, [...OPEN_STATES]),
-        or(ne(orders.state, 'awaiting_approval'), gt(orders.createdAt, sql`${now} - ${seconds(since)}`)),
+        or(ne(orders.state, 'awaiting_approval'), gt(orders.created_at, sql`${now} - ${seconds(queueSeconds)}`)),
       ),
     );
   return open?.orders ?? 0;

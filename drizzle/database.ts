@@ -1,4 +1,4 @@
-/** What the stores ask of a database, whatever carries their statements there: mysql.ts over TCP, planetscale.ts over HTTP. */
+/** What the stores need from a database. Two adapters: mysql.ts over TCP, planetscale.ts over HTTP. */
 import { DrizzleQueryError } from 'drizzle-orm';
 import type { MySqlDatabase, MySqlQueryResultHKT, PreparedQueryHKTBase } from 'drizzle-orm/mysql-core';
 import pRetry from 'p-retry';
@@ -10,87 +10,114 @@ export type Session = Pick<
 >;
 
 export interface Database {
-  /** Runs statements one by one, outside of a transaction. Fails when they take longer than `within` milliseconds, 2 s if absent. */
-  run<T>(work: (session: Session) => Promise<T>, within?: number): Promise<T>;
-  /** Runs `work` in one transaction and runs the whole of it again after a deadlock or a lost connection; so it must be repeatable. */
+  /**
+   * Runs statements one by one, outside of a transaction. Throws a DatabaseError when they take longer than `timeoutMs`
+   * milliseconds, by default ANSWER_TIMEOUT_MS.
+   */
+  run<T>(work: (session: Session) => Promise<T>, timeoutMs?: number): Promise<T>;
+  /** Runs `work` in one transaction; after a deadlock or a lost connection all of it runs again, so it must be repeatable. */
   transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
   close(): Promise<void>;
 }
 
-/** The database failed. Its own words tell of statements and hosts, so they are only in `cause`, which callers aren't shown. */
+/** The database failed. Callers see only this message: the driver's, in `cause`, contain statements and hosts. */
 export class DatabaseError extends Error {
   override readonly name = 'DatabaseError';
 }
 
-/** How many rows a write has changed, which each driver says in its own way. */
-export function rowsChanged(answer: unknown): number {
-  const [header] = Array.isArray(answer) ? (answer as [{ affectedRows: number }]) : [];
-  return header?.affectedRows ?? (answer as { rowsAffected: number }).rowsAffected;
+/** How many rows a write has changed. mysql2 and PlanetScale's driver return it in different places. */
+export function rowsChanged(result: unknown): number {
+  const [header] = Array.isArray(result) ? (result as [{ affectedRows: number }]) : [];
+  return header?.affectedRows ?? (result as { rowsAffected: number }).rowsAffected;
 }
 
-/** A server that doesn't answer within this is treated as lost: the work is cut off, and repeated or failed. */
-export const ANSWER_WITHIN_MS = 2_000;
+/** A server that does not answer within this time counts as lost: the work is abandoned, then retried or failed. */
+export const ANSWER_TIMEOUT_MS = 2_000;
 
-/** Fails, with the code NO_ANSWER, what isn't done within so many milliseconds, and has it given up. */
-export async function within<T>(milliseconds: number, work: Promise<T>, giveUp: () => void): Promise<T> {
+/** Rejects with the code NO_ANSWER after `timeoutMs` milliseconds and calls `giveUp` to cancel the work. */
+export async function withTimeout<T>(timeoutMs: number, work: Promise<T>, giveUp: () => void): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const silence = new Promise<never>((_, reject) => {
+  const timeout = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
       giveUp();
-      const message = `the database did not answer within ${milliseconds} ms`;
+      const message = `the database did not answer within ${timeoutMs} ms`;
       reject(Object.assign(new Error(message), { code: 'NO_ANSWER' }));
-    }, milliseconds);
+    }, timeoutMs);
   });
   try {
-    return await Promise.race([work, silence]);
+    return await Promise.race([work, timeout]);
   } finally {
     clearTimeout(timer);
   }
 }
 
 /**
- * Runs work again, a little later each time, as long as it fails for a reason that passes. Fails with a DatabaseError when
- * the database or the way to it is what failed.
+ * Retries `work` with backoff while it fails with a transient error: one of TRANSIENT_ERRNOS, or one that `isTransient`
+ * accepts. Throws a DatabaseError when the database or the connection to it failed, any other error as it is.
  */
-export async function retrying<T>(work: () => Promise<T>, passes: (error: Error) => boolean): Promise<T> {
+export async function retrying<T>(work: () => Promise<T>, isTransient: (error: Error) => boolean): Promise<T> {
   try {
     return await pRetry(work, {
       retries: 6,
-      maxRetryTime: ANSWER_WITHIN_MS,
+      maxRetryTime: ANSWER_TIMEOUT_MS,
       minTimeout: 5,
       maxTimeout: 100,
       randomize: true,
-      shouldRetry: ({ error }) => causesOf(error).some((cause) => PASSING_ERRNOS.has(errnoOf(cause)) || passes(cause)),
+      shouldRetry: ({ error }) =>
+        causesOf(error).some((cause) => TRANSIENT_ERRNOS.has(errnoOf(cause)) || isTransient(cause)),
     });
   } catch (error) {
     throw isOfDatabase(error) ? new DatabaseError('the database does not answer', { cause: error }) : error;
   }
 }
 
+const LOCK_WAIT_TIMEOUT = 1205;
+const NO_SUCH_TABLE = 1146;
 /** Deadlock, lock wait timeout, and MariaDB's "record has changed since last read". */
-const PASSING_ERRNOS = new Set([1213, 1205, 1020]);
+const TRANSIENT_ERRNOS = new Set([1213, LOCK_WAIT_TIMEOUT, 1020]);
 
-/** Over HTTP the server's number is only told in its words, which come in a body. */
+/** PlanetScale's driver gives the errno only inside `body.message`. */
 function errnoOf(error: Error): number {
   const { errno, body } = error as { errno?: number; body?: { message?: string } };
   return errno ?? Number(/\(errno (\d+)\)/.exec(body?.message ?? '')?.[1]);
 }
 
-const LOCK_WAIT_TIMEOUT = 1205;
-
-/** Whether the database is there, but has more to do than it can: it says nothing, or that a lock took too long. */
+/** Whether the database is reachable but overloaded: it did not answer in time, or a lock was not granted in time. */
 export function isOverloaded(error: unknown): boolean {
   return causesOf(error).some(
     (cause) => (cause as { code?: string }).code === 'NO_ANSWER' || errnoOf(cause) === LOCK_WAIT_TIMEOUT,
   );
 }
 
-/** What is thrown inside the stores' own work and is not one of these is a plain error of theirs. */
+export function isMissingTable(error: unknown): boolean {
+  return causesOf(error).some((cause) => errnoOf(cause) === NO_SUCH_TABLE);
+}
+
+/** A plain Error without one of these marks was thrown by a store's own code: a bug, not a failure of the database. */
 function isOfDatabase(error: unknown): boolean {
   return causesOf(error).some(
-    (cause) => cause instanceof DrizzleQueryError || 'errno' in cause || 'body' in cause || 'code' in cause,
+    (cause) =>
+      cause instanceof DatabaseError ||
+      cause instanceof DrizzleQueryError ||
+      'errno' in cause ||
+      'body' in cause ||
+      'code' in cause,
   );
 }
+
+/**
+ * One line for the operator of a program that failed with `error`: the variable that holds the database's URL, its host
+ * and port, never its password, and the reason. Undefined when the error is not of the database.
+ */
+export function failureLine(variable: string, url: string, error: unknown): string | undefined {
+  if (!isOfDatabase(error)) return undefined;
+  const { protocol, hostname, port } = URL.parse(url) ?? {};
+  const server = hostname ? `${hostname}:${port || DEFAULT_PORTS[protocol ?? '']}` : 'not a valid URL';
+  const { message, code } = causesOf(error).at(-1) as NodeJS.ErrnoException;
+  return `${variable} (${server}): ${(message || code || 'unknown error').replace(/\s+/g, ' ')}`;
+}
+
+const DEFAULT_PORTS: Record<string, string> = { 'mysql:': '3306', 'http:': '80', 'https:': '443' };
 
 function causesOf(error: unknown): Error[] {
   return error instanceof Error ? [error, ...causesOf(error.cause)] : [];

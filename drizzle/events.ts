@@ -1,8 +1,9 @@
 /** The audit trail. Events of one order are written under the order's lock. */
 
-import type { Event } from '@trellis/contracts/event';
+import { Event } from '@trellis/contracts/event';
 import type { EventType } from '@trellis/contracts/lifecycle';
 import { and, asc, eq, sql } from 'drizzle-orm';
+import { columnsFor } from './columns.ts';
 import type { Session } from './database.ts';
 import { events } from './schema.ts';
 
@@ -14,28 +15,31 @@ export async function addEvent(
   payload: unknown,
   occurrence?: string | number,
 ): Promise<void> {
-  const dedupeKey = dedupeKeyOf(type, occurrence);
   await tx
     .insert(events)
-    .values({ orderId, type, payloadJson: payload, dedupeKey })
+    .values({ order_id: orderId, type, payload, dedupe_key: dedupeKeyOf(type, occurrence) })
     .onDuplicateKeyUpdate({ set: { id: sql`id` } });
 }
 
-export async function eventsOf(session: Session, orderId: string): Promise<Event[]> {
-  const rows = await session.select().from(events).where(eq(events.orderId, orderId)).orderBy(asc(events.id));
-  return rows.map((row) => ({ type: row.type, payload: row.payloadJson, ts: row.ts.toISOString() }));
+/** The order's events, oldest first. */
+export function eventsOf(session: Session, orderId: string): Promise<Event[]> {
+  return session
+    .select(columnsFor(events, Event))
+    .from(events)
+    .where(eq(events.order_id, orderId))
+    .orderBy(asc(events.id));
 }
 
 const dedupeKeyOf = (type: EventType, occurrence?: string | number) =>
   occurrence === undefined ? type : `${type}:${occurrence}`;
 
-/** Whether the event is written already, so that what it tells of must not be done again. */
+/** Whether the event is already written, in which case its effect must not be repeated. */
 export async function hasEvent(
   tx: Session,
   orderId: string,
   type: EventType,
   occurrence?: string | number,
 ): Promise<boolean> {
-  const key = and(eq(events.orderId, orderId), eq(events.dedupeKey, dedupeKeyOf(type, occurrence)));
+  const key = and(eq(events.order_id, orderId), eq(events.dedupe_key, dedupeKeyOf(type, occurrence)));
   return (await tx.select({ id: events.id }).from(events).where(key)).length > 0;
 }

@@ -1,29 +1,33 @@
 /** The order's row under its lock. */
 import { movesForward, type State } from '@trellis/contracts/lifecycle';
 import { eq } from 'drizzle-orm';
+import { now } from './columns.ts';
 import type { Session } from './database.ts';
-import { now, orders } from './schema.ts';
+import { orders } from './schema.ts';
 
 export type OrderRow = typeof orders.$inferSelect;
 
-/** Every transaction of an order begins here: order, then payment, then event, so that two never wait for each other. */
+/**
+ * Locks the order's row, which every transaction on an order does first. Lock order: orders, payments, events; it prevents
+ * deadlocks. Throws when there is no row.
+ */
 export async function lockOrder(tx: Session, orderId: string): Promise<OrderRow> {
-  const [row] = await tx.select().from(orders).where(eq(orders.id, orderId)).for('update');
+  const [row] = await tx.select().from(orders).where(eq(orders.order_id, orderId)).for('update');
   if (!row) throw new Error(`order ${orderId} has no row`);
   return row;
 }
 
-/** Moves the locked order to a later state; false, and nothing written, when it is there or beyond. */
+/** Moves the locked order to a later state; false, and nothing written, when it is already there or beyond. */
 export async function advance(
   tx: Session,
   row: OrderRow,
   state: State,
-  also: Partial<OrderRow> = {},
+  changes: Partial<OrderRow> = {},
 ): Promise<boolean> {
   if (!movesForward(row.state, state)) return false;
   await tx
     .update(orders)
-    .set({ ...also, state, updatedAt: now })
-    .where(eq(orders.id, row.id));
+    .set({ ...changes, state, updated_at: now })
+    .where(eq(orders.order_id, row.order_id));
   return true;
 }

@@ -3,10 +3,10 @@ import type { MySql2Database } from 'drizzle-orm/mysql2';
 import { drizzle } from 'drizzle-orm/mysql2';
 import type { Pool, PoolConnection } from 'mysql2/promise';
 import { createPool } from 'mysql2/promise';
-import { ANSWER_WITHIN_MS, type Database, retrying, type Session, within } from './database.ts';
+import { ANSWER_TIMEOUT_MS, type Database, retrying, type Session, withTimeout } from './database.ts';
 
 const CONNECTIONS = 20;
-/** A wait for a lock ends in the server too, or every call we cut would leave a session behind there. */
+/** Lock waits time out on the server too; otherwise each abandoned query keeps waiting for its lock there. */
 export const SESSION_SETUP = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 2";
 
 /** Opens the database of a `mysql://` URL. Nothing is connected until the first query. */
@@ -14,20 +14,20 @@ export function openMySql(url: string): Database {
   const pool = createPool({
     uri: url,
     connectionLimit: CONNECTIONS,
-    connectTimeout: ANSWER_WITHIN_MS,
+    connectTimeout: ANSWER_TIMEOUT_MS,
     timezone: 'Z',
   });
   pool.on('connection', (connection) => connection.query(SESSION_SETUP));
   return {
-    run: (work, limit = ANSWER_WITHIN_MS) =>
-      retrying(() => onConnection(pool, (session) => work(session as unknown as Session), limit), isLost),
+    run: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
+      retrying(() => onConnection(pool, (session) => work(session as unknown as Session), timeoutMs), isLost),
     transaction: (work) =>
-      retrying(() => onConnection(pool, (session) => transact(session, work), ANSWER_WITHIN_MS), isLost),
+      retrying(() => onConnection(pool, (session) => transact(session, work), ANSWER_TIMEOUT_MS), isLost),
     close: () => pool.end(),
   };
 }
 
-/** Drizzle's own transaction answers a lost connection with the failure of its ROLLBACK, which hides what happened. */
+/** Drizzle's own transaction reports a lost connection as a failed ROLLBACK, which hides the first error. */
 async function transact<T>(session: MySql2Database, work: (session: Session) => Promise<T>): Promise<T> {
   await session.execute('begin');
   try {
@@ -35,26 +35,30 @@ async function transact<T>(session: MySql2Database, work: (session: Session) => 
     await session.execute('commit');
     return result;
   } catch (error) {
-    // Fails only on a lost connection, with which the transaction ended.
+    // Fails only on a lost connection, which ended the transaction.
     await session.execute('rollback').catch(() => undefined);
     throw error;
   }
 }
 
-/** The driver has no deadline of its own, and a frozen server would hold the connection, and those who wait for it, for ever. */
-async function onConnection<T>(pool: Pool, work: (session: MySql2Database) => Promise<T>, limit: number): Promise<T> {
+/** The driver has no timeout for queries: a frozen server would hold the connection, and every call waiting for one, for ever. */
+async function onConnection<T>(
+  pool: Pool,
+  work: (session: MySql2Database) => Promise<T>,
+  timeoutMs: number,
+): Promise<T> {
   let connection: PoolConnection | undefined;
   let givenUp = false;
   const working = async () => {
     connection = await pool.getConnection();
     if (givenUp) {
       connection.release();
-      throw new Error('nobody waits for the work any more');
+      throw new Error('the work was abandoned before it had a connection');
     }
     return work(drizzle({ client: connection }));
   };
   try {
-    return await within(limit, working(), () => {
+    return await withTimeout(timeoutMs, working(), () => {
       givenUp = true;
       connection?.destroy();
     });
@@ -64,7 +68,7 @@ async function onConnection<T>(pool: Pool, work: (session: MySql2Database) => Pr
 }
 
 const LOST_CONNECTION = new Set(['PROTOCOL_CONNECTION_LOST', 'ECONNRESET', 'EPIPE']);
-/** The driver's only word, without a code, on a connection that was lost between two statements. */
+/** mysql2 reports a connection lost between statements by this message only, without a code. */
 const CLOSED = 'connection is in closed state';
 
 function isLost(error: Error): boolean {

@@ -1,6 +1,10 @@
-/** Orders as readers see them. */
-import type { ListInput, ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
-import { and, desc, eq, lt, or } from 'drizzle-orm';
+/** Reads of orders, each in the form of its contract. */
+import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
+import { type Progress, WorkflowStatus } from '@trellis/contracts/status';
+import type { Run } from '@trellis/contracts/temporal';
+import { and, desc, eq, lt, or, sql } from 'drizzle-orm';
+import * as v from 'valibot';
+import { columnsFor } from './columns.ts';
 import type { Database } from './database.ts';
 import { eventsOf } from './events.ts';
 import type { OrderRow } from './lock-order.ts';
@@ -10,70 +14,93 @@ import { shipmentsOf } from './shipments.ts';
 
 export type OrderViews = ReturnType<typeof createOrderViews>;
 
+/** A failed order's reason or a canceled order's. */
+const reason = sql<string | null>`COALESCE(${orders.reason}, ${orders.cancel_reason})`;
+const SUMMARY = { ...columnsFor(orders, OrderSummary), reason };
+const VIEW = { ...columnsFor(orders, v.omit(OrderView, ['payments', 'shipments', 'events'])), reason };
+
+// The drivers return a comparison as a number or as its digits.
+const canceled = sql<boolean>`${orders.state} = 'canceled'`.mapWith((value) => Number(value) === 1);
+const STATUS = { ...columnsFor(orders, v.omit(WorkflowStatus, ['canceled'])), canceled };
+
+const PROGRESS = {
+  step: orders.step,
+  approved: orders.approved,
+  child_attempts: orders.child_attempts,
+  last_error: orders.last_error,
+  dispatch_failed_reason: orders.dispatch_failed_reason,
+} satisfies Record<keyof Progress, unknown>;
+const RUN = { workflow_id: orders.workflow_id, run_id: orders.run_id } satisfies Record<keyof Run, unknown>;
+
 export function createOrderViews(db: Database) {
   return {
     find: (orderId: string): Promise<OrderRow | undefined> =>
-      db.run(async (session) => (await session.select().from(orders).where(eq(orders.id, orderId)))[0]),
+      db.run(async (session) => (await session.select().from(orders).where(eq(orders.order_id, orderId)))[0]),
 
     /** The order with its payments, shipments and events. */
     view: (orderId: string): Promise<OrderView | undefined> =>
       db.run(async (session) => {
-        const [row] = await session.select().from(orders).where(eq(orders.id, orderId));
-        if (!row) return undefined;
+        const [order] = await session.select(VIEW).from(orders).where(eq(orders.order_id, orderId));
+        if (!order) return undefined;
         return {
-          ...summaryOf(row),
-          address: row.addressJson,
-          items: row.itemsJson,
+          ...order,
           payments: await paymentsOf(session, orderId),
           shipments: await shipmentsOf(session, orderId),
           events: await eventsOf(session, orderId),
         };
       }),
 
-    /** Newest first; `next_cursor` continues behind the last one. An unreadable cursor starts at the beginning. */
+    /** The order's status as it was last written, at `updated_at`. */
+    status: (orderId: string): Promise<{ status: WorkflowStatus; updated_at: string } | undefined> =>
+      db.run(async (session) => {
+        const fields = { status: STATUS, updated_at: orders.updated_at };
+        return (await session.select(fields).from(orders).where(eq(orders.order_id, orderId)))[0];
+      }),
+
+    /** What another workflow needs to bring the order to its end. `amount` is null until the order is validated. */
+    unfinished: (orderId: string) =>
+      db.run(async (session) => {
+        const { state, payment_id, amount } = orders;
+        const fields = { state, payment_id, amount, run: RUN, progress: PROGRESS };
+        return (await session.select(fields).from(orders).where(eq(orders.order_id, orderId)))[0];
+      }),
+
+    /** Newest first; `next_cursor` continues after the last one. An unreadable cursor starts at the beginning. */
     list: ({ state, limit, cursor }: ListInput): Promise<ListOutput> =>
       db.run(async (session) => {
         const after = cursor === undefined ? undefined : parseCursor(cursor);
         const rows = await session
-          .select()
+          .select(SUMMARY)
           .from(orders)
           .where(
             and(
               state && eq(orders.state, state),
-              after && or(lt(orders.createdAt, after.at), and(eq(orders.createdAt, after.at), lt(orders.id, after.id))),
+              after &&
+                or(
+                  lt(orders.created_at, after.created_at),
+                  and(eq(orders.created_at, after.created_at), lt(orders.order_id, after.order_id)),
+                ),
             ),
           )
-          .orderBy(desc(orders.createdAt), desc(orders.id))
+          .orderBy(desc(orders.created_at), desc(orders.order_id))
           .limit(limit + 1);
         const page = rows.slice(0, limit);
         const last = page.at(-1);
-        return { orders: page.map(summaryOf), next_cursor: last && rows.length > limit ? cursorOf(last) : null };
+        return { orders: page, next_cursor: last && rows.length > limit ? cursorOf(last) : null };
       }),
   };
 }
 
-function summaryOf(row: OrderRow): OrderSummary {
-  return {
-    order_id: row.id,
-    state: row.state,
-    payment_id: row.paymentId,
-    amount: row.amount,
-    currency: row.currency,
-    reason: row.reason ?? row.cancelReason,
-    created_at: row.createdAt.toISOString(),
-    updated_at: row.updatedAt.toISOString(),
-  };
-}
+type Position = Pick<OrderSummary, 'created_at' | 'order_id'>;
 
-const cursorOf = (row: OrderRow): string => btoa(`${row.createdAt.toISOString()} ${row.id}`);
+const cursorOf = ({ created_at, order_id }: Position): string => btoa(`${created_at} ${order_id}`);
 
 const CURSOR = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ([A-Za-z0-9._:-]{1,64})$/;
 
-function parseCursor(cursor: string): { at: Date; id: string } | undefined {
+function parseCursor(cursor: string): Position | undefined {
   try {
-    const [, at = '', id = ''] = CURSOR.exec(atob(cursor)) ?? [];
-    const date = new Date(at);
-    return Number.isNaN(date.getTime()) ? undefined : { at: date, id };
+    const [, created_at = '', order_id = ''] = CURSOR.exec(atob(cursor)) ?? [];
+    return Number.isNaN(Date.parse(created_at)) ? undefined : { created_at, order_id };
   } catch {
     return undefined;
   }

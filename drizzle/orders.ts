@@ -1,4 +1,7 @@
-/** The order's row. Every method is one transaction and may be repeated; a closed order is never changed again. */
+/**
+ * The order's row. Every method is one transaction and may be repeated; an order that has ended is never changed again. A
+ * method named by a participle (`validated`, `shipped`) records what has happened.
+ */
 
 import type { Command } from '@trellis/contracts/command';
 import type { ErrorCode } from '@trellis/contracts/error';
@@ -8,131 +11,90 @@ import type { Money } from '@trellis/contracts/payment';
 import type { Progress } from '@trellis/contracts/status';
 import type { Run } from '@trellis/contracts/temporal';
 import { and, eq, inArray, sql } from 'drizzle-orm';
+import { now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './lock-order.ts';
-import { now, orders, payments } from './schema.ts';
+import { orders, payments } from './schema.ts';
 import { failUnfinished } from './shipments.ts';
 
 export type OrderStore = ReturnType<typeof createOrderStore>;
 
 export function createOrderStore(db: Database) {
   return {
-    /** Binds the order to its first run. Another run is told the recorded state and changes nothing. */
+    /** Inserts the order and binds it to its first run. For any other run nothing changes; the answer has the recorded state. */
     receive: (order: Partial<OrderInput> & { order_id: string }, run: Run, requestHash: string | null) =>
       db.transaction(async (tx): Promise<{ owner: boolean; state: State }> => {
         await tx
           .insert(orders)
-          .values({
-            id: order.order_id,
-            state: 'received',
-            step: 'receive_order',
-            addressJson: order.address ?? null,
-            itemsJson: order.items ?? null,
-            paymentId: order.payment_id ?? null,
-            policy: order.policy ?? null,
-            requestHash,
-            workflowId: run.workflow_id,
-            runId: run.run_id,
-          })
-          .onDuplicateKeyUpdate({ set: { id: sql`id` } });
+          .values({ ...order, ...run, state: 'received', step: 'receive_order', request_hash: requestHash })
+          .onDuplicateKeyUpdate({ set: { order_id: sql`id` } });
         const row = await lockOrder(tx, order.order_id);
-        if (row.runId !== run.run_id) return { owner: false, state: row.state };
+        if (row.run_id !== run.run_id) return { owner: false, state: row.state };
         await addEvent(tx, order.order_id, 'order_received', { run_id: run.run_id });
         return { owner: true, state: row.state };
       }),
 
-    /** The order is sound and waits for a person. */
+    /** The order is valid and has a price; the review begins. */
     validated: (orderId: string, { amount, currency }: Money) =>
       db.transaction(async (tx) => {
         const row = await lockOrder(tx, orderId);
-        if (
-          await advance(tx, row, 'awaiting_approval', {
-            step: 'awaiting_approval',
-            amount,
-            currency,
-          })
-        )
+        if (await advance(tx, row, 'awaiting_approval', { step: 'awaiting_approval', amount, currency }))
           await addEvent(tx, orderId, 'order_validated', { amount, currency });
       }),
 
-    /** Puts an accepted address where readers find it; false when the order has closed. */
+    /** Writes an accepted address, once for each command; false when the order has ended. */
     changeAddress: (orderId: string, address: Address, commandId: string) =>
       db.transaction(async (tx): Promise<boolean> => {
         const row = await lockOrder(tx, orderId);
         if (isTerminal(row.state)) return false;
         if (await hasEvent(tx, orderId, 'address_updated', commandId)) return true;
-        await tx.update(orders).set({ addressJson: address, updatedAt: now }).where(eq(orders.id, orderId));
+        await tx.update(orders).set({ address, updated_at: now }).where(eq(orders.order_id, orderId));
         await addEvent(tx, orderId, 'address_updated', { address }, commandId);
         return true;
       }),
 
-    /** Notes a signal that asked for what the order's state forbids. */
-    refuseCommand: (orderId: string, refusal: { command: Command; state: State; code: ErrorCode; id: string }) =>
+    /** A signal asked for what the order's state forbids. */
+    commandRefused: (orderId: string, refusal: { command: Command; state: State; code: ErrorCode; id: string }) =>
       db.transaction(async (tx) => {
         await lockOrder(tx, orderId);
         await addEvent(tx, orderId, 'command_refused', refusal, refusal.id);
       }),
 
     /**
-     * Closes an order that holds no money. Answers the state it is closed in, which is the recorded one if it was closed
-     * before; `owed`, and nothing is closed, when the order may have been charged after all.
+     * Ends an order that holds no money. Returns its terminal state, which is the recorded one if it had ended before;
+     * `owed`, and nothing is changed, when one of its payments may have been charged.
      */
-    close: (orderId: string, ending: Ending, progress: Progress) =>
+    end: (orderId: string, ending: Ending, progress: Progress) =>
       db.transaction(async (tx): Promise<TerminalState | 'owed'> => {
         const row = await lockOrder(tx, orderId);
         if (isTerminal(row.state)) return row.state;
-        const open = and(eq(payments.orderId, orderId), inArray(payments.status, ['pending', 'charged']));
-        const [owed] = await tx.select({ id: payments.paymentId }).from(payments).where(open).for('update');
-        return owed ? 'owed' : closeOrder(tx, row, ending, progress);
+        const open = and(eq(payments.order_id, orderId), inArray(payments.status, ['pending', 'charged']));
+        const [owed] = await tx.select({ id: payments.payment_id }).from(payments).where(open).for('update');
+        return owed ? 'owed' : endOrder(tx, row, ending, progress);
       }),
 
-    /** The parcel is on its way. */
+    /** The carrier has the parcel, and the order ends. */
     shipped: (orderId: string, progress: Progress) =>
       db.transaction(async (tx): Promise<TerminalState> => {
         const row = await lockOrder(tx, orderId);
         if (isTerminal(row.state)) return row.state;
-        await advance(tx, row, 'shipped', { ...columnsOf(progress), step: 'done', approved: true });
+        await advance(tx, row, 'shipped', { ...progress, step: 'done', approved: true });
         await addEvent(tx, orderId, 'order_shipped', { child_attempts: progress.child_attempts });
         return 'shipped';
       }),
   };
 }
 
-/** Closes the locked order; the state it was closed in before, if it was, wins. */
-export async function closeOrder(
-  tx: Session,
-  row: OrderRow,
-  ending: Ending,
-  progress: Progress,
-): Promise<TerminalState> {
+/** Ends the locked order and returns its terminal state; a terminal state recorded before is kept. */
+export async function endOrder(tx: Session, row: OrderRow, ending: Ending, progress: Progress): Promise<TerminalState> {
   if (isTerminal(row.state)) return row.state;
   await advance(tx, row, ending.state, {
-    ...columnsOf(progress),
-    ...(ending.state === 'canceled' ? { cancelReason: ending.reason } : {}),
+    ...progress,
+    ...(ending.state === 'canceled' ? { cancel_reason: ending.reason } : {}),
     ...(ending.state === 'failed' ? { reason: ending.reason } : {}),
   });
-  await failUnfinished(tx, row.id);
-  await addEvent(tx, row.id, `order_${ending.state}`, ending);
+  await failUnfinished(tx, row.order_id);
+  await addEvent(tx, row.order_id, `order_${ending.state}`, ending);
   return ending.state;
-}
-
-export function progressOfRow(row: OrderRow): Progress {
-  return {
-    step: row.step,
-    approved: row.approved,
-    child_attempts: row.childAttempts,
-    last_error: row.lastError,
-    dispatch_failed_reason: row.dispatchFailedReason,
-  };
-}
-
-function columnsOf(progress: Progress): Partial<OrderRow> {
-  return {
-    step: progress.step,
-    approved: progress.approved,
-    childAttempts: progress.child_attempts,
-    lastError: progress.last_error,
-    dispatchFailedReason: progress.dispatch_failed_reason,
-  };
 }

@@ -1,12 +1,13 @@
-/** Our side of the parcel: one row a try. */
+/** The product's record of the parcel: one row per shipping attempt, numbered from 1. */
 import { isTerminal, type State } from '@trellis/contracts/lifecycle';
 import type { Address } from '@trellis/contracts/order';
-import type { Parcel, Shipment } from '@trellis/contracts/shipment';
+import { type Parcel, Shipment } from '@trellis/contracts/shipment';
 import { and, asc, eq, lt, sql } from 'drizzle-orm';
+import { columnsFor, now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder } from './lock-order.ts';
-import { now, orders, shipments } from './schema.ts';
+import { orders, shipments } from './schema.ts';
 
 const PAID: readonly State[] = ['payment_charged', 'shipping'];
 
@@ -14,80 +15,84 @@ export type ShipmentStore = ReturnType<typeof createShipmentStore>;
 
 export function createShipmentStore(db: Database) {
   return {
-    /** The package is packed; false when the order isn't paid for, has closed meanwhile, or has gone on to a later try. */
+    /** The package is packed; false when the order is not paid, has ended, or has begun a later shipping attempt. */
     prepared: (orderId: string, attempt: number, address: Address) =>
       db.transaction(async (tx): Promise<boolean> => {
         const order = await lockOrder(tx, orderId);
-        if (!PAID.includes(order.state) || attempt < order.childAttempts) return false;
+        if (!PAID.includes(order.state) || attempt < order.child_attempts) return false;
         await tx
           .insert(shipments)
-          .values({ orderId, attempt, status: 'prepared', payloadJson: { address } })
+          .values({ order_id: orderId, attempt, status: 'prepared', payload: { address } })
           .onDuplicateKeyUpdate({ set: { id: sql`id` } });
         await failUnfinished(tx, orderId, attempt);
         await advance(tx, order, 'shipping');
         await tx
           .update(orders)
-          .set({ step: 'shipping_child', childAttempts: attempt, updatedAt: now })
-          .where(eq(orders.id, orderId));
+          .set({ step: 'shipping_child', child_attempts: attempt, updated_at: now })
+          .where(eq(orders.order_id, orderId));
         await addEvent(tx, orderId, 'package_prepared', { attempt, address }, attempt);
         return true;
       }),
 
     /**
-     * The carrier has the parcel. A try that is known to have handed it over keeps the credit; a try that was never
-     * packed can't have done so, then it was the last one that was.
+     * The carrier has the parcel. Marks one attempt as dispatched: an already dispatched one, else `reportedBy`, else the
+     * last prepared one before it.
      */
-    dispatched: (orderId: string, asked: number, parcel: Parcel) =>
+    dispatched: (orderId: string, reportedBy: number, parcel: Parcel) =>
       db.transaction(async (tx) => {
         await lockOrder(tx, orderId);
-        const packed = await tx
+        const prepared = await tx
           .select({ attempt: shipments.attempt, status: shipments.status })
           .from(shipments)
-          .where(eq(shipments.orderId, orderId))
+          .where(eq(shipments.order_id, orderId))
           .orderBy(asc(shipments.attempt));
-        if (packed.some(({ status }) => status === 'dispatched')) return failUnfinished(tx, orderId);
-        const attempt = packed.findLast((one) => one.attempt <= asked)?.attempt ?? asked;
-        const payloadJson = { address: parcel.address, tracking: parcel.tracking };
+        if (prepared.some(({ status }) => status === 'dispatched')) return failUnfinished(tx, orderId);
+        const attempt = prepared.findLast((one) => one.attempt <= reportedBy)?.attempt ?? reportedBy;
+        const payload = { address: parcel.address, tracking: parcel.tracking };
         await tx
           .insert(shipments)
-          .values({ orderId, attempt, status: 'dispatched', payloadJson })
-          .onDuplicateKeyUpdate({ set: { status: 'dispatched', payloadJson, ts: now } });
-        await addEvent(tx, orderId, 'carrier_dispatched', { attempt, ...payloadJson });
+          .values({ order_id: orderId, attempt, status: 'dispatched', payload })
+          .onDuplicateKeyUpdate({ set: { status: 'dispatched', payload, ts: now } });
+        await addEvent(tx, orderId, 'carrier_dispatched', { attempt, ...payload });
       }),
 
-    /** This try came to nothing. */
+    /** This shipping attempt failed. */
     failed: (orderId: string, attempt: number, reason: string) =>
       db.transaction(async (tx) => {
         const order = await lockOrder(tx, orderId);
         await tx
           .update(shipments)
           .set({ status: 'failed', ts: now })
-          .where(and(eq(shipments.orderId, orderId), eq(shipments.attempt, attempt), eq(shipments.status, 'prepared')));
+          .where(
+            and(eq(shipments.order_id, orderId), eq(shipments.attempt, attempt), eq(shipments.status, 'prepared')),
+          );
         if (isTerminal(order.state) || (await hasEvent(tx, orderId, 'dispatch_failed', attempt))) return;
-        await tx.update(orders).set({ dispatchFailedReason: reason, updatedAt: now }).where(eq(orders.id, orderId));
+        await tx
+          .update(orders)
+          .set({ dispatch_failed_reason: reason, updated_at: now })
+          .where(eq(orders.order_id, orderId));
         await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, attempt);
       }),
   };
 }
 
-/** Tries before `attempt` that ended without a word have failed: each try begins when the last one is over. */
-export async function failUnfinished(tx: Session, orderId: string, before = 2 ** 31 - 1): Promise<void> {
+const MAX_INT = 2 ** 31 - 1;
+
+/** Marks prepared attempts before `beforeAttempt`, by default all, as failed: attempts of an order run one after another. */
+export async function failUnfinished(tx: Session, orderId: string, beforeAttempt = MAX_INT): Promise<void> {
   await tx
     .update(shipments)
     .set({ status: 'failed', ts: now })
-    .where(and(eq(shipments.orderId, orderId), lt(shipments.attempt, before), eq(shipments.status, 'prepared')));
+    .where(
+      and(eq(shipments.order_id, orderId), lt(shipments.attempt, beforeAttempt), eq(shipments.status, 'prepared')),
+    );
 }
 
-export async function shipmentsOf(session: Session, orderId: string): Promise<Shipment[]> {
-  const rows = await session
-    .select()
+/** The order's shipments, by number of the attempt. */
+export function shipmentsOf(session: Session, orderId: string): Promise<Shipment[]> {
+  return session
+    .select(columnsFor(shipments, Shipment))
     .from(shipments)
-    .where(eq(shipments.orderId, orderId))
+    .where(eq(shipments.order_id, orderId))
     .orderBy(asc(shipments.attempt));
-  return rows.map((row) => ({
-    attempt: row.attempt,
-    status: row.status,
-    payload: row.payloadJson,
-    ts: row.ts.toISOString(),
-  }));
 }

@@ -6,9 +6,7 @@ import { createOrderStore } from './orders.ts';
 import { createPaymentStore } from './payments.ts';
 import { createShipmentStore } from './shipments.ts';
 
-export type Stores = ReturnType<typeof openStores>;
-
-/** Every store of the product on one database. Nothing is connected until a store is used. */
+/** All stores of the product on one database. Nothing is connected until a store is used. */
 export function openStores(db: Database) {
   return {
     orders: createOrderStore(db),

@@ -24,7 +24,7 @@ import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
 import { audit } from '@trellis/drizzle/sandbox/audit';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
-import { sandboxCharges } from '@trellis/drizzle/schema';
+import { sandboxCharges } from '@trellis/drizzle/sandbox/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
@@ -217,7 +217,7 @@ export async function openShop(options: ShopOptions = {}) {
 
     /** The companies' books on an order. */
     async books(orderId: string) {
-      const ofOrder = eq(sandboxCharges.orderId, orderId);
+      const ofOrder = eq(sandboxCharges.order_id, orderId);
       const charges = await sandbox.run((session) => session.select().from(sandboxCharges).where(ofOrder));
       return {
         charges: charges.map((row) => row.status),

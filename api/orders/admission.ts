@@ -62,7 +62,7 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
       }
     },
     giveBack: () =>
-      capacity.giveBack().then(
+      capacity.release().then(
         () => undefined,
         () => undefined,
       ),

@@ -32,7 +32,7 @@ export async function startOrder(
 
   // SQL remembers orders that Temporal has let go. Without it, Temporal alone decides.
   const row = await views.find(order_id).catch(() => undefined);
-  if (row) return answer({ run_id: row.runId, request_hash: row.requestHash, workflow_id: row.workflowId });
+  if (row) return answer(row);
 
   const known = async () => {
     const run = await temporal.find(order_id);

@@ -3,7 +3,6 @@ import { OrderError } from '@trellis/contracts/error';
 import { isTerminal, STEPS, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/status';
 import type { AttemptStore, RecentAttempts } from '@trellis/drizzle/attempts';
-import type { OrderRow } from '@trellis/drizzle/lock-order';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from '../temporal/port.ts';
 import { dropExpired } from './expiring-map.ts';
@@ -47,15 +46,15 @@ export function createStatusReader(deps: {
   return {
     async read(orderId) {
       const [row, tried] = await Promise.all([
-        views.find(orderId).catch(() => 'down' as const),
+        views.status(orderId).catch(() => 'down' as const),
         attempts.recent(orderId, RECENT_ERRORS).catch(() => NO_ATTEMPTS),
       ]);
       const recorded = row === 'down' ? undefined : row;
-      if (recorded && isTerminal(recorded.state))
-        return assemble(statusOfRow(recorded), 'sql', tried, recorded.updatedAt);
+      if (recorded && isTerminal(recorded.status.state))
+        return assemble(recorded.status, 'sql', tried, recorded.updated_at);
       const live = await query(orderId);
       if (live) return assemble(live, 'workflow', tried);
-      if (recorded) return assemble(statusOfRow(recorded), 'sql', tried, recorded.updatedAt);
+      if (recorded) return assemble(recorded.status, 'sql', tried, recorded.updated_at);
       if (row !== 'down' && (await temporal.find(orderId)))
         return assemble({ ...NOTHING_YET, order_id: orderId }, 'temporal', tried);
       if (row === 'down') throw new OrderError('UNAVAILABLE', 'the database does not answer');
@@ -88,21 +87,6 @@ const NOTHING_YET: Omit<WorkflowStatus, 'order_id'> = {
   reason: null,
 };
 
-function statusOfRow(row: OrderRow): WorkflowStatus {
-  return {
-    order_id: row.id,
-    state: row.state,
-    step: row.step,
-    approved: row.approved,
-    canceled: row.state === 'canceled',
-    cancel_reason: row.cancelReason,
-    child_attempts: row.childAttempts,
-    last_error: row.lastError,
-    dispatch_failed_reason: row.dispatchFailedReason,
-    reason: row.reason,
-  };
-}
-
 /** The step that each activity performs; null for one that can run at any step. */
 const STEP_OF_ACTIVITY = new Map<string, Step | null>(
   Object.entries(ACTIVITIES).map(([activity, { step }]) => [activity, step]),
@@ -112,7 +96,7 @@ function assemble(
   status: WorkflowStatus,
   source: OrderStatus['source'],
   { errors, failures }: RecentAttempts,
-  asOf: Date = new Date(),
+  asOf: string = new Date().toISOString(),
 ): OrderStatus {
   const last = errors[0]?.step;
   const lastStep = (last && STEP_OF_ACTIVITY.get(last)) || status.step;
@@ -125,7 +109,7 @@ function assemble(
     step,
     last_error: status.last_error ?? (current ? (errors[0]?.error ?? null) : null),
     source,
-    as_of: asOf.toISOString(),
+    as_of: asOf,
     activity: current ?? null,
     attempt: current ? failures + 1 : 1,
     retries: current ? failures : 0,

@@ -95,7 +95,7 @@ export const PROGRAMS = {
     ),
   ),
   /** Migrations go over MySQL's own protocol. */
-  migrate: v.object({ DATABASE_URL: MySqlUrl }),
+  migrate: v.object({ DATABASE_URL: MySqlUrl, SANDBOX_DATABASE_URL: v.optional(MySqlUrl) }),
   audit: v.object(pick('DATABASE_URL')),
   gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl }),
 } as const;

@@ -54,27 +54,6 @@ CREATE TABLE `payments` (
 	CONSTRAINT `payments_payment_id` PRIMARY KEY(`payment_id`)
 );
 --> statement-breakpoint
-CREATE TABLE `sandbox_charges` (
-	`payment_id` varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-	`order_id` varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-	`status` varchar(16) NOT NULL,
-	`amount` decimal(14,2),
-	`currency` varchar(3),
-	`created_at` timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
-	`updated_at` timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
-	CONSTRAINT `sandbox_charges_payment_id` PRIMARY KEY(`payment_id`)
-);
---> statement-breakpoint
-CREATE TABLE `sandbox_parcels` (
-	`order_id` varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-	`status` varchar(16) NOT NULL,
-	`tracking` varchar(64),
-	`address_json` json,
-	`created_at` timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
-	`updated_at` timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
-	CONSTRAINT `sandbox_parcels_order_id` PRIMARY KEY(`order_id`)
-);
---> statement-breakpoint
 CREATE TABLE `shipments` (
 	`id` bigint AUTO_INCREMENT NOT NULL,
 	`order_id` varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -89,5 +68,4 @@ CREATE TABLE `shipments` (
 CREATE INDEX `attempts_by_order` ON `attempts` (`order_id`,`id`);--> statement-breakpoint
 CREATE INDEX `orders_by_age` ON `orders` (`created_at`,`id`);--> statement-breakpoint
 CREATE INDEX `orders_by_state` ON `orders` (`state`,`created_at`,`id`);--> statement-breakpoint
-CREATE INDEX `payments_by_order` ON `payments` (`order_id`);--> statement-breakpoint
-CREATE INDEX `sandbox_charges_by_order` ON `sandbox_charges` (`order_id`);
+CREATE INDEX `payments_by_order` ON `payments` (`order_id`);

@@ -1,25 +1,27 @@
-/** `npm run audit`: the money invariant over the whole database, both sides' books in one query. */
+/** `npm run audit`: checks the money invariant over the whole database, both sides' books in one query. */
 
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { sql } from 'drizzle-orm';
 import { openDatabase } from '../client.ts';
-import type { Database } from '../database.ts';
+import { type Database, DatabaseError, failureLine, isMissingTable } from '../database.ts';
 
-export interface Violation {
+interface Violation {
   order_id: string;
   rule: string;
 }
 
-/** A whole database takes its time. */
-const AUDIT_WITHIN_MS = 600_000;
+/** The query reads every order. */
+const AUDIT_TIMEOUT_MS = 600_000;
 
 /**
  * Every order that ended without `shipped` nets to zero and has no parcel; every shipped one has exactly one charge
- * of exactly its amount and exactly one parcel; the companies hold nothing for an order we don't know; and payment by
- * payment our book says what the company's says. Orders still under way are not judged. Empty when it all holds.
+ * of exactly its amount and exactly one parcel; the companies hold nothing for an unknown order; and payment by payment
+ * our book agrees with the company's. Orders that have not ended are not checked. Returns the violations, none when all
+ * of this holds. The query joins both sides, so one database must hold the product's tables and the sandbox's; throws a
+ * DatabaseError that says so when tables are missing.
  */
-export function audit(db: Database): Promise<Violation[]> {
+export async function audit(db: Database): Promise<Violation[]> {
   const violations = sql`(
       WITH books AS (
         SELECT o.id, o.state, o.amount, o.currency,
@@ -67,18 +69,31 @@ export function audit(db: Database): Promise<Violation[]> {
         WHERE s.status = 'taken' AND o.id IS NULL
     ) AS violations`;
   const [orderId, rule] = [sql<string>`order_id`, sql<string>`rule`];
-  return db.run(
-    (session) => session.select({ order_id: orderId, rule }).from(violations).orderBy(orderId, rule),
-    AUDIT_WITHIN_MS,
-  );
+  try {
+    return await db.run(
+      (session) => session.select({ order_id: orderId, rule }).from(violations).orderBy(orderId, rule),
+      AUDIT_TIMEOUT_MS,
+    );
+  } catch (error) {
+    if (!isMissingTable(error)) throw error;
+    throw new DatabaseError(
+      'tables are missing: the audit needs those of the product and of the sandbox in one database (npm run migrate)',
+    );
+  }
 }
 
 if (import.meta.main) {
   const { DATABASE_URL } = fromEnvironment(PROGRAMS.audit);
-  const db = openDatabase(DATABASE_URL);
-  const violations = await audit(db);
-  await db.close();
-  for (const { order_id, rule } of violations) process.stdout.write(`${order_id}: ${rule}\n`);
-  process.stdout.write(violations.length === 0 ? 'the books agree\n' : `${violations.length} violations\n`);
-  process.exitCode = violations.length === 0 ? 0 : 1;
+  try {
+    const db = openDatabase(DATABASE_URL);
+    const violations = await audit(db).finally(() => db.close());
+    for (const { order_id, rule } of violations) process.stdout.write(`${order_id}: ${rule}\n`);
+    process.stdout.write(violations.length === 0 ? 'the books agree\n' : `${violations.length} violations\n`);
+    process.exitCode = violations.length === 0 ? 0 : 1;
+  } catch (error) {
+    const line = failureLine('DATABASE_URL', DATABASE_URL, error);
+    if (line === undefined) throw error;
+    process.stderr.write(`${line}\n`);
+    process.exitCode = 1;
+  }
 }

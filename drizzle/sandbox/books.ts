@@ -1,38 +1,39 @@
-/** The simulated companies' own books. They share nothing with ours but the server: give them a database handle of their own. */
+/** The simulated companies' books. Give them a database handle of their own: their transactions are not the product's. */
 import type { Address } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
 import { eq, sql } from 'drizzle-orm';
+import { now } from '../columns.ts';
 import type { Database } from '../database.ts';
-import { now, sandboxCharges, sandboxParcels } from '../schema.ts';
+import { sandboxCharges, sandboxParcels } from './schema.ts';
 
-export type ChargeRow = typeof sandboxCharges.$inferSelect;
+type ChargeRow = typeof sandboxCharges.$inferSelect;
 export type ParcelRow = typeof sandboxParcels.$inferSelect;
 
 export type PaymentBook = ReturnType<typeof createPaymentBook>;
 
 export function createPaymentBook(db: Database) {
   return {
-    /** The charge as it stands after asking for it; the first word on a key stays. */
-    charge: (paymentId: string, orderId: string, { amount, currency }: Money, status: 'charged' | 'declined') =>
+    /** The charge as recorded after this request; the first result for a payment id is final. */
+    charge: (paymentId: string, orderId: string, money: Money, status: 'charged' | 'declined') =>
       db.transaction(async (tx): Promise<ChargeRow> => {
         await tx
           .insert(sandboxCharges)
-          .values({ paymentId, orderId, amount, currency, status })
-          .onDuplicateKeyUpdate({ set: { paymentId: sql`payment_id` } });
-        return found(await tx.select().from(sandboxCharges).where(eq(sandboxCharges.paymentId, paymentId)));
+          .values({ payment_id: paymentId, order_id: orderId, ...money, status })
+          .onDuplicateKeyUpdate({ set: { payment_id: sql`payment_id` } });
+        return found(await tx.select().from(sandboxCharges).where(eq(sandboxCharges.payment_id, paymentId)));
       }),
 
-    /** Gives a charge back, or closes a key that was never charged. Another order's key is left alone. */
+    /** Refunds a charge, or closes a key that was never charged. A key of another order stays as it is. */
     refund: (paymentId: string, orderId: string) =>
       db.transaction(async (tx): Promise<ChargeRow> => {
         await tx
           .insert(sandboxCharges)
-          .values({ paymentId, orderId, status: 'closed' })
-          .onDuplicateKeyUpdate({ set: { paymentId: sql`payment_id` } });
-        const key = eq(sandboxCharges.paymentId, paymentId);
+          .values({ payment_id: paymentId, order_id: orderId, status: 'closed' })
+          .onDuplicateKeyUpdate({ set: { payment_id: sql`payment_id` } });
+        const key = eq(sandboxCharges.payment_id, paymentId);
         const row = found(await tx.select().from(sandboxCharges).where(key).for('update'));
-        if (row.orderId !== orderId || row.status !== 'charged') return row;
-        await tx.update(sandboxCharges).set({ status: 'refunded', updatedAt: now }).where(key);
+        if (row.order_id !== orderId || row.status !== 'charged') return row;
+        await tx.update(sandboxCharges).set({ status: 'refunded', updated_at: now }).where(key);
         return { ...row, status: 'refunded' };
       }),
   };
@@ -41,25 +42,25 @@ export function createPaymentBook(db: Database) {
 export type ParcelBook = ReturnType<typeof createParcelBook>;
 
 export function createParcelBook(db: Database) {
-  const enter = (orderId: string, entry: Pick<ParcelRow, 'status' | 'tracking'> & { addressJson?: Address }) =>
+  const enter = (orderId: string, entry: Pick<ParcelRow, 'status' | 'tracking'> & { address?: Address }) =>
     db.transaction(async (tx): Promise<ParcelRow> => {
       await tx
         .insert(sandboxParcels)
-        .values({ orderId, ...entry })
-        .onDuplicateKeyUpdate({ set: { orderId: sql`order_id` } });
-      return found(await tx.select().from(sandboxParcels).where(eq(sandboxParcels.orderId, orderId)));
+        .values({ order_id: orderId, ...entry })
+        .onDuplicateKeyUpdate({ set: { order_id: sql`order_id` } });
+      return found(await tx.select().from(sandboxParcels).where(eq(sandboxParcels.order_id, orderId)));
     });
   return {
-    /** The order's parcel after handing one over; a parcel taken before, or a closed key, stays what it is. */
+    /** The order's parcel after this request; a parcel taken before, or a closed key, stays as it is. */
     take: (orderId: string, address: Address, tracking: string) =>
-      enter(orderId, { status: 'taken', tracking, addressJson: address }),
+      enter(orderId, { status: 'taken', tracking, address }),
 
     /** Closes the key unless the parcel is taken. */
     close: (orderId: string) => enter(orderId, { status: 'closed', tracking: null }),
 
     find: (orderId: string): Promise<ParcelRow | undefined> =>
       db.run(
-        async (session) => (await session.select().from(sandboxParcels).where(eq(sandboxParcels.orderId, orderId)))[0],
+        async (session) => (await session.select().from(sandboxParcels).where(eq(sandboxParcels.order_id, orderId)))[0],
       ),
   };
 }

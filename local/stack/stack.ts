@@ -69,7 +69,7 @@ const PORTS = {
 } as const;
 const HOST = '127.0.0.1';
 /** What a `.env` made for other servers must not change here. */
-const PINNED = { HOST, TEMPORAL_NAMESPACE: 'default', WORKER_QUEUES: 'orders,shipping' };
+const PINNED = { HOST, TEMPORAL_NAMESPACE: 'default', WORKER_QUEUES: 'orders,shipping', SANDBOX_DATABASE_URL: '' };
 
 /**
  * Starts everything and resolves once the API answers; the `env` file is complete before that. The caller holds the

@@ -23,7 +23,7 @@ test('this version has no histories yet', () => {
 test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, async ([path, walk]) => {
   const shop = await ownShop({ queues: [], clock: 'real' });
   const { id, row } = await walk(shop);
-  const attempts = (await row()).childAttempts;
+  const attempts = (await row()).child_attempts;
   const parts: [part: string, workflowId: string][] = [
     ['', orderWorkflowId(id)],
     ['settle', settleWorkflowId(id)],

@@ -112,7 +112,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
       shipments: view?.shipments.map(({ attempt, status, payload }) => `${attempt} ${status} ${cityOf(payload)}`),
       events: view && inOrderOf(model.trail, view.events.map(eventName)),
       charges: books.charges,
-      parcel: books.parcel?.status === 'taken' ? cityOf({ address: books.parcel.addressJson }) : books.parcel?.status,
+      parcel: books.parcel?.status === 'taken' ? cityOf({ address: books.parcel.address }) : books.parcel?.status,
     };
   }
 
@@ -128,7 +128,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
     return {
       result,
       status: [status.state, status.step, status.approved, status.cancel_reason, status.child_attempts, status.reason],
-      row: row && [row.step, row.approved, row.cancelReason, row.childAttempts, row.reason],
+      row: row && [row.step, row.approved, row.cancel_reason, row.child_attempts, row.reason],
       pausing: waits.at(-1)?.after ?? 0,
     };
   }

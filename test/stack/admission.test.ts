@@ -24,7 +24,7 @@ async function workersAt(rate: number, by: 'url' | 'httpUrl' = 'url') {
   const db = openDatabase(url);
   onTestFinished(db.close);
   const capacity = createCapacityStore(db);
-  await capacity.promise(rate);
+  await capacity.setRate(rate);
   return { url, db, capacity };
 }
 
@@ -79,7 +79,7 @@ describe.each([
   test('takes back what was not needed', async () => {
     const { capacity } = await workersAt(RATE, by);
     await capacity.admit(0);
-    await capacity.giveBack();
+    await capacity.release();
     expect(admitted([await capacity.admit(0)])).toBe(1);
   });
 

@@ -1,4 +1,4 @@
-/** The money invariant finds what is wrong in either side's book, and nothing else. */
+/** The audit finds every violation of the money invariant in either side's books, and nothing else. */
 import type { Ending } from '@trellis/contracts/lifecycle';
 import type { StartInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/status';
@@ -36,7 +36,7 @@ beforeEach(async () => {
 });
 afterEach(() => shop.close());
 
-/** A database of its own with both sides' books, and the lives that orders lead in it. */
+/** A database of its own with both sides' books, and what brings orders into each state in it. */
 async function openShop() {
   const { db, url, drop } = await freshDatabase();
   const companies = openDatabase(url);
@@ -47,7 +47,7 @@ async function openShop() {
     const order = anOrder({ order_id });
     await orders.receive(order, { workflow_id: `order-${order_id}`, run_id: 'run' }, null);
     await orders.validated(order_id, MONEY);
-    await payments.begin(order_id, order.payment_id);
+    await payments.beginCharge(order_id, order.payment_id);
     return order;
   }
 
@@ -77,8 +77,8 @@ async function openShop() {
   async function declined(order_id: string) {
     const { payment_id } = await approved(order_id);
     await charges.charge(payment_id, order_id, MONEY, 'declined');
-    await payments.refused(order_id, payment_id);
-    await orders.close(order_id, { state: 'failed', reason: 'PAYMENT_DECLINED' }, PROGRESS);
+    await payments.declined(order_id, payment_id);
+    await orders.end(order_id, { state: 'failed', reason: 'PAYMENT_DECLINED' }, PROGRESS);
   }
 
   async function shipped(order_id: string) {
@@ -86,7 +86,7 @@ async function openShop() {
     await orders.shipped(order_id, { ...PROGRESS, child_attempts: 1 });
   }
 
-  /** One order for every way to end, the id telling which. */
+  /** One order for every way to end, named by its id. */
   async function everyEnd() {
     await shipped('shipped');
     await shipped('shipped-too');
@@ -94,7 +94,7 @@ async function openShop() {
     await refunded('failed', { state: 'failed', reason: 'CARRIER_REFUSED' });
     await declined('declined');
     await orders.receive(anOrder({ order_id: 'expired' }), { workflow_id: 'order-expired', run_id: 'run' }, null);
-    await orders.close('expired', { state: 'expired' }, PROGRESS);
+    await orders.end('expired', { state: 'expired' }, PROGRESS);
   }
 
   async function run(statement: string) {
@@ -116,7 +116,7 @@ const paymentOf = (order: string, payment: string, status: string) =>
   `INSERT INTO payments (payment_id, order_id, status, amount, currency)
    VALUES ('${payment}', '${order}', '${status}', 2.00, 'USD')`;
 const parcelOf = (order: string) => `INSERT INTO sandbox_parcels (order_id, status) VALUES ('${order}', 'taken')`;
-const tryOf = (order: string, attempt: number) =>
+const shipmentOf = (order: string, attempt: number) =>
   `INSERT INTO shipments (order_id, attempt, status) VALUES ('${order}', ${attempt}, 'dispatched')`;
 
 describe('sound books', () => {
@@ -125,7 +125,7 @@ describe('sound books', () => {
     expect(await shop.audit()).toEqual([]);
   });
 
-  test('have none when they are empty', async () => {
+  test('have no violation when they are empty', async () => {
     expect(await shop.audit()).toEqual([]);
   });
 
@@ -136,7 +136,7 @@ describe('sound books', () => {
     expect(await shop.audit()).toEqual([]);
   });
 
-  test('are not judged by orders still under way', async () => {
+  test('may hold anything of orders that have not ended', async () => {
     await shop.everyEnd();
     await shop.approved('approved');
     await shop.charged('charged');
@@ -147,7 +147,12 @@ describe('sound books', () => {
   });
 });
 
-describe('a broken book is found', () => {
+test('a database without the sandbox’s tables is not audited, and the error says what is missing', async () => {
+  await shop.run('DROP TABLE sandbox_charges, sandbox_parcels');
+  await expect(shop.audit()).rejects.toThrow('those of the product and of the sandbox in one database');
+});
+
+describe('a violation is found', () => {
   test.each<[what: string, statement: string, order: string, ...rules: string[]]>([
     ['shipped, never charged', "DELETE FROM sandbox_charges WHERE order_id = 'shipped'", 'shipped', DISAGREE, CHARGE],
     [
@@ -210,7 +215,7 @@ describe('a broken book is found', () => {
       PARCEL,
     ],
     ['shipped, the parcel not recorded', "DELETE FROM shipments WHERE order_id = 'shipped'", 'shipped', PARCEL],
-    ['shipped, two parcels recorded', tryOf('shipped', 2), 'shipped', PARCEL],
+    ['shipped, two parcels recorded', shipmentOf('shipped', 2), 'shipped', PARCEL],
     [
       'canceled, still charged',
       "UPDATE sandbox_charges SET status = 'charged' WHERE order_id = 'canceled'",
@@ -246,7 +251,7 @@ describe('a broken book is found', () => {
       'canceled',
       PARCEL_LEFT,
     ],
-    ['canceled, a parcel recorded', tryOf('canceled', 1), 'canceled', PARCEL_LEFT],
+    ['canceled, a parcel recorded', shipmentOf('canceled', 1), 'canceled', PARCEL_LEFT],
     [
       'failed, still charged',
       "UPDATE sandbox_charges SET status = 'charged' WHERE order_id = 'failed'",
@@ -299,7 +304,7 @@ describe('a broken book is found', () => {
     ]);
   });
 
-  test('of every order that broke, in order', async () => {
+  test('of every order, sorted by id', async () => {
     await shop.everyEnd();
     await shop.run("UPDATE sandbox_parcels SET status = IF(status = 'taken', 'closed', 'taken')");
     expect(await shop.audit()).toEqual([

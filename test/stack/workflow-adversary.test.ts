@@ -40,7 +40,7 @@ describe('an order that nothing may be left of but one end', () => {
       last_error: null,
       dispatch_failed_reason: null,
     } as const;
-    expect(await createOrderStore(shop.db).close(order.id, { state: 'expired' }, stale)).toBe('owed');
+    expect(await createOrderStore(shop.db).end(order.id, { state: 'expired' }, stale)).toBe('owed');
     carrier.open();
     expect(await order.end()).toBe('shipped');
   });
@@ -98,8 +98,8 @@ describe('an order that nothing may be left of but one end', () => {
     await awaitingApproval(order);
     await order.update('approve');
     expect(await order.end()).toBe('shipped');
-    expect((await order.row()).addressJson).toEqual(BOSTON);
-    expect((await shop.books(order.id)).parcel?.addressJson).toEqual(BOSTON);
+    expect((await order.row()).address).toEqual(BOSTON);
+    expect((await shop.books(order.id)).parcel?.address).toEqual(BOSTON);
   });
 
   test('replays as it went when its address changes while it is being validated', async () => {
@@ -129,7 +129,7 @@ describe('an order that nothing may be left of but one end', () => {
     await expect(order.update('address', [BOSTON])).rejects.toMatchObject({ cause: { type: 'TOO_LATE' } });
     carrier.open();
     expect(await order.end()).toBe('shipped');
-    expect((await order.row()).addressJson).toEqual((await shop.books(order.id)).parcel?.addressJson);
+    expect((await order.row()).address).toEqual((await shop.books(order.id)).parcel?.address);
   });
 });
 
@@ -170,7 +170,7 @@ test('a cancel that was accepted outlives the run that accepted it', async () =>
   const row = await eventually(async () => isTerminal((await order.row()).state) && order.row(), 25_000);
   over.abort();
   await sweeping;
-  expect(row).toMatchObject({ state: 'canceled', cancelReason: 'changed my mind' });
+  expect(row).toMatchObject({ state: 'canceled', cancel_reason: 'changed my mind' });
   expect(await own.books(order.id)).toMatchObject({ charges: ['refunded'] });
 });
 

@@ -41,7 +41,7 @@ describe('cancel', () => {
     const order = await shop.place();
     expect(await order.update('cancel')).toMatchObject({ command: 'cancel', changed: true });
     expect(await order.end()).toBe('canceled');
-    expect(await order.row()).toMatchObject({ state: 'canceled', cancelReason: 'user_request' });
+    expect(await order.row()).toMatchObject({ state: 'canceled', cancel_reason: 'user_request' });
     expect(await order.view()).toMatchObject({ payments: [], shipments: [] });
     expect(await order.events()).toEqual(['order_received', 'order_validated', 'order_canceled']);
     expect(await shop.books(order.id)).toEqual({ charges: [], parcel: undefined });
@@ -50,7 +50,7 @@ describe('cancel', () => {
   test('before the first workflow task is kept', async () => {
     const order = await shop.place(anOrder(), { signal: 'cancel_order', signalArgs: ['changed my mind'] });
     expect(await order.end()).toBe('canceled');
-    expect(await order.row()).toMatchObject({ cancelReason: 'changed my mind' });
+    expect(await order.row()).toMatchObject({ cancel_reason: 'changed my mind' });
   });
 
   test('while a charge is on its way closes the key, so the late charge is refused', async () => {
@@ -88,7 +88,7 @@ describe('cancel', () => {
     await order.update('cancel', ['too slow']);
     charge.open();
     expect(await order.end()).toBe('canceled');
-    expect(await order.row()).toMatchObject({ reason: null, cancelReason: 'too slow' });
+    expect(await order.row()).toMatchObject({ reason: null, cancel_reason: 'too slow' });
     expect(await order.view()).toMatchObject({ payments: [{ status: 'failed' }] });
   });
 
@@ -128,7 +128,7 @@ describe('cancel', () => {
     await expectTooLate(order, 'approve', 'address');
     refund.open();
     expect(await order.end()).toBe('canceled');
-    expect(await order.row()).toMatchObject({ cancelReason: 'first' });
+    expect(await order.row()).toMatchObject({ cancel_reason: 'first' });
     expect(await order.status()).toMatchObject({ canceled: true, cancel_reason: 'first', state: 'canceled' });
   });
 
@@ -138,7 +138,7 @@ describe('cancel', () => {
     await signaled.signal('cancel', ...args);
     for (const order of [updated, signaled]) {
       expect(await order.end()).toBe('canceled');
-      expect(await order.row()).toMatchObject({ cancelReason: 'user_request' });
+      expect(await order.row()).toMatchObject({ cancel_reason: 'user_request' });
     }
   });
 });
@@ -150,7 +150,7 @@ describe('a Temporal cancellation', () => {
     await charge.reached;
     await order.handle.cancel();
     expect(await order.end()).toBe('canceled');
-    expect(await order.row()).toMatchObject({ cancelReason: 'temporal_cancel' });
+    expect(await order.row()).toMatchObject({ cancel_reason: 'temporal_cancel' });
     expect(await shop.books(order.id)).toMatchObject({ charges: ['refunded'] });
   });
 
@@ -194,11 +194,11 @@ describe('a new address', () => {
   test('is in SQL before the answer, once, and is where the parcel goes', async () => {
     const order = await shop.place();
     expect(await order.update('address', [REACHABLE])).toMatchObject({ command: 'address', changed: true });
-    expect(await order.row()).toMatchObject({ addressJson: REACHABLE });
+    expect(await order.row()).toMatchObject({ address: REACHABLE });
     expect(await order.update('address', [REACHABLE])).toMatchObject({ changed: false });
     await order.update('approve');
     expect(await order.end()).toBe('shipped');
-    expect((await shop.books(order.id)).parcel).toMatchObject({ addressJson: REACHABLE });
+    expect((await shop.books(order.id)).parcel).toMatchObject({ address: REACHABLE });
   });
 
   test('ends the pause after a refused try at once', async () => {
@@ -216,7 +216,7 @@ describe('a new address', () => {
     dispatch.open();
     expect(await answer).toMatchObject({ changed: true });
     expect(await order.end()).toBe('shipped');
-    expect((await shop.books(order.id)).parcel).toMatchObject({ addressJson: REACHABLE });
+    expect((await shop.books(order.id)).parcel).toMatchObject({ address: REACHABLE });
   });
 
   test('waits for a running try, and is too late when the carrier takes that', async () => {
@@ -225,7 +225,7 @@ describe('a new address', () => {
     dispatch.open();
     expect(await refused).toMatchObject({ code: 'TOO_LATE' });
     expect(await order.end()).toBe('shipped');
-    expect((await order.row()).addressJson).toEqual(order.order.address);
+    expect((await order.row()).address).toEqual(order.order.address);
   });
 
   const addresses: [string, unknown[]][] = [...MALFORMED, ['no city', [{ line1: '9 Elm' }]]];
@@ -238,7 +238,7 @@ describe('a new address', () => {
     await order.signal('address', ...args);
     await order.update('approve');
     expect(await order.end()).toBe('shipped');
-    expect((await order.row()).addressJson).toEqual(order.order.address);
+    expect((await order.row()).address).toEqual(order.order.address);
     expect(await refusals(order)).toMatchObject([{ command: 'address', code: 'INVALID' }]);
   });
 });
@@ -260,8 +260,8 @@ describe('a signal', () => {
     await order.signal('address', { line1: '1 Oak', city: 'Denver' }, 'move');
     await order.update('approve');
     expect(await order.end()).toBe('shipped');
-    expect((await order.row()).addressJson).toEqual(REACHABLE);
-    expect((await shop.books(order.id)).parcel).toMatchObject({ addressJson: REACHABLE });
+    expect((await order.row()).address).toEqual(REACHABLE);
+    expect((await shop.books(order.id)).parcel).toMatchObject({ address: REACHABLE });
     expect((await order.events())?.filter((type) => type === 'address_updated')).toHaveLength(1);
   });
 
@@ -284,7 +284,7 @@ describe('a signal', () => {
     const order = await shop.place();
     await order.signalRaw('cancel', '{"reason');
     expect(await order.end()).toBe('canceled');
-    expect(await order.row()).toMatchObject({ cancelReason: 'user_request' });
+    expect(await order.row()).toMatchObject({ cancel_reason: 'user_request' });
   });
 });
 

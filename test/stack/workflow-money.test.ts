@@ -99,7 +99,7 @@ describe('the carrier', () => {
     expect(tries).toBeGreaterThanOrEqual(2);
     expect(shipments.map(({ status }) => status)).toEqual([...Array(tries - 1).fill('failed'), 'dispatched']);
     expect(shipments.at(-1)?.payload).toMatchObject({ address: REACHABLE });
-    expect((await shop.books(order.id)).parcel).toMatchObject({ status: 'taken', addressJson: REACHABLE });
+    expect((await shop.books(order.id)).parcel).toMatchObject({ status: 'taken', address: REACHABLE });
     await expect(
       shop.env.client.workflow.getHandle(shippingWorkflowId(order.id, tries)).result(),
     ).resolves.toMatchObject({ tracking: expect.any(String) });

@@ -77,7 +77,7 @@ describe.concurrent('an order whose time runs out', () => {
     close.open();
     expect(await answer).toMatchObject({ changed: true });
     expect(await order.end()).toBe('canceled');
-    expect(await order.row()).toMatchObject({ cancelReason: 'too slow' });
+    expect(await order.row()).toMatchObject({ cancel_reason: 'too slow' });
   });
 
   test('before the payment company gives the money back goes on until it has', async ({ expect }) => {
@@ -110,7 +110,7 @@ describe.concurrent('an order whose time runs out', () => {
     expect(await order.view()).toMatchObject(refundedFor('CARRIER_REFUSED'));
     expect(await order.row()).toMatchObject({
       step: 'shipping_child',
-      dispatchFailedReason: expect.stringContaining('Unreachable'),
+      dispatch_failed_reason: expect.stringContaining('Unreachable'),
     });
     const { shipments } = await order.view();
     expect(shipments.length).toBeGreaterThanOrEqual(3);

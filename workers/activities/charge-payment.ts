@@ -11,12 +11,12 @@ export function createChargePayment(deps: AttemptDeps & { payments: PaymentStore
   return async function charge_payment(input: ActivityInput & { payment_id: string }): Promise<Charged> {
     const { order_id, payment_id } = input;
     return attempt(deps, input, async () => {
-      const begun = await payments.begin(order_id, payment_id);
+      const begun = await payments.beginCharge(order_id, payment_id);
       if (begun.outcome !== 'charge') return begun.outcome;
       const answer = await paymentCompany.charge({ payment_id, order_id, ...begun.money });
       if (answer === 'charged') await payments.charged(order_id, payment_id);
       // After a conflict the payment stays pending: recorded as failed, it would be answered as declined the next time.
-      if (answer === 'declined') await payments.refused(order_id, payment_id);
+      if (answer === 'declined') await payments.declined(order_id, payment_id);
       return answer;
     });
   };

@@ -15,7 +15,7 @@ export function createCloseOrder(deps: AttemptDeps & { orders: OrderStore }) {
   return async function close_order(input: CloseOrderInput): Promise<State | 'owed'> {
     return attempt(deps, input, async () => {
       const { owner, state } = await receive(orders, input);
-      return owner ? orders.close(input.order_id, input.ending, input.progress) : state;
+      return owner ? orders.end(input.order_id, input.ending, input.progress) : state;
     });
   };
 }

@@ -3,7 +3,6 @@ import type { OrderInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/status';
 import type { Run } from '@trellis/contracts/temporal';
 import type { OrderViews } from '@trellis/drizzle/order-views';
-import { progressOfRow } from '@trellis/drizzle/orders';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 /** An order's row, when the order's run has ended but the order has not. `open` is false when there is nothing to settle. */
@@ -16,15 +15,16 @@ export function createLoadAbandoned(deps: AttemptDeps & { views: OrderViews }) {
   const { views } = deps;
   return async function load_abandoned(input: ActivityInput): Promise<Abandoned> {
     return attempt(deps, input, async () => {
-      const row = await views.find(input.order_id);
-      if (!row || isTerminal(row.state)) return { open: false, state: row?.state };
+      const found = await views.unfinished(input.order_id);
+      if (!found || isTerminal(found.state)) return { open: false, state: found?.state };
+      const { payment_id, amount, run, progress } = found;
       return {
         open: true,
-        order: { order_id: row.id, ...(row.paymentId === null ? {} : { payment_id: row.paymentId }) },
-        run: { workflow_id: row.workflowId, run_id: row.runId },
-        progress: progressOfRow(row),
+        order: { order_id: input.order_id, ...(payment_id === null ? {} : { payment_id }) },
+        run,
+        progress,
         // An order without a price was never charged.
-        priced: row.amount !== null,
+        priced: amount !== null,
       };
     });
   };

@@ -42,7 +42,7 @@ export function createRefundPayment(
       const claim = await payments.claimForRefund(order_id, payment_id);
       if (claim.outcome === 'closed') return claim;
       if (claim.outcome === 'foreign') {
-        const state = await orders.close(order_id, ending, progress);
+        const state = await orders.end(order_id, ending, progress);
         if (state === 'owed')
           throw new Error(`order ${order_id} holds money under another payment id than ${payment_id}`);
         return { outcome: 'closed', state };

@@ -14,6 +14,6 @@ export interface Refusal {
 /** Records a refused signal as an event: a signal has no answer that could carry the refusal. */
 export function createRefuseCommand(deps: AttemptDeps & { orders: OrderStore }) {
   return async function refuse_command(input: ActivityInput & { refusal: Refusal }): Promise<void> {
-    return attempt(deps, input, () => deps.orders.refuseCommand(input.order_id, input.refusal));
+    return attempt(deps, input, () => deps.orders.commandRefused(input.order_id, input.refusal));
   };
 }

@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import { activityInfo } from '@temporalio/activity';
 import type { ActivityInterceptors } from '@temporalio/worker';
-import type { CapacityStore, Throughput } from '@trellis/drizzle/capacity';
+import type { CapacityStore, Rates } from '@trellis/drizzle/capacity';
 import type { Logger } from 'pino';
 
 const MEASURE_INTERVAL_MS = 1_000;
@@ -45,7 +45,7 @@ export function createStartLatencies(): StartLatencies {
  * The next rate, in orders a second. After `MIN_WINDOW_S` of overload it moves towards what the workers ship; without overload
  * it grows a little, as long as the workers ship nearly all that is admitted.
  */
-export function nextRate({ ordersPerSecond, shippedPerSecond }: Throughput, secondsOverloaded: number): number {
+export function nextRate({ ordersPerSecond, shippedPerSecond }: Rates, secondsOverloaded: number): number {
   if (secondsOverloaded >= MIN_WINDOW_S)
     return Math.max(MIN_RATE, ordersPerSecond + 0.2 * (shippedPerSecond - ordersPerSecond));
   if (secondsOverloaded > 0) return ordersPerSecond;
@@ -69,11 +69,9 @@ export async function measureCapacity({ capacity, latencies, log, signal }: Meas
     if (latency === undefined) continue;
     secondsOverloaded = latency > OVERLOAD_LATENCY_MS ? secondsOverloaded + 1 : 0;
     try {
-      const throughput = await capacity.throughput(
-        secondsOverloaded === 0 ? MAX_WINDOW_S : windowOf(secondsOverloaded),
-      );
+      const throughput = await capacity.rates(secondsOverloaded === 0 ? MAX_WINDOW_S : windowOf(secondsOverloaded));
       const rate = nextRate(throughput, secondsOverloaded);
-      if (rate !== throughput.ordersPerSecond) await capacity.promise(rate);
+      if (rate !== throughput.ordersPerSecond) await capacity.setRate(rate);
       log.debug({ latency, secondsOverloaded, ...throughput, rate }, 'capacity measured');
     } catch (error) {
       log.warn({ err: error }, 'capacity not measured');

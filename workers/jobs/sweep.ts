@@ -58,7 +58,7 @@ async function sweepOnce(
     const row = orderId === undefined ? undefined : await views.find(orderId);
     // Without a row there is nothing to settle yet; a frozen worker may still write one, so examine the run again.
     if (orderId !== undefined && !row) continue;
-    if (!row || row.runId !== runId || isTerminal(row.state)) {
+    if (!row || row.run_id !== runId || isTerminal(row.state)) {
       seen.add(runId);
       continue;
     }
@@ -66,18 +66,18 @@ async function sweepOnce(
     const { status, runId: latestRunId, closeTime, raw } = await client.workflow.getHandle(workflowId).describe();
     if (status.name === 'RUNNING') continue;
     // An accepted cancel is recorded in the run's history alone; a run can be queried after it has ended.
-    const isReset = raw.workflowExecutionInfo?.firstRunId === row.runId;
+    const isReset = raw.workflowExecutionInfo?.firstRunId === row.run_id;
     const run = client.workflow.getHandle(workflowId, isReset ? latestRunId : runId);
     const lastStatus = await client
       .withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => run.query<WorkflowStatus>(STATUS_QUERY))
       .catch(() => undefined);
     if (!lastStatus && Date.now() - (closeTime?.getTime() ?? 0) < UNANSWERED_LIMIT_MS) continue;
     const cancel_reason = lastStatus?.cancel_reason ?? null;
-    log.info({ order_id: row.id }, 'settling an order whose run was ended from outside');
+    log.info({ order_id: row.order_id }, 'settling an order whose run was ended from outside');
     await client.workflow.start(SETTLE_WORKFLOW, {
-      workflowId: settleWorkflowId(row.id),
+      workflowId: settleWorkflowId(row.order_id),
       taskQueue: ORDERS_QUEUE,
-      args: [{ order_id: row.id, cancel_reason } satisfies SettleInput],
+      args: [{ order_id: row.order_id, cancel_reason } satisfies SettleInput],
       workflowIdConflictPolicy: 'USE_EXISTING',
     });
   }

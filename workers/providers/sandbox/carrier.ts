@@ -19,5 +19,5 @@ export function createSandboxCarrier(book: ParcelBook): Carrier {
 
 function answer(row: ParcelRow): Taken | { outcome: 'closed' } {
   if (row.status === 'closed') return { outcome: 'closed' };
-  return { outcome: 'taken', parcel: { tracking: row.tracking ?? '', address: row.addressJson as Address } };
+  return { outcome: 'taken', parcel: { tracking: row.tracking ?? '', address: row.address as Address } };
 }

@@ -7,13 +7,13 @@ export function createSandboxPaymentCompany(book: PaymentBook): PaymentCompany {
     async charge({ payment_id, order_id, ...money }) {
       const verdict = payment_id.startsWith('declined-') ? 'declined' : 'charged';
       const row = await book.charge(payment_id, order_id, money, verdict);
-      if (row.orderId !== order_id) return 'conflict';
+      if (row.order_id !== order_id) return 'conflict';
       if (row.status === 'refunded' || row.status === 'closed') return 'closed';
       return row.amount === money.amount && row.currency === money.currency ? row.status : 'conflict';
     },
     async refund({ payment_id, order_id }) {
       const row = await book.refund(payment_id, order_id);
-      if (row.orderId !== order_id) return 'conflict';
+      if (row.order_id !== order_id) return 'conflict';
       return row.status === 'refunded' ? 'refunded' : 'never_charged';
     },
   };

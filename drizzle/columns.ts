@@ -1,0 +1,45 @@
+/** The column types of every table, and the columns that make up a contract. */
+import { getTableColumns, sql } from 'drizzle-orm';
+import { customType, decimal, type MySqlTable, varchar } from 'drizzle-orm/mysql-core';
+
+/** Ids compare byte by byte: `o-1` and `O-1` are two orders. */
+export const id = customType<{ data: string; config: { length: number } }>({
+  dataType: (config) => `varchar(${config?.length ?? 64}) CHARACTER SET ascii COLLATE ascii_bin`,
+});
+
+/** MySQL's driver returns JSON parsed, MariaDB's as text. */
+export const json = customType<{ data: unknown; driverData: unknown }>({
+  dataType: () => 'json',
+  // JavaScript's JSON may hold a lone surrogate, SQL's may not.
+  toDriver: (value) => JSON.stringify(value, (_, part) => (typeof part === 'string' ? part.toWellFormed() : part)),
+  fromDriver: (value) => (typeof value === 'string' ? JSON.parse(value) : value),
+});
+
+/**
+ * A contract's Timestamp: ISO 8601 in UTC, written with milliseconds, read with as many digits as the column has. Both
+ * drivers exchange `YYYY-MM-DD hh:mm:ss.fff` in the session's time zone, which is UTC.
+ */
+export const timestamp = customType<{ data: string; driverData: string; config: { fsp: 3 | 6 } }>({
+  dataType: (config) => `timestamp(${config?.fsp ?? 3})`,
+  toDriver: (value) => new Date(value).toISOString().slice(0, -1).replace('T', ' '),
+  fromDriver: (value) => `${value.replace(' ', 'T')}Z`,
+});
+
+/** The current time of the database's clock. */
+export const now = sql`CURRENT_TIMESTAMP(3)`;
+export const at = (name: string) => timestamp(name).notNull().default(now);
+
+export const money = (name: string) => decimal(name, { precision: 14, scale: 2 });
+export const currency = () => varchar('currency', { length: 3 });
+
+type Columns<T extends MySqlTable> = T['_']['columns'];
+
+/** The columns with the keys of a contract's schema: a select of them returns the contract's value. */
+export function columnsFor<T extends MySqlTable, K extends string & keyof Columns<T>>(
+  table: T,
+  contract: { readonly entries: Readonly<Record<K, unknown>> },
+): Pick<Columns<T>, K> {
+  const columns = getTableColumns(table);
+  const keys = Object.keys(contract.entries) as K[];
+  return Object.fromEntries(keys.map((key) => [key, columns[key]])) as Pick<Columns<T>, K>;
+}

@@ -1,0 +1,29 @@
+/** The tables of the simulated companies. A database of a product with real companies does not need them. */
+import type { Address } from '@trellis/contracts/order';
+import { index, mysqlTable, varchar } from 'drizzle-orm/mysql-core';
+import { at, currency, id, json, money } from '../columns.ts';
+
+/** The payment company's book: a key is bound to its first order; a closed key refuses every later charge. */
+export const sandboxCharges = mysqlTable(
+  'sandbox_charges',
+  {
+    payment_id: id('payment_id').primaryKey(),
+    order_id: id('order_id').notNull(),
+    status: varchar('status', { length: 16 }).$type<'charged' | 'declined' | 'refunded' | 'closed'>().notNull(),
+    amount: money('amount'),
+    currency: currency(),
+    created_at: at('created_at'),
+    updated_at: at('updated_at'),
+  },
+  (table) => [index('sandbox_charges_by_order').on(table.order_id)],
+);
+
+/** The carrier's book: one parcel per order; a closed key takes no parcel. */
+export const sandboxParcels = mysqlTable('sandbox_parcels', {
+  order_id: id('order_id').primaryKey(),
+  status: varchar('status', { length: 16 }).$type<'taken' | 'closed'>().notNull(),
+  tracking: varchar('tracking', { length: 64 }),
+  address: json('address_json').$type<Address>(),
+  created_at: at('created_at'),
+  updated_at: at('updated_at'),
+});
