@@ -12,7 +12,7 @@ export async function addEvent(
   tx: Session,
   orderId: string,
   type: EventType,
-  payload: unknown,
+  payload: Event['payload'],
   occurrence?: string | number,
 ): Promise<void> {
   await tx

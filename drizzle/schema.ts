@@ -2,10 +2,11 @@
  * The product's tables. A row has the contracts' keys; a column is named differently only where the original service's SQL
  * readers know it by another name.
  */
+import type { Event } from '@trellis/contracts/event';
 import type { EventType, FailureReason, State, Step } from '@trellis/contracts/lifecycle';
 import type { Address, Item } from '@trellis/contracts/order';
 import type { PaymentStatus } from '@trellis/contracts/payment';
-import type { ShipmentStatus } from '@trellis/contracts/shipment';
+import type { Shipment, ShipmentStatus } from '@trellis/contracts/shipment';
 import { sql } from 'drizzle-orm';
 import {
   bigint,
@@ -73,7 +74,7 @@ export const shipments = mysqlTable(
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
     order_id: id('order_id').notNull(),
     status: varchar('status', { length: 16 }).$type<ShipmentStatus>().notNull(),
-    payload: json('payload_json'),
+    payload: json('payload_json').$type<NonNullable<Shipment['payload']>>(),
     ts: at('ts'),
     attempt: int('attempt').notNull(),
   },
@@ -86,7 +87,7 @@ export const events = mysqlTable(
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
     order_id: id('order_id').notNull(),
     type: varchar('type', { length: 32 }).$type<EventType>().notNull(),
-    payload: json('payload_json'),
+    payload: json('payload_json').$type<NonNullable<Event['payload']>>(),
     ts: at('ts'),
     dedupe_key: id('dedupe_key', { length: 160 }).notNull(),
   },
