@@ -23,6 +23,22 @@ export interface Problem {
   message: string;
 }
 
+/** What an error of each code says besides its message. */
+export interface ErrorDetailsByCode {
+  INVALID_JSON: Record<never, never>;
+  /** The failing fields. */
+  INVALID: { errors: Problem[] };
+  NOT_FOUND: Record<never, never>;
+  ORDER_CONFLICT: Record<never, never>;
+  /** The state that forbids the command. */
+  TOO_LATE: { state: State };
+  PAYLOAD_TOO_LARGE: Record<never, never>;
+  /** Seconds after which trying again can help. */
+  BUSY: { retry_after: number };
+  UNAVAILABLE: Record<never, never>;
+  INTERNAL: Record<never, never>;
+}
+
 /** What an error tells besides its code. */
 export interface ErrorDetails {
   /** The failing fields of INVALID. */
