@@ -2,7 +2,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { findExecutable } from '@trellis/local/stack/programs';
+import { findExecutable, pythonPackage } from '@trellis/local/stack/programs';
 import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
@@ -167,6 +167,50 @@ describe('the example of the documentation ships an order', () => {
     const answer = await printed(process.execPath, [built('temporal.js'), TEMPORAL_ADDRESS, freshId()], project.folder);
     expect(JSON.parse(answer)).toBe('shipped');
   });
+});
+
+describe('a client generated from /openapi.json ships an order', () => {
+  const answered = (order_id: string) => ({
+    workflow_id: `order-${order_id}`,
+    ok: true,
+    status: { order_id, approved: true },
+    code: 'NOT_FOUND',
+  });
+  const { API_URL } = inject('addresses');
+
+  test('in TypeScript, by openapi-typescript and openapi-fetch', async () => {
+    await project.run('openapi-typescript/bin/cli.js', `${API_URL}/openapi.json`, '-o', 'schema.d.ts');
+    await project.run('typescript/bin/tsc', '-p', 'tsconfig.openapi.json', '--module', 'nodenext');
+    const order_id = freshId();
+    const file = join(project.folder, 'built/openapi.js');
+    expect(JSON.parse(await printed(process.execPath, [file, API_URL, order_id], project.folder))).toMatchObject(
+      answered(order_id),
+    );
+  }, 60_000);
+
+  test('in Python, by openapi-python-client', async () => {
+    const library = await pythonPackage('openapi-python-client==0.29.1');
+    // The generator formats what it wrote with ruff, which comes with it.
+    const env = {
+      PYTHONPATH: `${library}${delimiter}${project.folder}`,
+      PATH: `${library}/bin${delimiter}${process.env.PATH}`,
+    };
+    const options = [
+      '--url',
+      `${API_URL}/openapi.json`,
+      '--meta',
+      'none',
+      '--output-path',
+      'shop_api',
+      '--fail-on-warning',
+    ];
+    await printed('python3', ['-m', 'openapi_python_client', 'generate', ...options], project.folder, env);
+    const order_id = freshId();
+    const caller = join(REPOSITORY, 'test/callers/openapi.py');
+    expect(JSON.parse(await printed('python3', [caller, API_URL, order_id], project.folder, env))).toMatchObject(
+      answered(order_id),
+    );
+  }, 120_000);
 });
 
 /** The path of a Node of this major version. */
