@@ -37,7 +37,7 @@ export interface ErrorDetailsByCode {
   PAYLOAD_TOO_LARGE: NoDetails;
   /** Whole seconds after which trying again can help. */
   BUSY: { retry_after: number };
-  UNAVAILABLE: { retry_after?: number };
+  UNAVAILABLE: NoDetails;
   INTERNAL: NoDetails;
 }
 

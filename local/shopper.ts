@@ -1,6 +1,6 @@
 /** A shop's two ways to the API: plain HTTP and the typed client. Both fail with a ShopError that has the API's code. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createOrdersClient, type ErrorCode, type OrdersClient, orderErrorOf } from '@trellis/api/client/index';
+import { createOrdersClient, type ErrorCode, type OrdersClient, orderErrorOf } from '@trellis/client';
 import type { SignalOutput } from '@trellis/contracts/command-input';
 import type { StartInput, StartOutput } from '@trellis/contracts/order';
 import type { OrderStatus } from '@trellis/contracts/status';
@@ -54,7 +54,8 @@ export function createTypedShop(url: string): Shop {
       return await answer;
     } catch (error) {
       const refused = orderErrorOf(error);
-      throw refused ? new ShopError(refused.code, refused.message, refused.retry_after) : error;
+      const retryAfter = refused?.code === 'BUSY' ? refused.retry_after : undefined;
+      throw refused ? new ShopError(refused.code, refused.message, retryAfter) : error;
     }
   }
   return {

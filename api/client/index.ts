@@ -1,19 +1,10 @@
 /** The typed client: what users import, in Node, a browser or on the edge. */
 
-import type { ErrorCode, Problem } from '@trellis/contracts/error';
-import type { State } from '@trellis/contracts/lifecycle';
-import { createTRPCClient, httpLink, type TRPCClient, TRPCClientError } from '@trpc/client';
-import type { AppRouter } from '../orders/router.ts';
+import type { AppRouter } from '@trellis/api/orders/router';
+import { createTRPCClient, httpLink, TRPCClientError } from '@trpc/client';
+import type { ClientError, CommandContext, OrdersClient } from './types.ts';
 
-export type { ErrorCode } from '@trellis/contracts/error';
-export type { AppRouter } from '../orders/router.ts';
-
-export type OrdersClient = TRPCClient<AppRouter>['orders'];
-
-/** The key under which a command's `context` carries its id: `approve.mutate(input, { context: { idempotencyKey } })`. */
-export interface CommandContext {
-  idempotencyKey?: string;
-}
+export type * from './types.ts';
 
 /**
  * A client of the API at `url`, such as `http://localhost:8000`. Its calls reject with an error that `orderErrorOf` reads.
@@ -37,21 +28,10 @@ export function createOrdersClient(
   return client.orders;
 }
 
-export interface ClientError {
-  code: ErrorCode;
-  message: string;
-  /** The failing fields of INVALID. */
-  errors?: Problem[];
-  /** The state that forbids the command, of TOO_LATE. */
-  state?: State;
-  /** Seconds after which trying again can help, of BUSY. */
-  retry_after?: number;
-}
-
-/** What the API said was wrong; undefined when the error isn't the API's, as when it can't be reached. */
+/** The error the API answered with; undefined when the error isn't the API's, as when it can't be reached. */
 export function orderErrorOf(error: unknown): ClientError | undefined {
   if (!(error instanceof TRPCClientError) || !error.data) return undefined;
-  const { code, errors, state, retry_after } = (error as TRPCClientError<AppRouter>).data ?? {};
+  const { code, errors, state, retry_after } = error.data;
   if (code === undefined) return undefined;
   return {
     code,

@@ -1,5 +1,5 @@
 /** A shop's own TypeScript, anywhere that has `fetch`: it knows the typed client and nothing else of this codebase. */
-import { createOrdersClient, type OrdersClient, orderErrorOf } from '@trellis/api/client/index';
+import { createOrdersClient, type OrdersClient, orderErrorOf } from '@trellis/client';
 
 type Order = Parameters<OrdersClient['start']['mutate']>[0];
 

@@ -1,9 +1,9 @@
 /** More orders than the workers can finish in time: who is let in, who is turned away, and until when. */
 import { Connection } from '@temporalio/client';
-import { createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
 import { createApp } from '@trellis/api/http/app';
 import { createAdmission } from '@trellis/api/orders/admission';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
+import { createOrdersClient, orderErrorOf } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { requestHash } from '@trellis/contracts/request-hash';
 import { createAttemptStore } from '@trellis/drizzle/attempts';

@@ -1,6 +1,7 @@
 /** The API's contract, line by line, on every runtime and every road to Temporal and the database. */
-import { createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
+
 import { openApiDocument } from '@trellis/api/http/openapi';
+import { createOrdersClient, orderErrorOf } from '@trellis/client';
 import { isTerminal } from '@trellis/contracts/lifecycle';
 import { createConnection } from 'mysql2/promise';
 import { describe, expect, inject, test } from 'vitest';

@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url';
 import { createContext, runInContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
-import { type CommandContext, createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
+import { type CommandContext, createOrdersClient, orderErrorOf } from '@trellis/client';
 import type { ERRORS } from '@trellis/contracts/error';
 import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
@@ -191,13 +191,18 @@ describe('to the compiler', () => {
     expectTypeOf(approve.mutate).toBeCallableWith({ order_id: 'o-1' }, { context: { idempotencyKey: 'approval-7' } });
   });
 
-  test("an error's code is one of the table's", () => {
+  test("an error's code is one of the table's, and decides its details", () => {
     type Code = NonNullable<ReturnType<typeof orderErrorOf>>['code'];
     expectTypeOf<Code>().toEqualTypeOf<keyof typeof ERRORS>();
     expectTypeOf<string>().not.toExtend<Code>();
     type Problems = { path: string; message: string }[];
-    type Told = { code: Code; message: string; errors?: Problems; state?: State; retry_after?: number };
-    expectTypeOf<ReturnType<typeof orderErrorOf>>().toEqualTypeOf<Told | undefined>();
+    type Plain = Exclude<Code, 'INVALID' | 'TOO_LATE' | 'BUSY'>;
+    type Of<C extends Code> = Extract<ReturnType<typeof orderErrorOf>, { code: C }>;
+    expectTypeOf<Of<Plain>>().branded.toEqualTypeOf<{ [C in Plain]: { code: C; message: string } }[Plain]>();
+    expectTypeOf<Of<'INVALID'>>().toEqualTypeOf<{ code: 'INVALID'; message: string; errors: Problems }>();
+    expectTypeOf<Of<'TOO_LATE'>>().toEqualTypeOf<{ code: 'TOO_LATE'; message: string; state: State }>();
+    expectTypeOf<Of<'BUSY'>>().toEqualTypeOf<{ code: 'BUSY'; message: string; retry_after: number }>();
+    expectTypeOf<undefined>().toExtend<ReturnType<typeof orderErrorOf>>();
   });
 
   test('what the API does not know is refused', () => {
@@ -209,6 +214,16 @@ describe('to the compiler', () => {
     expectTypeOf(start.mutate).toBeCallableWith({ ...anOrder(), items: [{ sku: 'ABC', qty: '2' }] });
     // @ts-expect-error a command that there isn't
     expectTypeOf(signal.refund).not.toBeNever();
+    const order = { order_id: 'o-1' };
+    const misspelt = { idempotencykey: 'k' };
+    // @ts-expect-error a context's key that is misspelt
+    expectTypeOf(() => approve.mutate(order, { context: { idempotencykey: 'k' } })).toBeFunction();
+    // @ts-expect-error the same, from a variable
+    expectTypeOf(() => approve.mutate(order, { context: misspelt })).toBeFunction();
+    // @ts-expect-error a key too many
+    expectTypeOf(() => cancel.mutate(order, { context: { idempotencyKey: 'k', retries: 3 } })).toBeFunction();
+    // @ts-expect-error a key for a call that is not a command
+    expectTypeOf(() => status.query(order, { context: { idempotencyKey: 'k' } })).toBeFunction();
     // @ts-expect-error a change, called as a query
     expectTypeOf(start.query).not.toBeNever();
   });

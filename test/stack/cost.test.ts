@@ -1,5 +1,5 @@
 import { type Client, Connection } from '@temporalio/client';
-import { createOrdersClient } from '@trellis/api/client/index';
+import { createOrdersClient } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
-import { createOrdersClient } from '@trellis/api/client/index';
+import { createOrdersClient } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { isTerminal } from '@trellis/contracts/lifecycle';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId } from '@trellis/contracts/temporal';

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createOrdersClient } from '@trellis/api/client/index';
+import { createOrdersClient } from '@trellis/client';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { createOrdersClient } from '@trellis/api/client/index';
+import { createOrdersClient } from '@trellis/client';
 import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import type { StartInput } from '@trellis/contracts/order';
 import { violations } from '@trellis/local/books';

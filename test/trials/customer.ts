@@ -1,7 +1,7 @@
 /** A shop's customer: sends commands through the typed client, as often as it takes, and remembers what was answered. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type ClientError, createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
+import { type ClientError, createOrdersClient, orderErrorOf } from '@trellis/client';
 import type { Command } from '@trellis/contracts/command';
 import type { Address, StartInput } from '@trellis/contracts/order';
 import type { Answer, OrderView } from './promises.ts';
@@ -35,7 +35,7 @@ export function createCustomer(url: string, patience: number): Customer {
         const passing = refused === undefined || refused.code === 'UNAVAILABLE' || refused.code === 'INTERNAL';
         if (refused?.code !== 'BUSY' && !passing) return { refused };
         if (passing && Date.now() > end) return undefined;
-        await sleep(1000 * (refused?.retry_after ?? 1));
+        await sleep(1000 * (refused?.code === 'BUSY' ? refused.retry_after : 1));
       }
     }
   }

@@ -1,5 +1,5 @@
 /** Holds what the API answered about an order against what became of it. */
-import type { ErrorCode, OrdersClient } from '@trellis/api/client/index';
+import type { ErrorCode, OrdersClient } from '@trellis/client';
 import type { Command } from '@trellis/contracts/command';
 import { type EventType, isTerminal } from '@trellis/contracts/lifecycle';
 import type { Address } from '@trellis/contracts/order';

@@ -1,0 +1,60 @@
+/** A project in a folder outside the repository, with the packed packages installed as their users install them. */
+import { execFile } from 'node:child_process';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+
+/** npm would take the settings of the `npm test` around it for its own. */
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name)));
+
+/** Runs a command to its end and returns what it printed on stdout. Throws an Error with everything it printed. */
+export async function printed(command: string, args: string[], cwd: string, more: NodeJS.ProcessEnv = {}) {
+  try {
+    return (await promisify(execFile)(command, args, { cwd, env: { ...env, ...more } })).stdout;
+  } catch (error) {
+    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
+    throw new Error([[command, ...args].join(' '), stdout, stderr].join('\n'), { cause: error });
+  }
+}
+
+export interface OutsideProject {
+  folder: string;
+  /** The files of the packed packages. */
+  tarballs: { client: string; contracts: string };
+  /** Runs a program that the project has installed. */
+  run(program: string, ...args: string[]): Promise<string>;
+  remove(): Promise<void>;
+}
+
+/** A copy of `project/` with both packages, and with the example of each one's README as a module. */
+export async function outsideProject(): Promise<OutsideProject> {
+  const folder = await mkdtemp(join(tmpdir(), 'trellis-outside-'));
+  await cp(fileURLToPath(new URL('project', import.meta.url)), folder, { recursive: true });
+  const pack = ['pack', '-w', '@trellis/client', '-w', '@trellis/contracts', '--pack-destination', folder];
+  await printed('npm', pack, REPOSITORY);
+  const packed = await readdir(folder);
+  const tarball = (name: string) => {
+    const file = packed.find((entry) => entry.startsWith(`trellis-${name}-`));
+    if (!file) throw new Error(`npm pack made no tarball of ${name}`);
+    return join(folder, file);
+  };
+  const tarballs = { client: tarball('client'), contracts: tarball('contracts') };
+  const options = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--no-package-lock'];
+  await printed('npm', ['install', ...options, tarballs.client, tarballs.contracts], folder);
+  for (const name of ['client', 'contracts'] as const) {
+    const readme = await readFile(join(folder, 'node_modules/@trellis', name, 'README.md'), 'utf8');
+    const [, example] = /```ts\n(.*?)```/s.exec(readme) ?? [];
+    if (!example) throw new Error(`the README of ${name} has no example`);
+    await writeFile(join(folder, `${name}-example.ts`), example);
+  }
+  return {
+    folder,
+    tarballs,
+    run: (program, ...args) => printed(process.execPath, [join(folder, 'node_modules', program), ...args], folder),
+    remove: () => rm(folder, { recursive: true, force: true }),
+  };
+}

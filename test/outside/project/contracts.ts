@@ -1,0 +1,26 @@
+/** Every contract that a caller outside uses compiles without Temporal's or Node's types. */
+import { COMMANDS, type Command } from '@trellis/contracts/command';
+import { COMMAND_INPUTS } from '@trellis/contracts/command-input';
+import { ERRORS, type ErrorCode } from '@trellis/contracts/error';
+import { isTerminal, type State } from '@trellis/contracts/lifecycle';
+import { type OrderInput, StartInput } from '@trellis/contracts/order';
+import { POLICIES } from '@trellis/contracts/policy';
+import { requestHash } from '@trellis/contracts/request-hash';
+import { OrderStatus } from '@trellis/contracts/status';
+import { ORDERS_QUEUE, orderWorkflowId, SHIPPING_QUEUE, STATUS_QUERY } from '@trellis/contracts/temporal';
+
+const order: OrderInput = {
+  order_id: 'o-1',
+  payment_id: 'p-1',
+  address: { line1: '123 Main', city: 'Chicago', zip: '60601' },
+  items: [{ sku: 'ABC', qty: 2 }],
+};
+const command: Command = 'approve';
+const code: ErrorCode = 'TOO_LATE';
+const state: State = 'shipped';
+
+export const used = [
+  orderWorkflowId(order.order_id),
+  [ORDERS_QUEUE, SHIPPING_QUEUE, STATUS_QUERY, COMMANDS[command].temporal, ERRORS[code].status, isTerminal(state)],
+  [COMMAND_INPUTS[command], StartInput, OrderStatus, POLICIES.exercise.review_ms, requestHash(order)],
+];
