@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -53,14 +54,52 @@ export async function startDatabase(options: {
     ],
     env: program.env,
     ready: (signal) =>
-      pRetry(() => probe(url), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+      pRetry(() => execute(url, 'SELECT 1'), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
   });
   return { ...service, url };
 }
 
-async function probe(url: string): Promise<void> {
-  const connection = await createConnection({ uri: url, connectTimeout: 2000 });
-  await connection.query('SELECT 1').finally(() => connection.end());
+/**
+ * A database for a stack: the one that DATABASE_URL names, else one on the server that `startServer` starts. A stack that
+ * is not persistent gets a new database, also on a named server; `drop` removes it from there. Throws an Error that
+ * names the variable and the server, without the password, when DATABASE_URL can't be used.
+ */
+export async function prepareDatabase(options: {
+  persistent: boolean;
+  startServer: () => Promise<{ url: string }>;
+}): Promise<{ url: string; drop(): Promise<void> }> {
+  const { persistent, startServer } = options;
+  const named = process.env.DATABASE_URL;
+  if (named) await checkNamed(named);
+  if (named && persistent) return { url: named, drop: async () => {} };
+  const server = named || (await startServer()).url;
+  const database = persistent ? 'trellis' : `trellis_${randomBytes(4).toString('hex')}`;
+  await execute(server, `CREATE DATABASE IF NOT EXISTS ${database}`);
+  const url = new URL(server);
+  url.pathname = `/${database}`;
+  return {
+    url: url.href,
+    async drop() {
+      if (named) await execute(named, `DROP DATABASE ${database}`);
+    },
+  };
+}
+
+async function checkNamed(url: string): Promise<void> {
+  if (!url.startsWith('mysql:'))
+    throw new Error(
+      'DATABASE_URL must start with mysql:// here: migrations and the gateway speak MySQL’s own protocol',
+    );
+  if (!URL.canParse(url)) throw new Error('DATABASE_URL is not a URL');
+  await execute(url, 'SELECT 1').catch((cause) => {
+    const { host, pathname } = new URL(url);
+    throw new Error(`DATABASE_URL: no connection to mysql://${host}${pathname}: ${cause.message || cause.code}`, { cause });
+  });
+}
+
+async function execute(url: string, statement: string): Promise<void> {
+  const connection = await createConnection({ uri: url, connectTimeout: 5_000 });
+  await connection.query(statement).finally(() => connection.end());
 }
 
 /** Fills a draft first: an interrupted initialisation must not be taken for a database. */
