@@ -93,7 +93,9 @@ async function checkNamed(url: string): Promise<void> {
   if (!URL.canParse(url)) throw new Error('DATABASE_URL is not a URL');
   await execute(url, 'SELECT 1').catch((cause) => {
     const { host, pathname } = new URL(url);
-    throw new Error(`DATABASE_URL: no connection to mysql://${host}${pathname}: ${cause.message || cause.code}`, { cause });
+    throw new Error(`DATABASE_URL: no connection to mysql://${host}${pathname}: ${cause.message || cause.code}`, {
+      cause,
+    });
   });
 }
 
