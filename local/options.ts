@@ -1,4 +1,4 @@
-/** Command-line options of the scripts: `--help`, defaults, and errors of one line with exit code 2. */
+/** The command line of the scripts: options with `--help`, defaults and errors of one line with exit code 2; lines printed. */
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
 
 /** The options of a script, to be completed by `.option(…)` and read by `.parse().opts()`. `command` is how a person runs it, such as `npm run demo`. */
@@ -14,10 +14,16 @@ export function script(command: string, description: string) {
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2));
 }
 
+/** Prints a line on stdout. */
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
 /** A whole number from 1 up. */
 export const count = numeric((value) => Number.isInteger(value) && value >= 1, 'a whole number, at least 1');
 /** A whole number from 0 up. */
 export const whole = numeric((value) => Number.isInteger(value) && value >= 0, 'a whole number, at least 0');
+export const integer = numeric(Number.isInteger, 'a whole number');
 export const positive = numeric((value) => value > 0, 'a number greater than 0');
 export const milliseconds = numeric((value) => value >= 0, 'milliseconds, at least 0');
 export const fraction = numeric((value) => value >= 0 && value <= 1, 'a number from 0 to 1');

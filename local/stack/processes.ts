@@ -145,6 +145,13 @@ export async function releaseLock(folder: string, name: string): Promise<void> {
   locks.delete(file);
 }
 
+/** Resolves at the first Ctrl-C, SIGTERM or SIGHUP, which then do not end this process. */
+export function interruption(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve);
+  });
+}
+
 function signalGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal);
