@@ -8,7 +8,8 @@ import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
 import type { CommandInput } from './shopper.ts';
 
-const Sending = {
+/** The fields of every entry under `commands`. */
+const Common = {
   /** Milliseconds from the order's start to the sending. */
   after_ms: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
   /** The error code that the API must answer with; absent when it must accept. */
@@ -19,27 +20,27 @@ const Sending = {
 function entryOf(name: Command) {
   const { order_id: _, ...fields } = COMMAND_INPUTS[name].entries;
   return v.pipe(
-    v.strictObject({ ...Sending, send: v.literal(name), ...fields }),
+    v.strictObject({ ...Common, send: v.literal(name), ...fields }),
     v.transform(({ after_ms, refused, send, ...input }) => ({ after_ms, refused, send, input: input as CommandInput })),
   );
 }
 
 /** The same order again, perhaps with other items. */
 const StartAgain = v.strictObject({
-  ...Sending,
+  ...Common,
   send: v.literal('start'),
   items: v.optional(StartInput.entries.items),
 });
 
-const Step = v.variant('send', [...COMMAND_NAMES.map(entryOf), StartAgain]);
-export type Step = v.InferOutput<typeof Step>;
+const DemoCommand = v.variant('send', [...COMMAND_NAMES.map(entryOf), StartAgain]);
+export type DemoCommand = v.InferOutput<typeof DemoCommand>;
 
 const SampleOrder = v.strictObject({
   ...StartInput.entries,
   via: v.optional(v.picklist(['http', 'trpc']), 'http'),
   /** The order that must end before this one starts. */
   follows: v.optional(v.string()),
-  commands: v.optional(v.array(Step), []),
+  commands: v.optional(v.array(DemoCommand), []),
   expect: v.strictObject({
     state: v.picklist(TERMINAL_STATES),
     /** The reason of `failed` or `canceled`. */

@@ -5,7 +5,7 @@ import { isTerminal, type TerminalState } from '@trellis/contracts/lifecycle';
 import Table from 'cli-table3';
 import ora from 'ora';
 import { moneyViolations } from './audit.ts';
-import { readSampleOrders, type SampleOrder, type Step } from './demo-file.ts';
+import { type DemoCommand, readSampleOrders, type SampleOrder } from './demo-file.ts';
 import { print, script } from './options.ts';
 import { accepted, createShopper, type Shopper } from './shopper.ts';
 import { withStack } from './stack/stack.ts';
@@ -24,7 +24,7 @@ const GIVE_UP_AFTER_MS = 40_000;
 /** Pause between two starts: the demo shows orders at work, not a machine at its limit. */
 const START_EVERY_MS = 120;
 
-const command = script('npm run demo', 'Run sample orders through a throw-away stack and check how each ends.')
+const cli = script('npm run demo', 'Run sample orders through a throw-away stack and check how each ends.')
   .argument('[file]', 'sample orders, YAML or JSON (default: local/orders.yaml)')
   .option('--edge', 'send the orders through the API on the edge runtime')
   .parse();
@@ -36,8 +36,8 @@ const say = (line: string) => {
 };
 
 try {
-  const [file = SAMPLE_ORDERS] = command.processedArgs;
-  process.exitCode = (await demo(file, command.opts().edge ?? false)) ? 0 : 1;
+  const [file = SAMPLE_ORDERS] = cli.processedArgs;
+  process.exitCode = (await demo(file, cli.opts().edge ?? false)) ? 0 : 1;
 } catch (error) {
   say(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
@@ -86,9 +86,9 @@ async function runOne(order: SampleOrder, shopper: Shopper): Promise<Outcome> {
   const { via, follows, commands, expect, ...body } = order;
   try {
     const { run_id } = accepted(await shopper.start(body));
-    const sent = commands.map(async (step) => {
-      await sleep(step.after_ms);
-      problems.push(...(await send(step, body, shopper, run_id)));
+    const sent = commands.map(async (command) => {
+      await sleep(command.after_ms);
+      problems.push(...(await send(command, body, shopper, run_id)));
     });
     const state = await terminalStateOf(order.order_id, shopper);
     const seconds = (performance.now() - began) / 1000;
@@ -103,19 +103,19 @@ async function runOne(order: SampleOrder, shopper: Shopper): Promise<Outcome> {
 
 /** Sends a command or the start again. Returns what differs from the answer that the file expects. */
 async function send(
-  step: Step,
+  command: DemoCommand,
   body: Parameters<Shopper['start']>[0],
   shopper: Shopper,
   runId: string,
 ): Promise<string[]> {
   const answer =
-    step.send === 'start'
-      ? await shopper.start(step.items ? { ...body, items: step.items } : body)
-      : await shopper.command(body.order_id, step.send, step.input);
+    command.send === 'start'
+      ? await shopper.start(command.items ? { ...body, items: command.items } : body)
+      : await shopper.command(body.order_id, command.send, command.input);
   if ('run_id' in answer && answer.run_id !== runId) return ['a second start made a second run'];
   const got = answer.said === 'refused' ? answer.code : answer.said === 'lost' ? answer.message : 'accepted';
-  const expected = step.refused ?? 'accepted';
-  return got === expected ? [] : [`${step.send}: ${got} instead of ${expected}`];
+  const expected = command.refused ?? 'accepted';
+  return got === expected ? [] : [`${command.send}: ${got} instead of ${expected}`];
 }
 
 async function terminalStateOf(orderId: string, shopper: Shopper): Promise<TerminalState> {

@@ -8,8 +8,13 @@ export function script(command: string, description: string) {
     .helpOption('--help', 'show this text')
     .configureHelp({ helpWidth: 120 })
     .configureOutput({
-      outputError: (text, write) =>
-        write(`${text.trim().replace(/^error: /, '')} (${command} -- --help lists the options)\n`),
+      outputError(text, write) {
+        const message = text
+          .trim()
+          .replace(/^error: /, '')
+          .replaceAll('\n', ' ');
+        write(`${message} (${command} -- --help lists the options)\n`);
+      },
     })
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2));
 }

@@ -27,6 +27,7 @@ export interface StackOptions {
   durable?: boolean;
   /** Environment of worker and API on top of this process's; a function gets the servers' addresses first. */
   env?: NodeJS.ProcessEnv | ((addresses: Addresses) => Promise<NodeJS.ProcessEnv>);
+  /** Gets a line for each thing that a person should read: downloads, replaced ports, leftovers. */
   say: Say;
 }
 

@@ -20,8 +20,11 @@ const BUDGET_MS = 15_000;
 /** After this long an order counts as stuck, which stops the run. */
 const STUCK_AFTER_MS = 120_000;
 
-const { orders: sizes, approveAfter } = script('npm run burst', 'Start many orders at once and report how each ends.')
-  .option('--orders <counts>', 'orders at once, one burst for each number', counts, [200, 500, 1000])
+const { orders: sizes = [200, 500, 1000], approveAfter } = script(
+  'npm run burst',
+  'Start many orders at once and report how each ends.',
+)
+  .option('--orders <counts>', 'orders at once, one burst for each number (default: 200,500,1000)', counts)
   .option('--approve-after <ms>', 'pause between an order’s start and its approval', milliseconds, 800)
   .parse()
   .opts();
