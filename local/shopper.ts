@@ -17,11 +17,11 @@ export type CommandInput<C extends Command = Command> = C extends Command
   ? Omit<InferInput<(typeof COMMAND_INPUTS)[C]>, 'order_id'>
   : never;
 
-/** No answer that the caller can act on: the API refused, or didn't answer, or answered UNAVAILABLE or INTERNAL to the last. */
+/** `refused`: the API answered with an error. `lost`: it didn't answer, or with UNAVAILABLE or INTERNAL to the last repetition. */
 type NotAccepted = { said: 'refused'; code: ErrorCode; message: string } | { said: 'lost'; message: string };
 
 /** The answer to a start. */
-export type StartAnswer =
+type StartAnswer =
   | ({
       said: 'accepted';
       /** When the accepted request was sent, epoch milliseconds. */
@@ -38,7 +38,7 @@ export type Answer = { command: Command; input: CommandInput } & (
   | NotAccepted
 );
 
-export interface ShopperOptions {
+interface ShopperOptions {
   via?: 'http' | 'trpc';
   /** How long a call is repeated while the API doesn't answer or answers UNAVAILABLE or INTERNAL; default 0: it is sent once. */
   retryForMs?: number;
