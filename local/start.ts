@@ -47,7 +47,7 @@ async function printFirstSteps(apiUrl: string): Promise<void> {
   const order = `{"payment_id":"pay-${id}","address":{"line1":"123 Main","city":"Chicago"},"items":[{"sku":"ABC","qty":1}]}`;
   print('\nTo ship an order, paste this line:');
   print(
-    `url=${apiUrl}/orders/${id}; curl -s $url/start -d '${order}'; sleep 1; curl -s -X POST $url/signals/approve; sleep 5; curl -s $url/status`,
+    `url=${apiUrl}/orders/${id}; curl -sw '\\n' $url/start -d '${order}'; sleep 1; curl -sw '\\n' -X POST $url/signals/approve; sleep 5; curl -sw '\\n' $url/status`,
   );
   print('To use the addresses in a shell, such as "$API_URL": . .local/env');
   const { POLICY } = await programVariables();
