@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -10,9 +11,10 @@ import { cached, findExecutable, run } from './programs.ts';
 
 type Say = (line: string) => void;
 
-/** A server program, where its parts lie when they are not installed, and what it needs in its environment. */
+/** A database server's executable. */
 interface Program {
   server: string;
+  /** Options that locate its files when it is unpacked rather than installed. */
   layout: string[];
   env: NodeJS.ProcessEnv;
 }
@@ -21,7 +23,7 @@ const SERVERS = ['mariadbd', 'mysqld'];
 const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
 
 /**
- * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, made when absent. Resolves
+ * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, created when absent. Resolves
  * once it answers queries at `url`. Throws an Error with the remedies when no server is found.
  */
 export async function startDatabase(options: {
@@ -39,7 +41,7 @@ export async function startDatabase(options: {
     command: program.server,
     args: [
       ...serverOptions(program, data),
-      // Relative to the data folder: a socket's whole path must stay below 108 characters, and clones lie deep.
+      // Relative to the data folder: a socket's absolute path is limited to 107 characters.
       ...[
         '--socket=sql.sock',
         '--pid-file=sql.pid',
@@ -48,22 +50,62 @@ export async function startDatabase(options: {
         '--loose-mysqlx=OFF',
       ],
       ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M', '--max-connections=500'],
-      // Written at every commit, synced every second: the process may be killed, only the machine must not lose power.
+      // Written at every commit, synced every second: survives a killed process, but not a power failure.
       '--innodb-flush-log-at-trx-commit=2',
     ],
     env: program.env,
     ready: (signal) =>
-      pRetry(() => probe(url), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+      pRetry(() => execute(url, 'SELECT 1'), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
   });
   return { ...service, url };
 }
 
-async function probe(url: string): Promise<void> {
-  const connection = await createConnection({ uri: url, connectTimeout: 2000 });
-  await connection.query('SELECT 1').finally(() => connection.end());
+/**
+ * A database for a stack: the one that DATABASE_URL names, else one on the server that `startServer` starts. A stack that
+ * is not persistent gets a new database, also on a named server; `drop` removes it from there. Throws an Error that
+ * names the variable and the server, without the password, when DATABASE_URL can't be used.
+ */
+export async function prepareDatabase(options: {
+  persistent: boolean;
+  startServer: () => Promise<{ url: string }>;
+}): Promise<{ url: string; drop(): Promise<void> }> {
+  const { persistent, startServer } = options;
+  const named = process.env.DATABASE_URL;
+  if (named) await checkNamed(named);
+  if (named && persistent) return { url: named, drop: async () => {} };
+  const server = named || (await startServer()).url;
+  const database = persistent ? 'trellis' : `trellis_${randomBytes(4).toString('hex')}`;
+  await execute(server, `CREATE DATABASE IF NOT EXISTS ${database}`);
+  const url = new URL(server);
+  url.pathname = `/${database}`;
+  return {
+    url: url.href,
+    async drop() {
+      if (named) await execute(named, `DROP DATABASE ${database}`);
+    },
+  };
 }
 
-/** Fills a draft first: an interrupted initialisation must not be taken for a database. */
+async function checkNamed(url: string): Promise<void> {
+  if (!url.startsWith('mysql:'))
+    throw new Error(
+      'DATABASE_URL must start with mysql:// here: migrations and the gateway speak MySQL’s own protocol',
+    );
+  if (!URL.canParse(url)) throw new Error('DATABASE_URL is not a URL');
+  await execute(url, 'SELECT 1').catch((cause) => {
+    const { host, pathname } = new URL(url);
+    throw new Error(`DATABASE_URL: no connection to mysql://${host}${pathname}: ${cause.message || cause.code}`, {
+      cause,
+    });
+  });
+}
+
+async function execute(url: string, statement: string): Promise<void> {
+  const connection = await createConnection({ uri: url, connectTimeout: 5_000 });
+  await connection.query(statement).finally(() => connection.end());
+}
+
+/** Creates a draft and renames it: an interrupted initialisation must not be taken for a database. */
 async function createData(program: Program, data: string): Promise<void> {
   const draft = `${data}.draft`;
   await rm(draft, { recursive: true, force: true });
@@ -108,7 +150,7 @@ async function findServer(say: Say): Promise<Program> {
   }
 }
 
-/** The packages fit the libraries of one release of one distribution. */
+/** A cache name for each release of a distribution: the packages need its libraries. */
 async function cacheName(): Promise<string> {
   const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
   const [id, version] = ['ID', 'VERSION_ID'].map(
@@ -117,7 +159,7 @@ async function cacheName(): Promise<string> {
   return `mariadb-${id}-${version}-${process.arch}`;
 }
 
-/** Downloads Debian's packages, with the libraries that the machine lacks, and unpacks them: no root, no installation. */
+/** Downloads and unpacks Debian's packages and the libraries that the machine lacks, without root or installation. */
 async function fetchPackages(folder: string, say: Say): Promise<void> {
   say('fetching MariaDB (8 MB) with apt-get, without installing it…');
   const apt = join(folder, 'apt');

@@ -1,0 +1,35 @@
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { holdLock, reap, releaseLock } from './processes.ts';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** The folder of `npm start`, which keeps its data. */
+export const LOCAL = join(ROOT, '.local');
+
+/**
+ * A new folder for a stack whose data is not kept, and the function that removes it. Removes first what earlier
+ * launchers left after being killed, their processes included.
+ */
+export async function throwAwayFolder(
+  say: (line: string) => void,
+): Promise<{ folder: string; remove(): Promise<void> }> {
+  const parent = join(LOCAL, 'throw-away');
+  await mkdir(parent, { recursive: true });
+  for (const name of await readdir(parent)) {
+    const left = join(parent, name);
+    if (!(await holdLock(left, 'stack'))) continue;
+    for (const service of await reap(left)) say(`stopped ${service}, left over from an earlier run`);
+    await releaseLock(left, 'stack');
+    await rm(left, { recursive: true, force: true });
+  }
+  const folder = await mkdtemp(join(parent, 'stack-'));
+  await holdLock(folder, 'stack');
+  return {
+    folder,
+    async remove() {
+      await releaseLock(folder, 'stack');
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
