@@ -1,6 +1,6 @@
 /** The companies' calls of one order, each held until the test says how it goes on. */
 import { Context } from '@temporalio/activity';
-import type { Call, Twist } from '../workflow-fixture.ts';
+import type { Call, Fault } from '../workflow-fixture.ts';
 
 interface Held {
   call: Call;
@@ -26,8 +26,8 @@ export function holdCalls() {
   let attempt = 1;
   let open = false;
 
-  const twist =
-    (call: Call): Twist =>
+  const fault =
+    (call: Call): Fault =>
     <T>(real: () => Promise<T>): Promise<T> => {
       const { info } = Context.current();
       const { activityType, activityId, workflowExecution } = info;
@@ -61,7 +61,7 @@ export function holdCalls() {
     });
 
   return {
-    twists: { charge: twist('charge'), refund: twist('refund'), dispatch: twist('dispatch'), close: twist('close') },
+    faults: { charge: fault('charge'), refund: fault('refund'), dispatch: fault('dispatch'), close: fault('close') },
     /** How many activities wait for the company's answer. */
     count: (call: Call): number => of(call).length,
     async hear(call: Call): Promise<void> {

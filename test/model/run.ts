@@ -8,7 +8,7 @@ import type { CommandAnswer } from '@trellis/contracts/command';
 import type { OrderView } from '@trellis/contracts/order';
 import { expect } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import type { Call, PlacedOrder, Shop } from '../workflow-fixture.ts';
+import type { Call, PlacedOrder, Testbed } from '../workflow-fixture.ts';
 import { holdCalls } from './held-calls.ts';
 import { type Asked, OrderModel, type Plan, POLICY, type Span, Undecidable } from './order-model.ts';
 
@@ -33,8 +33,8 @@ const MARGIN_MS = 15_000;
 
 export type ModelRun = Awaited<ReturnType<typeof beginRun>>;
 
-export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
-  const { patient: client, env } = shop;
+export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
+  const { realTimeClient: client, env } = bed;
   const calls = holdCalls();
   const answers: { asked: Asked; real: { answer?: string } }[] = [];
   const clock = () => env.currentTimeMs();
@@ -43,9 +43,9 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
 
   const before = await clock();
   const { asked, args } = withStart ?? {};
-  const placed: PlacedOrder = await shop.place(order, {
+  const placed: PlacedOrder = await bed.place(order, {
     client,
-    twists: calls.twists,
+    faults: calls.faults,
     args: [{ ...order, policy: POLICY, ...(plan.sound ? {} : { items: null }) }],
     workflowRunTimeout: plan.timeoutMs,
     ...(asked && { signal: NAMES[asked.command], signalArgs: args ?? [] }),
@@ -104,7 +104,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
 
   /** What SQL and the companies' books have. */
   async function recorded() {
-    const [view, books] = await Promise.all([placed.view().catch(() => undefined), shop.books(placed.id)]);
+    const [view, books] = await Promise.all([placed.view().catch(() => undefined), bed.books(placed.id)]);
     return {
       state: view?.state,
       city: (view?.address as { city?: string } | null | undefined)?.city,
@@ -143,7 +143,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
 
   const self = {
     model,
-    shop,
+    bed,
     placed,
 
     /** Whether what a command asks for can still be done: the clock may have gone on. */
@@ -215,7 +215,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
       act(
         async () => {
           await calls.wake();
-          await shop.quiet();
+          await bed.transactionsSettled();
         },
         () => model.wakes(),
       ),
@@ -265,7 +265,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
     rival: () =>
       act(
         async () => {
-          const rival = await shop.approved(anOrder({ payment_id: order.payment_id }), { client });
+          const rival = await bed.placeApproved(anOrder({ payment_id: order.payment_id }), { client });
           const free = model.cardUsedBy === 'nobody';
           expect(await rival.end()).toBe(free && plan.card === 'good' ? 'shipped' : 'failed');
           const { reason } = await rival.row();
@@ -283,7 +283,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
         async () => {
           const again = { ...order, items: [{ sku: 'XYZ', qty: 9 }] };
           if (how === 'elsewhere') {
-            const other = await shop.place(again, { workflowId: freshId('other'), client });
+            const other = await bed.place(again, { workflowId: freshId('other'), client });
             expect(await other.end()).toBe(model.recorded);
             return;
           }
@@ -341,7 +341,7 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
       }
       while (model.late.length > 0) await self.wake();
       await calls.release();
-      await shop.quiet();
+      await bed.transactionsSettled();
       await agree();
     },
 

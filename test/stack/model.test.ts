@@ -6,7 +6,7 @@ import { seeded } from '../fixtures.ts';
 import { beginnings, type Real, sequences } from '../model/acts.ts';
 import { Undecidable } from '../model/order-model.ts';
 import { beginRun, type ModelRun } from '../model/run.ts';
-import { openShop, type Shop } from '../workflow-fixture.ts';
+import { openTestbed, type Testbed } from '../workflow-fixture.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -26,12 +26,12 @@ const LANES = path === undefined ? 3 : 1;
 /** Most of it is for making a counterexample smaller. */
 const TIME_LIMIT_MS = 300_000 + runs * 3_000;
 /** Servers are shared by so many orders, one after the other: their memory grows with what they have seen. */
-const ORDERS_A_SHOP = 100;
+const ORDERS_PER_TESTBED = 100;
 /** A clock that skips takes no time for it. */
 const SKIPS_WITHIN_MS = 500;
 
 interface Open {
-  shop: Shop;
+  bed: Testbed;
   stop: () => Promise<void>;
   /** What flaky_call draws from; there are no faults when absent. */
   random: (() => number) | undefined;
@@ -49,24 +49,24 @@ test('an order does what its model says, whatever happens to it', { timeout: TIM
 
 /** Runs a lane's share of the orders, one after the other. */
 async function check(lane: number) {
-  const shops = new Map<Workers, Open>();
+  const testbeds = new Map<Workers, Open>();
 
-  async function shopOf(workers: Workers): Promise<Open> {
-    const known = shops.get(workers);
-    if (known && known.lives.size < ORDERS_A_SHOP && (await skips(known.shop))) return known;
-    shops.delete(workers);
-    if (known) await closeShop(known);
+  async function testbedOf(workers: Workers): Promise<Open> {
+    const known = testbeds.get(workers);
+    if (known && known.lives.size < ORDERS_PER_TESTBED && (await skips(known.bed))) return known;
+    testbeds.delete(workers);
+    if (known) await closeTestbed(known);
     const flakyCall = async () => {
       if (open.random) await flaky_call(open.random);
     };
-    const shop = await openShop({ queues: [], flakyCall, remembering: workers === 'remember' });
+    const bed = await openTestbed({ queues: [], flakyCall, cacheWorkflows: workers === 'remember' });
     const open: Open = {
-      shop,
-      stop: await shop.work('orders', 'shipping'),
+      bed,
+      stop: await bed.startWorkers('orders', 'shipping'),
       random: undefined,
       lives: new Map(),
     };
-    shops.set(workers, open);
+    testbeds.set(workers, open);
     return open;
   }
 
@@ -74,28 +74,28 @@ async function check(lane: number) {
     beginnings,
     sequences(replay),
     async ({ plan, withStart, workers, flaky }, acts) => {
-      const open = await shopOf(workers);
+      const open = await testbedOf(workers);
       open.random = flaky === undefined ? undefined : seeded(flaky);
       let run: ModelRun | undefined;
       const ended = new AbortController();
       try {
         const real = async () => {
-          run = await beginRun(open.shop, plan, withStart?.message());
+          run = await beginRun(open.bed, plan, withStart?.message());
           open.lives.set(run.placed.handle.workflowId, `${JSON.stringify(plan)}, ${[...acts].join(', ')}`);
           const replaceWorkers =
             workers === 'forget' ? (meanwhile: () => Promise<void>) => replace(open, meanwhile) : undefined;
           return { model: run.model, real: { run, afterwards: 0, replaceWorkers } satisfies Real };
         };
-        await open.shop.env.connection.withAbortSignal(ended.signal, async () => {
+        await open.bed.env.connection.withAbortSignal(ended.signal, async () => {
           await fc.asyncModelRun(real, acts);
           await run?.finish();
         });
       } catch (error) {
         // Nobody knows what it left behind.
-        shops.delete(workers);
+        testbeds.delete(workers);
         await run?.release();
         ended.abort();
-        await open.shop.close();
+        await open.bed.close();
         if (error instanceof Undecidable) fc.pre(false);
         throw error;
       }
@@ -106,12 +106,12 @@ async function check(lane: number) {
     seed: seed + lane,
     ...(path === undefined ? {} : { path }),
   });
-  for (const open of shops.values()) await closeShop(open);
+  for (const open of testbeds.values()) await closeTestbed(open);
   return checked;
 }
 
 /** The skipping server stops its clock for ever for an activity whose workflow has closed over it. */
-async function skips({ env }: Shop): Promise<boolean> {
+async function skips({ env }: Testbed): Promise<boolean> {
   const skipped = env.connection.withAbortSignal(AbortSignal.timeout(SKIPS_WITHIN_MS), () =>
     env.sleep(2 * SKIPS_WITHIN_MS),
   );
@@ -121,16 +121,16 @@ async function skips({ env }: Shop): Promise<boolean> {
   );
 }
 
-/** Closes the shop; none of its orders may have left anything wrong. */
-async function closeShop({ shop, lives }: Open): Promise<void> {
-  const wrongs = (await shop.wrongs()).map(String);
-  await shop.close();
-  const culprits = [...lives].filter(([id]) => wrongs.some((wrong) => wrong.includes(id)));
-  expect(wrongs, culprits.map(([id, life]) => `${id}: ${life}`).join('\n')).toEqual([]);
+/** Closes the bed; none of its orders may have left anything wrong. */
+async function closeTestbed({ bed, lives }: Open): Promise<void> {
+  const violations = (await bed.violations()).map(String);
+  await bed.close();
+  const culprits = [...lives].filter(([id]) => violations.some((wrong) => wrong.includes(id)));
+  expect(violations, culprits.map(([id, life]) => `${id}: ${life}`).join('\n')).toEqual([]);
 }
 
 async function replace(open: Open, meanwhile: () => Promise<void>): Promise<void> {
   await open.stop();
   await meanwhile();
-  open.stop = await open.shop.work('orders', 'shipping');
+  open.stop = await open.bed.startWorkers('orders', 'shipping');
 }

@@ -1,12 +1,12 @@
 /** Orders that began under released code go on under this code: their histories replay, event by event. */
-import { cp, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { bundleWorkflowCode, DefaultLogger, Worker, type WorkflowBundle } from '@temporalio/worker';
 import { DeterminismViolationError } from '@temporalio/workflow';
 import { bundleWorkflows } from '@trellis/workers/worker';
-import { describe, expect, inject, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { fileOf, PATHS, VERSION } from '../histories/paths.ts';
 
 const HISTORIES = fileURLToPath(new URL('../histories/', import.meta.url));
@@ -41,7 +41,9 @@ describe('a change to the workflow', () => {
 
   /** The workflows with another text in the place of a step. */
   async function changedTo(text: string): Promise<WorkflowBundle> {
-    const copy = await mkdtemp(join(inject('folder'), 'workflows-'));
+    // Beside the original, so that its imports resolve.
+    const copy = await mkdtemp(join(WORKFLOWS, '../.changed-workflows-'));
+    onTestFinished(() => rm(copy, { recursive: true }));
     await cp(WORKFLOWS, copy, { recursive: true });
     const order = await readFile(join(copy, 'order.ts'), 'utf8');
     expect(order).toContain(STEP);
