@@ -10,8 +10,6 @@ interface Held {
   fail(error: Error): void;
 }
 
-export type HeldCalls = ReturnType<typeof holdCalls>;
-
 export function holdCalls() {
   /** By activity; one that was too slow has left earlier calls behind, which go on together with its last. */
   const underWay = new Map<string, Held[]>();

@@ -41,8 +41,8 @@ test('an order is bought from workerd, which has nothing of Node either', async 
     name: 'caller',
     // Later ones come with Node's globals.
     compatibilityDate: '2025-01-01',
-    manifest: { mainModule: 'caller.js', modules: { 'caller.js': { type: 'esm', contents } } },
-    env: { API_URL: { type: 'text', value: API_URL } },
+    manifest: { mainModule: 'caller.js', modules: { 'caller.js': { type: 'esm' as const, contents } } },
+    env: { API_URL: { type: 'text' as const, value: API_URL } },
   };
   const workerd = new Miniflare({ cf: false, enableDevRegistry: false, workers: [{ config }] });
   try {

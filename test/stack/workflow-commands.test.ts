@@ -1,5 +1,5 @@
 /** Commands to a running order, by update and by signal, and their answers. */
-import type { CommandAnswer } from '@trellis/contracts/command';
+import { COMMAND_NAMES, COMMANDS, type CommandAnswer } from '@trellis/contracts/command';
 import type { StartInput } from '@trellis/contracts/order';
 import { describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
@@ -17,6 +17,18 @@ const MALFORMED: [string, unknown[]][] = [
   ['a list', [['x']]],
   ['an empty text', ['']],
 ];
+
+test('every command has an update handler and a signal handler', async () => {
+  const order = await bed.place();
+  const { definition } = await order.handle.query<{
+    definition: { updateDefinitions: { name: string }[]; signalDefinitions: { name: string }[] };
+  }>('__temporal_workflow_metadata');
+  const names = COMMAND_NAMES.map((command) => COMMANDS[command].temporal);
+  const handled = (definitions: { name: string }[]) => definitions.map(({ name }) => name);
+  expect(handled(definition.updateDefinitions).sort()).toEqual([...names].sort());
+  expect(handled(definition.signalDefinitions)).toEqual(expect.arrayContaining(names));
+  expect(await order.end()).toBe('expired');
+});
 
 describe('approve', () => {
   test('repeated changes nothing', async () => {
@@ -312,7 +324,7 @@ async function changeDuringAttempt(address: StartInput['address']) {
   const dispatch = gate();
   const order = await bed.placeApproved(anOrder({ address }), { faults: { dispatch: dispatch.before } });
   await dispatch.reached;
-  const update = await order.handle.startUpdate<CommandAnswer, [unknown]>('update_address', {
+  const update = await order.handle.startUpdate<CommandAnswer, [unknown]>(COMMANDS.address.temporal, {
     args: [REACHABLE],
     waitForStage: 'ACCEPTED',
   });
