@@ -1,4 +1,4 @@
-/** Admission: which starts are accepted while more orders arrive than the workers finish in time, and the Retry-After of the others. */
+/** More orders than the workers can finish in time: which are admitted, which are refused, and until when. */
 import { Connection } from '@temporalio/client';
 import { createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
 import { createApp } from '@trellis/api/http/app';
@@ -17,7 +17,7 @@ import { need } from '../servers.ts';
 
 const { API_URL, TEMPORAL_ADDRESS } = await need('api', 'gateway', 'temporal');
 
-/** Orders per second, so few that none is finished while a test runs. */
+/** Orders a second: slow enough that no order finishes during a test. */
 const RATE = 0.1;
 
 async function workersAt(rate: number, over: (url: string) => string | Promise<string> = overMySql) {
@@ -38,32 +38,32 @@ describe.each([
   ['mysql2', overMySql],
   ['PlanetScale’s driver', overGateway],
 ])('admission over %s', (_, over) => {
-  test('admits as many orders as can be finished in time, for any number of concurrent requests and processes', async () => {
+  test('admits what can be finished in time, however many requests are concurrent, through several processes', async () => {
     const { url, capacity } = await workersAt(RATE, over);
     const other = openDatabase(url);
     onTestFinished(other.close);
     const asked = [capacity, createCapacityStore(other)].flatMap((store) =>
       Array.from({ length: 15 }, () => store.admit(100)),
     );
-    // A hundred seconds hold ten orders; the eleventh begins when they are finished.
+    // One more than fit into 100 s: the last order begins when they end.
     expect(admitted(await Promise.all(asked))).toBe(11);
   });
 
-  test('gives each refused order a Retry-After of its own, spaced by the workers’ rate', async () => {
+  test('gives each refused order a retry time of its own, one order apart', async () => {
     const { capacity } = await workersAt(RATE, over);
     const { admit } = createAdmission(capacity, 'exercise');
     await admit(freshId());
-    const turns: number[] = [];
+    const retries: number[] = [];
     for (let n = 0; n < 4; n += 1) {
       const answer = await admit(freshId());
-      if (!answer.admitted) turns.push(answer.retryAfter);
+      if (!answer.admitted) retries.push(answer.retryAfter);
     }
-    const [first = 0, ...later] = turns;
+    const [first = 0, ...later] = retries;
     expect(first).toBeGreaterThan(10);
-    expect(later.map((turn) => turn - first)).toEqual([10, 20, 30]);
+    expect(later.map((retry) => retry - first)).toEqual([10, 20, 30]);
   });
 
-  test('counts an order once, however often its start is repeated', async () => {
+  test('counts an order once, however often it is sent', async () => {
     const { capacity } = await workersAt(RATE, over);
     const { admit } = createAdmission(capacity, 'exercise');
     const id = freshId();
@@ -73,21 +73,21 @@ describe.each([
     expect(admitted([await admit(freshId())])).toBe(0);
   });
 
-  test('admits again once the workers have finished what was admitted', async () => {
+  test('admits again once the workers have finished', async () => {
     const { capacity } = await workersAt(20, over);
     expect(await capacity.admit(0)).toMatchObject({ admitted: true });
     expect(await capacity.admit(0)).toMatchObject({ admitted: false });
     await expect.poll(async () => (await capacity.admit(0)).admitted).toBe(true);
   });
 
-  test('admits another order after an unused admission is given back', async () => {
+  test('can undo an admission that was not needed', async () => {
     const { capacity } = await workersAt(RATE, over);
     await capacity.admit(0);
     await capacity.giveBack();
     expect(admitted([await capacity.admit(0)])).toBe(1);
   });
 
-  test('counts orders that were started without admission', async () => {
+  test('counts the orders that were started without admission', async () => {
     const { db, capacity } = await workersAt(RATE, over);
     const orders = createOrderStore(db);
     for (const order of [anOrder(), anOrder()])
@@ -96,7 +96,7 @@ describe.each([
     expect(admitted([await capacity.admit(25)])).toBe(1);
   });
 
-  test('does not count orders that await their approval', async () => {
+  test('does not count the orders that wait for an approval', async () => {
     const { db, capacity } = await workersAt(RATE, over);
     const orders = createOrderStore(db);
     const order = anOrder();
@@ -107,7 +107,7 @@ describe.each([
   });
 });
 
-describe('the API of workers at full load', () => {
+describe('the API while the workers are at capacity', () => {
   async function busyApp() {
     const { db, capacity } = await workersAt(0.001);
     await capacity.admit(0);
@@ -131,7 +131,7 @@ describe('the API of workers at full load', () => {
     };
   }
 
-  test('refuses a start with BUSY and the seconds to wait before a retry', async () => {
+  test('answers a start with BUSY and the seconds until a retry can help', async () => {
     const { app, order, start } = await busyApp();
     const rest = await start(order.order_id);
     const problem = (await rest.json()) as { retry_after: number };
@@ -147,7 +147,7 @@ describe('the API of workers at full load', () => {
     expect(await trpc.json()).toMatchObject({ error: { data: { code: 'BUSY', retry_after: expect.any(Number) } } });
   });
 
-  test('returns the run of an order that it started before, even without a row in SQL', async () => {
+  test('finds an order that was started before, though no worker has recorded it yet', async () => {
     const { app, order, start, temporal } = await busyApp();
     const run = await temporal.start(order, await requestHash(order));
     expect(await (await start(order.order_id)).json()).toEqual({ workflow_id: `order-${order.order_id}`, ...run });
@@ -156,7 +156,7 @@ describe('the API of workers at full load', () => {
     expect(conflict.status).toBe(409);
   });
 
-  test('starts no workflow for a refused order', async () => {
+  test('starts nothing that it refused', async () => {
     const { order, start } = await busyApp();
     await start(order.order_id);
     const orders = createOrdersClient(API_URL);

@@ -1,4 +1,4 @@
-/** The API's contract, on each runtime and with each adapter for Temporal and the database. */
+/** The API's contract, line by line, on every runtime and with every adapter of Temporal and the database. */
 import { createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
 import { openApiDocument } from '@trellis/api/http/openapi';
 import { isTerminal } from '@trellis/contracts/lifecycle';
@@ -10,7 +10,7 @@ import { need } from '../servers.ts';
 interface Answer {
   status: number;
   type: string | null;
-  // biome-ignore lint/suspicious/noExplicitAny: tests read fields of any answer
+  // biome-ignore lint/suspicious/noExplicitAny: a test looks into any JSON
   body: any;
 }
 
@@ -58,7 +58,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
   };
 
   describe('an order over HTTP', () => {
-    test('ships, with one event for each step', async () => {
+    test('ships, and each step is in its events once', async () => {
       const { order_id, ...order } = anOrder();
       const start = await http('POST', `/orders/${order_id}/start`, order);
       expect(start.body).toEqual({ workflow_id: `order-${order_id}`, run_id: expect.any(String) });
@@ -81,7 +81,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       expect(body.shipments).toMatchObject([{ attempt: 1, status: 'dispatched' }]);
     });
 
-    test('has a status as soon as its start is answered', async () => {
+    test('has a status from the moment it was accepted', async () => {
       const order_id = await started();
       expect(await http('GET', `/orders/${order_id}/status`)).toMatchObject({
         status: 200,
@@ -123,7 +123,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
   });
 
   describe('starting an order again', () => {
-    test('with the same body returns the same run, also after the order has ended', async () => {
+    test('with the same body gives the same run, before and after it has ended', async () => {
       const { order_id, ...order } = anOrder();
       const first = await http('POST', `/orders/${order_id}/start`, order);
       const again = await http(
@@ -155,7 +155,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
   });
 
   describe('a command', () => {
-    test('that repeats an accepted one changes nothing, also after it led to the order’s end', async () => {
+    test('that repeats what already holds changes nothing, also after it led to the terminal state', async () => {
       const order_id = await started();
       await awaiting(order_id);
       await client.signal.approve.mutate({ order_id });
@@ -167,7 +167,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       const order_id = await started();
       await client.signal.cancel.mutate({ order_id, reason: 'first' });
       await ended(order_id);
-      // SQL may show the end before the workflow completes; until then the workflow refuses with its own state.
+      // SQL may have the end a moment before the workflow does; until then the workflow refuses with its own state.
       const late = await eventually(async () => {
         const answer = await http('POST', `/orders/${order_id}/signals/approve`);
         expect(answer).toMatchObject({ status: 409, type: 'application/problem+json', body: { code: 'TOO_LATE' } });
@@ -189,7 +189,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       expect(await cancel()).toEqual(first);
     });
 
-    test('with the Idempotency-Key of another command is INVALID', async () => {
+    test('may not use the Idempotency-Key of another command', async () => {
       const order_id = await started();
       await awaiting(order_id);
       const headers = { 'idempotency-key': freshId('key') };
@@ -224,13 +224,13 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
         PAYLOAD_TOO_LARGE: start({ ...order, address: { ...order.address, line2: 'x'.repeat(100_000) } }),
       };
       for (const [code, { rest, trpc }] of Object.entries(calls)) {
-        const { type, title, status, detail, ...data } = (await rest()).body;
-        expect(data.code).toBe(code);
-        expect(await trpcError(trpc())).toEqual({ message: detail, ...data });
+        const { type, title, status, detail, ...told } = (await rest()).body;
+        expect(told.code).toBe(code);
+        expect(await trpcError(trpc())).toEqual({ message: detail, ...told });
       }
     });
 
-    test('reveal nothing internal in an error', async () => {
+    test('show the client nothing internal', async () => {
       const response = await fetch(`${API_URL}/trpc/orders.start`, { method: 'POST', body: '{"order_id":1}' });
       const text = await response.text();
       expect(text).not.toMatch(/stack|node_modules|\.ts:/);
@@ -249,7 +249,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     });
   });
 
-  describe('invalid input is answered with a problem document', () => {
+  describe('invalid input gets a clear answer', () => {
     const order = { payment_id: 'p', address: { line1: 'a', city: 'b' }, items: [{ sku: 's', qty: 1 }] };
 
     test.each([
@@ -265,17 +265,17 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       [422, 'INVALID', 'GET', '/orders?limit=0', undefined],
       [422, 'INVALID', 'GET', '/orders?limit=many', undefined],
       [422, 'INVALID', 'GET', '/orders?state=lost', undefined],
-      [404, 'NOT_FOUND', 'GET', '/orders/unknown-order/status', undefined],
-      [404, 'NOT_FOUND', 'GET', '/orders/unknown-order', undefined],
-      [404, 'NOT_FOUND', 'POST', '/orders/unknown-order/signals/approve', ''],
-      [404, 'NOT_FOUND', 'POST', '/orders/unknown-order/signals/cancel', { reason: 'x' }],
+      [404, 'NOT_FOUND', 'GET', '/orders/never-started/status', undefined],
+      [404, 'NOT_FOUND', 'GET', '/orders/never-started', undefined],
+      [404, 'NOT_FOUND', 'POST', '/orders/never-started/signals/approve', ''],
+      [404, 'NOT_FOUND', 'POST', '/orders/never-started/signals/cancel', { reason: 'x' }],
       [404, 'NOT_FOUND', 'GET', '/nothing/here', undefined],
       [404, 'NOT_FOUND', 'DELETE', '/orders/o-1', undefined],
       [422, 'INVALID', 'POST', '/orders/o-1/signals/cancel', { reason: 'x'.repeat(201) }],
       [422, 'INVALID', 'POST', '/orders/o-1/signals/cancel', { reason: 7 }],
       [422, 'INVALID', 'POST', '/orders/o-1/signals/address', {}],
       [413, 'PAYLOAD_TOO_LARGE', 'POST', '/orders/o-1/start', `"${'x'.repeat(10_000_000)}"`],
-    ])('%i %s for %s %s %#', async (status, code, method, path, body) => {
+    ])('%i %s: %s %s %#', async (status, code, method, path, body) => {
       expect(await http(method, path, body)).toMatchObject({
         status,
         type: 'application/problem+json',
@@ -283,7 +283,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       });
     });
 
-    test('that names the path of each failing field', async () => {
+    test('names the path of each failing field', async () => {
       const { body } = await http('POST', '/orders/o-1/start', {
         ...order,
         items: [{ sku: 's', qty: 0 }],
@@ -293,11 +293,11 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     });
   });
 
-  test('health is ok', async () => {
+  test('health depends on nothing', async () => {
     expect(await http('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
   });
 
-  test('a start that waits too long for a database lock is refused as BUSY and leaves no lock', async () => {
+  test('refuses a start that waits too long for the database, and leaves nothing locked', async () => {
     const holder = await createConnection(DATABASE_URL);
     try {
       await holder.query('BEGIN');
@@ -314,7 +314,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     await started();
   });
 
-  test('CORS allows the configured origins and no others', async () => {
+  test('allows pages of the configured origins to call it, and no others', async () => {
     const ask = (origin: string) =>
       fetch(`${API_URL}/orders/o-1/signals/approve`, {
         method: 'OPTIONS',
@@ -330,13 +330,13 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     expect((await ask('https://elsewhere.example')).headers.get('access-control-allow-origin')).toBeNull();
   });
 
-  test('the OpenAPI document is the same on every API', async () => {
+  test('serves its OpenAPI document, the same everywhere', async () => {
     const answer = await http('GET', '/openapi.json');
     expect(answer).toMatchObject({ status: 200, type: 'application/json' });
     expect(answer.body).toEqual(JSON.parse(JSON.stringify(openApiDocument())));
   });
 
-  test('the docs page loads only files that the API serves', async () => {
+  test('serves its docs, from files of its own', async () => {
     const page = await (await fetch(`${API_URL}/docs`)).text();
     const files = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file = '']) => file);
     expect(files).toEqual(['swagger-ui.css', 'swagger-ui-bundle.js']);

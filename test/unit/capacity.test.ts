@@ -1,21 +1,21 @@
 import { nextRate } from '@trellis/workers/jobs/capacity';
 import { describe, expect, test } from 'vitest';
 
-describe('the rate that a worker reports', () => {
+describe('the rate that workers promise', () => {
   const at = (ordersPerSecond: number, shippedPerSecond: number) => ({ ordersPerSecond, shippedPerSecond });
 
-  test('stays the same while it has little to do', () => {
+  test('stays when they had few orders', () => {
     expect(nextRate(at(6, 0.5), 0)).toBe(6);
   });
 
-  test('grows while it ships all that it is given, and little beyond', () => {
+  test('grows while they keep up, to a little more than they finish', () => {
     let rate = 6;
     for (let second = 0; second < 60; second += 1) rate = nextRate(at(rate, Math.min(rate, 8)), 0);
     expect(rate).toBeGreaterThan(8);
     expect(rate).toBeLessThan(9);
   });
 
-  test('falls to what it ships when it stays behind, but not at once', () => {
+  test('falls to what they finish when they fall behind, but not after a short lag', () => {
     expect(nextRate(at(6, 1), 2)).toBe(6);
     let rate = 12;
     for (let second = 5; second < 45; second += 1) rate = nextRate(at(rate, 4), second);
