@@ -1,34 +1,49 @@
 import { readFile } from 'node:fs/promises';
-import { AddressInput, CancelInput } from '@trellis/contracts/command-input';
+import { COMMAND_NAMES, type Command } from '@trellis/contracts/command';
+import { COMMAND_INPUTS } from '@trellis/contracts/command-input';
 import { ERROR_CODES } from '@trellis/contracts/error';
 import { TERMINAL_STATES } from '@trellis/contracts/lifecycle';
 import { StartInput } from '@trellis/contracts/order';
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
+import type { CommandInput } from './shopper.ts';
 
-const Moment = {
+/** The fields of every entry under `commands`. */
+const Common = {
+  /** Milliseconds from the order's start to the sending. */
   after_ms: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
-  /** The error that the command must meet; none when absent. */
+  /** The error code that the API must answer with; absent when it must accept. */
   refused: v.optional(v.picklist(ERROR_CODES)),
 };
 
-const Command = v.variant('send', [
-  v.strictObject({ ...Moment, send: v.literal('approve') }),
-  v.strictObject({ ...Moment, send: v.literal('cancel'), reason: CancelInput.entries.reason }),
-  v.strictObject({ ...Moment, send: v.literal('address'), address: AddressInput.entries.address }),
-  /** The same order again, or with other items. */
-  v.strictObject({ ...Moment, send: v.literal('start'), items: v.optional(StartInput.entries.items) }),
-]);
-export type Command = v.InferOutput<typeof Command>;
+/** A command's entry: `send` names it, the fields of its API input stand beside. */
+function entryOf(name: Command) {
+  const { order_id: _, ...fields } = COMMAND_INPUTS[name].entries;
+  return v.pipe(
+    v.strictObject({ ...Common, send: v.literal(name), ...fields }),
+    v.transform(({ after_ms, refused, send, ...input }) => ({ after_ms, refused, send, input: input as CommandInput })),
+  );
+}
+
+/** The same order again, perhaps with other items. */
+const StartAgain = v.strictObject({
+  ...Common,
+  send: v.literal('start'),
+  items: v.optional(StartInput.entries.items),
+});
+
+const DemoCommand = v.variant('send', [...COMMAND_NAMES.map(entryOf), StartAgain]);
+export type DemoCommand = v.InferOutput<typeof DemoCommand>;
 
 const SampleOrder = v.strictObject({
   ...StartInput.entries,
   via: v.optional(v.picklist(['http', 'trpc']), 'http'),
+  /** The order that must end before this one starts. */
   follows: v.optional(v.string()),
-  commands: v.optional(v.array(Command), []),
+  commands: v.optional(v.array(DemoCommand), []),
   expect: v.strictObject({
     state: v.picklist(TERMINAL_STATES),
-    /** Why it failed or was canceled. */
+    /** The reason of `failed` or `canceled`. */
     reason: v.optional(v.string()),
     /** The city on the parcel. */
     ships_to: v.optional(v.string()),
@@ -37,8 +52,8 @@ const SampleOrder = v.strictObject({
 export type SampleOrder = v.InferOutput<typeof SampleOrder>;
 
 /**
- * Reads a file of sample orders, YAML or JSON. Throws an Error of one line that names the file, the line and the field
- * when it can't be read or an order is malformed.
+ * Reads a file of sample orders, YAML or JSON. Throws an Error when it can't be read or is malformed: a line for each
+ * problem, which names the file, the line and the field.
  */
 export async function readSampleOrders(path: string): Promise<SampleOrder[]> {
   const lines = new LineCounter();
@@ -46,25 +61,35 @@ export async function readSampleOrders(path: string): Promise<SampleOrder[]> {
     throw new Error(`${path} can't be read: ${error.code}`);
   });
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const [broken] = document.errors;
-  if (broken) throw new Error(`${path}:${lines.linePos(broken.pos[0]).line}: ${broken.message}`);
+  const lineAt = (offset: number) => `${path}:${lines.linePos(offset).line}`;
+  failIfAny(document.errors.map(({ pos, message }) => `${lineAt(pos[0])}: ${message}`));
 
-  const at = (keys: readonly PropertyKey[], problem: string) => {
+  const problemAt = (keys: readonly PropertyKey[], problem: string) => {
+    // A missing field has no place: its nearest parent that is there stands for it.
     let node: { range?: [number, number, number] } | undefined;
     for (let depth = keys.length; depth >= 0 && !node?.range; depth -= 1)
       node = document.getIn(keys.slice(0, depth), true) as typeof node;
-    return new Error(`${path}:${lines.linePos(node?.range?.[0] ?? 0).line}: ${keys.join('.') || 'file'}: ${problem}`);
+    return `${lineAt(node?.range?.[0] ?? 0)}: ${keys.join('.') || 'file'}: ${problem}`;
   };
   const parsed = v.safeParse(v.pipe(v.array(SampleOrder), v.minLength(1)), document.toJS());
-  if (!parsed.success) {
-    const [issue] = parsed.issues;
-    throw at(issue.path?.map((item) => item.key as PropertyKey) ?? [], issue.message);
-  }
-  const ids = parsed.output.map((order) => order.order_id);
-  for (const [index, order] of parsed.output.entries()) {
-    if (ids.indexOf(order.order_id) < index) throw at([index, 'order_id'], `${order.order_id} stands twice`);
-    if (order.follows !== undefined && !ids.slice(0, index).includes(order.follows))
-      throw at([index, 'follows'], `no order ${order.follows} stands before this one`);
-  }
-  return parsed.output;
+  failIfAny((parsed.issues ?? []).map((issue) => problemAt(keysOf(issue), issue.message)));
+  const orders = parsed.output as SampleOrder[];
+  const ids = orders.map((order) => order.order_id);
+  failIfAny(
+    orders.flatMap(({ order_id, follows }, index) => [
+      ...(ids.indexOf(order_id) < index ? [problemAt([index, 'order_id'], `${order_id} is used twice`)] : []),
+      ...(follows !== undefined && !ids.slice(0, index).includes(follows)
+        ? [problemAt([index, 'follows'], `no order ${follows} comes before this one`)]
+        : []),
+    ]),
+  );
+  return orders;
+}
+
+function keysOf(issue: v.BaseIssue<unknown>): PropertyKey[] {
+  return issue.path?.map((item) => item.key as PropertyKey) ?? [];
+}
+
+function failIfAny(problems: string[]): void {
+  if (problems.length > 0) throw new Error(problems.join('\n'));
 }

@@ -1,40 +1,69 @@
-/** `npm run edge`: the API on the edge runtime, beside a stack that `npm start` has brought up, until Ctrl-C. */
-import { readFile } from 'node:fs/promises';
+/** `npm run edge`: the API on the edge runtime, beside the stack of a running `npm start`, until Ctrl-C or until that stack stops. */
+import { existsSync } from 'node:fs';
+import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseEnv } from 'node:util';
+import { print, script } from './options.ts';
 import { startEdge } from './stack/edge-server.ts';
-import { freePort, LOCAL } from './stack/stack.ts';
+import { LOCAL } from './stack/folder.ts';
+import { freePort } from './stack/ports.ts';
+import { holdLock, interruption, reap } from './stack/processes.ts';
 
+/** Apart from the stack's folder, so that `npm start` does not take a running one for a leftover. */
+const FOLDER = join(LOCAL, 'edge');
+const ENV_FILE = join(LOCAL, 'env');
 const PORT = 8787;
-const say = (line: string) => process.stdout.write(`${line}\n`);
 
-const stack = parseEnv(await readFile(join(LOCAL, 'env'), 'utf8').catch(() => ''));
-const { PLANETSCALE_URL, TEMPORAL_HTTP_URL, API_URL } = stack;
-const up = await fetch(`${API_URL}/health`).then(
-  ({ ok }) => ok,
-  () => false,
-);
-if (!up || !PLANETSCALE_URL || !TEMPORAL_HTTP_URL) {
-  say('nothing runs here: start the stack first, with npm start');
-  process.exit(1);
-}
+script('npm run edge', 'Run the API on the edge runtime beside the stack of npm start, until Ctrl-C.').parse();
 
-const interrupted = new Promise<NodeJS.Signals>((resolve) => {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve);
-});
-try {
-  const port = await freePort(PORT);
-  if (port !== PORT) say(`port ${PORT} is taken, using ${port}`);
-  const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
-  const edge = await startEdge({ folder: LOCAL, port, ...servers, settings: process.env, name: 'edge-beside' });
-  say(
-    `The API runs on the edge runtime at http://127.0.0.1:${port}, its log in .local/logs/edge-beside.log. Ctrl-C stops it.`,
+const answers = (url: string | undefined) =>
+  fetch(`${url}/health`).then(
+    ({ ok }) => ok,
+    () => false,
   );
-  const signal = await Promise.race([interrupted, edge.exited]);
-  if (!signal) throw new Error('it has stopped by itself; the end of its log may tell why');
+
+const interrupted = interruption();
+try {
+  if (!(await holdLock(FOLDER, 'edge'))) throw new Error('npm run edge already runs in this folder');
+  await reap(FOLDER);
+  const { PLANETSCALE_URL, TEMPORAL_HTTP_URL, API_URL, EDGE_URL } = parseEnv(
+    await readFile(ENV_FILE, 'utf8').catch(() => ''),
+  );
+  if (!PLANETSCALE_URL || !TEMPORAL_HTTP_URL || !(await answers(API_URL)))
+    throw new Error('no stack runs in this folder: start one first, with npm start');
+  if (EDGE_URL && (await answers(EDGE_URL))) throw new Error(`the API already runs on the edge runtime at ${EDGE_URL}`);
+
+  const port = await freePort(PORT);
+  if (port !== PORT) print(`port ${PORT} is taken, using ${port}`);
+  const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
+  const edge = await startEdge({ folder: FOLDER, port, ...servers, settings: process.env });
+  const url = `http://127.0.0.1:${port}`;
+  await appendFile(ENV_FILE, `EDGE_URL=${url}\n`);
+  print(`The API runs on the edge runtime at ${url}, which is EDGE_URL in .local/env. Its log is`);
+  print('.local/edge/logs/edge.log. Ctrl-C stops it.');
+
+  const ended = await Promise.race([
+    interrupted,
+    edge.exited.then(() => 'exited' as const),
+    stackStopped().then(() => 'stack stopped' as const),
+  ]);
+  if (ended === 'stack stopped') print('the stack has stopped, stopping the API on the edge runtime too');
   await edge.stop();
+  await removeAddress();
+  if (ended === 'exited') throw new Error('it exited unexpectedly; the end of its log may show why');
 } catch (error) {
-  say(error instanceof Error ? error.message : String(error));
+  print(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
 }
 process.exit();
+
+/** The stack removes its file of addresses when it stops. */
+async function stackStopped(): Promise<void> {
+  while (existsSync(ENV_FILE)) await sleep(500);
+}
+
+async function removeAddress(): Promise<void> {
+  const lines = await readFile(ENV_FILE, 'utf8').catch(() => undefined);
+  if (lines) await writeFile(ENV_FILE, lines.replace(/^EDGE_URL=.*\n/m, ''));
+}

@@ -1,84 +1,194 @@
-/** A shop's two ways to the API: plain HTTP and the typed client. Both fail with a ShopError that has the API's code. */
+/** A caller of the API for the demo and the trials, over plain HTTP or over the typed client. */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createOrdersClient, type ErrorCode, type OrdersClient, orderErrorOf } from '@trellis/api/client/index';
-import type { SignalOutput } from '@trellis/contracts/command-input';
+import { type ClientError, createOrdersClient, type OrdersClient, orderErrorOf } from '@trellis/api/client/index';
+import { COMMANDS, type Command } from '@trellis/contracts/command';
+import type { COMMAND_INPUTS, SignalOutput } from '@trellis/contracts/command-input';
+import { ERROR_CODES, type ErrorCode } from '@trellis/contracts/error';
 import type { StartInput, StartOutput } from '@trellis/contracts/order';
 import type { OrderStatus } from '@trellis/contracts/status';
+import type { InferInput } from 'valibot';
 
-export interface Shop {
-  start(order: StartInput): Promise<StartOutput>;
-  approve(orderId: string): Promise<SignalOutput>;
-  cancel(orderId: string, reason: string): Promise<SignalOutput>;
-  address(orderId: string, address: StartInput['address']): Promise<SignalOutput>;
+/** An order as the API shows it. */
+export type OrderView = Awaited<ReturnType<OrdersClient['get']['query']>>;
+
+/** A command's input, without the order's id. */
+export type CommandInput<C extends Command = Command> = C extends Command
+  ? Omit<InferInput<(typeof COMMAND_INPUTS)[C]>, 'order_id'>
+  : never;
+
+/** `refused`: the API answered with an error. `lost`: it didn't answer, or with UNAVAILABLE or INTERNAL to the last repetition. */
+type NotAccepted = { said: 'refused'; code: ErrorCode; message: string } | { said: 'lost'; message: string };
+
+/** The answer to a start. */
+type StartAnswer =
+  | ({
+      said: 'accepted';
+      /** When the accepted request was sent, epoch milliseconds. */
+      at: number;
+      /** How many times the API answered BUSY before. */
+      refusals: number;
+    } & StartOutput)
+  | NotAccepted;
+
+/** The answer to a command, and what was sent. `queued`: accepted, but not decided yet. */
+export type Answer = { command: Command; input: CommandInput } & (
+  | { said: 'accepted'; changed: boolean }
+  | { said: 'queued' }
+  | NotAccepted
+);
+
+interface ShopperOptions {
+  via?: 'http' | 'trpc';
+  /** How long a call is repeated while the API doesn't answer or answers UNAVAILABLE or INTERNAL; default 0: it is sent once. */
+  retryForMs?: number;
+  /** How long one request may take before it counts as not answered. */
+  timeoutMs?: number;
+}
+
+/** All methods repeat a call that the API answers with BUSY, after the time that the answer names. */
+export interface Shopper {
+  start(order: StartInput): Promise<StartAnswer>;
+  /** Sends a command; repetitions carry the same idempotency key, a new one unless `key` is given. */
+  command<C extends Command>(
+    orderId: string,
+    name: C,
+    input: CommandInput<C>,
+    options?: { key?: string },
+  ): Promise<Answer>;
+  /** Throws when there is no such order or no answer. */
   status(orderId: string): Promise<OrderStatus>;
-  get(orderId: string): Promise<Awaited<ReturnType<OrdersClient['get']['query']>>>;
+  /** Undefined when there is no such order (yet). Throws when there is no answer. */
+  get(orderId: string): Promise<OrderView | undefined>;
 }
 
-export class ShopError extends Error {
-  override readonly name = 'ShopError';
-  readonly code: ErrorCode;
-  /** Seconds, of BUSY. */
-  readonly retryAfter: number | undefined;
+/** Creates a shopper of the API at `url`, by default over the typed client. */
+export function createShopper(
+  url: string,
+  { via = 'trpc', retryForMs = 0, timeoutMs = 60_000 }: ShopperOptions = {},
+): Shopper {
+  const transport = via === 'http' ? overHttp(url) : overClient(url);
 
-  constructor(code: ErrorCode, message: string, retryAfter?: number) {
-    super(message);
-    this.code = code;
-    this.retryAfter = retryAfter;
+  async function call<T>(
+    send: (signal: AbortSignal) => Promise<T>,
+  ): Promise<{ said: 'answered'; answer: T; at: number; refusals: number } | NotAccepted> {
+    const end = Date.now() + retryForMs;
+    for (let refusals = 0; ; ) {
+      const at = Date.now();
+      try {
+        return { said: 'answered', answer: await send(AbortSignal.timeout(timeoutMs)), at, refusals };
+      } catch (error) {
+        const { code, message, retry_after = 1 } = transport.errorOf(error) ?? { message: messageOf(error) };
+        const busy = code === 'BUSY';
+        const transient = code === undefined || code === 'UNAVAILABLE' || code === 'INTERNAL';
+        if (!busy && !transient) return { said: 'refused', code, message };
+        if (transient && Date.now() >= end) return { said: 'lost', message };
+        if (busy) refusals += 1;
+        await sleep(1000 * retry_after);
+      }
+    }
   }
-}
 
-export function createHttpShop(url: string): Shop {
-  async function call<T>(path: string, body?: unknown): Promise<T> {
-    const response = await fetch(`${url}/orders/${path}`, {
-      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(15_000),
-    });
-    const answer = (await response.json()) as T & { code: ErrorCode; detail: string; retry_after?: number };
-    if (!response.ok) throw new ShopError(answer.code, answer.detail, answer.retry_after);
-    return answer;
-  }
   return {
-    start: ({ order_id, ...order }) => call(`${order_id}/start`, order),
-    approve: (orderId) => call(`${orderId}/signals/approve`, {}),
-    cancel: (orderId, reason) => call(`${orderId}/signals/cancel`, { reason }),
-    address: (orderId, address) => call(`${orderId}/signals/address`, { address }),
-    status: (orderId) => call(`${orderId}/status`),
-    get: (orderId) => call(orderId),
+    async start(order) {
+      const result = await call((signal) => transport.start(order, signal));
+      if (result.said !== 'answered') return result;
+      const { answer, at, refusals } = result;
+      return { said: 'accepted', ...answer, at, refusals };
+    },
+
+    async command(orderId, command, input, { key = randomUUID() } = {}) {
+      const result = await call((signal) => transport.command(orderId, command, input, key, signal));
+      const sent = { command, input };
+      if (result.said !== 'answered') return { ...sent, ...result };
+      const { answer } = result;
+      return 'queued' in answer ? { ...sent, said: 'queued' } : { ...sent, said: 'accepted', changed: answer.changed };
+    },
+
+    async status(orderId) {
+      const result = await call((signal) => transport.status(orderId, signal));
+      if (result.said === 'answered') return result.answer;
+      throw new Error(`status of ${orderId}: ${result.message}`);
+    },
+
+    async get(orderId) {
+      const result = await call((signal) => transport.get(orderId, signal));
+      if (result.said === 'answered') return result.answer;
+      if (result.said === 'refused' && result.code === 'NOT_FOUND') return undefined;
+      throw new Error(`order ${orderId}: ${result.message}`);
+    },
   };
 }
 
-export function createTypedShop(url: string): Shop {
-  const orders = createOrdersClient(url);
-  async function call<T>(answer: Promise<T>): Promise<T> {
-    try {
-      return await answer;
-    } catch (error) {
-      const refused = orderErrorOf(error);
-      throw refused ? new ShopError(refused.code, refused.message, refused.retry_after) : error;
-    }
+/** The answer, if the start was accepted; throws an Error with the reason otherwise. */
+export function accepted(answer: StartAnswer): Extract<StartAnswer, { said: 'accepted' }> {
+  if (answer.said === 'accepted') return answer;
+  throw new Error(`the order was not accepted: ${answer.message}`);
+}
+
+/** One way to send requests; every method rejects with an error that `errorOf` reads, if the API answered. */
+interface Transport {
+  start(order: StartInput, signal: AbortSignal): Promise<StartOutput>;
+  command(orderId: string, name: Command, input: object, key: string, signal: AbortSignal): Promise<SignalOutput>;
+  status(orderId: string, signal: AbortSignal): Promise<OrderStatus>;
+  get(orderId: string, signal: AbortSignal): Promise<OrderView>;
+  errorOf(error: unknown): Pick<ClientError, 'code' | 'message' | 'retry_after'> | undefined;
+}
+
+class HttpError extends Error {
+  readonly problem: { code: ErrorCode; detail: string; retry_after?: number };
+
+  constructor(problem: HttpError['problem']) {
+    super(problem.detail);
+    this.problem = problem;
+  }
+}
+
+function overHttp(url: string): Transport {
+  async function request<T>(
+    path: string,
+    signal: AbortSignal,
+    body?: object,
+    headers: Record<string, string> = {},
+  ): Promise<T> {
+    const sent = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body), headers };
+    const response = await fetch(`${url}/orders/${path}`, { ...sent, signal });
+    const answer: unknown = await response.json();
+    if (!response.ok) throw new HttpError(answer as HttpError['problem']);
+    return answer as T;
   }
   return {
-    start: (order) => call(orders.start.mutate(order)),
-    approve: (order_id) => call(orders.signal.approve.mutate({ order_id })),
-    cancel: (order_id, reason) => call(orders.signal.cancel.mutate({ order_id, reason })),
-    address: (order_id, address) => call(orders.signal.updateAddress.mutate({ order_id, address })),
-    status: (order_id) => call(orders.status.query({ order_id })),
-    get: (order_id) => call(orders.get.query({ order_id })),
+    start: ({ order_id, ...order }, signal) => request(`${order_id}/start`, signal, order),
+    command: (orderId, name, input, key, signal) =>
+      request(`${orderId}/signals/${COMMANDS[name].path}`, signal, input, { 'idempotency-key': key }),
+    status: (orderId, signal) => request(`${orderId}/status`, signal),
+    get: (orderId, signal) => request(orderId, signal),
+    errorOf(error) {
+      if (!(error instanceof HttpError) || !ERROR_CODES.includes(error.problem.code)) return undefined;
+      const { code, detail, retry_after } = error.problem;
+      return { code, message: detail, ...(retry_after && { retry_after }) };
+    },
   };
 }
 
-/** Starts an order once the workers have room for it; answers how often it was turned away, and when it was let in. */
-export async function startWhenAdmitted(
-  shop: Shop,
-  order: StartInput,
-): Promise<StartOutput & { refusals: number; at: number }> {
-  for (let refusals = 0; ; refusals += 1) {
-    const at = Date.now();
-    try {
-      return { ...(await shop.start(order)), refusals, at };
-    } catch (error) {
-      if (!(error instanceof ShopError) || error.code !== 'BUSY') throw error;
-      await sleep(1000 * (error.retryAfter ?? 1));
-    }
-  }
+function overClient(url: string): Transport {
+  const client = createOrdersClient(url);
+  /** The procedures differ in their input only. */
+  type Procedure = {
+    mutate(input: object, options: { context: { idempotencyKey: string }; signal: AbortSignal }): Promise<SignalOutput>;
+  };
+  return {
+    start: (order, signal) => client.start.mutate(order, { signal }),
+    command(order_id, name, input, idempotencyKey, signal) {
+      const procedure = client.signal[COMMANDS[name].procedure] as Procedure;
+      return procedure.mutate({ order_id, ...input }, { context: { idempotencyKey }, signal });
+    },
+    status: (order_id, signal) => client.status.query({ order_id }, { signal }),
+    get: (order_id, signal) => client.get.query({ order_id }, { signal }),
+    errorOf: orderErrorOf,
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,38 +1,60 @@
-/** `npm start [-- --edge]`: the stack on this machine until Ctrl-C, its data in `.local/`; with `--edge` the API on the edge runtime beside the one on Node. */
-import { parseArgs } from 'node:util';
-import { holdLock, releaseLock } from './stack/processes.ts';
-import { LOCAL, startStack } from './stack/stack.ts';
+/** `npm start`: the stack on this machine until Ctrl-C. Its data stays in `.local/`. */
+import { randomInt } from 'node:crypto';
+import { POLICIES } from '@trellis/contracts/policy';
+import { print, script } from './options.ts';
+import { LOCAL } from './stack/folder.ts';
+import { holdLock, interruption, releaseLock } from './stack/processes.ts';
 
-const { values } = parseArgs({ options: { edge: { type: 'boolean', default: false } } });
-const say = (line: string) => process.stdout.write(`${line}\n`);
+const { edge = false } = script('npm start', 'Run the stack on this machine until Ctrl-C. Its data stays in .local/.')
+  .option('--edge', 'run the API on the edge runtime too')
+  .parse()
+  .opts();
 
 if (!(await holdLock(LOCAL, 'start'))) {
-  say('Trellis Orders already runs from this folder; its addresses are in .local/env');
+  print('Trellis Orders already runs from this folder; its addresses are in .local/env');
   process.exit(1);
 }
+// Loaded after the check above, so that a second start fails at once.
+const { startStack } = await import('./stack/stack.ts');
+const { programVariables } = await import('./stack/node-programs.ts');
 
-const interrupted = new Promise<NodeJS.Signals>((resolve) => {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve);
-});
-
+const interrupted = interruption();
 try {
-  const stack = await startStack({ folder: LOCAL, persistent: true, edge: values.edge, say });
-  for (const [name, address] of Object.entries(stack.addresses)) say(`${name.padEnd(21)} ${address}`);
-  say('Trellis Orders is up. The addresses are in .local/env, the logs in .local/logs. Ctrl-C stops it.');
+  const stack = await startStack({ folder: LOCAL, persistent: true, edge, say: print });
+  for (const [name, address] of Object.entries(stack.addresses)) print(`${name.padEnd(21)} ${address}`);
+  print('Trellis Orders is up. The addresses are in .local/env, the logs in .local/logs. Ctrl-C stops it.');
+  await printFirstSteps(stack.addresses.API_URL);
   let stopping = false;
-  for (const service of stack.services)
-    service.exited.then(() => {
-      if (!stopping)
-        say(`${service.name} has stopped by itself; the end of its log may tell why: .local/logs/${service.name}.log`);
+  for (const { name, exited } of stack.services)
+    exited.then(() => {
+      if (!stopping) print(`${name} exited unexpectedly; the end of .local/logs/${name}.log may show why`);
     });
   await interrupted;
   stopping = true;
-  say('stopping…');
+  print('stopping…');
   await stack.stop();
 } catch (error) {
-  say(error instanceof Error ? error.message : String(error));
+  print(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
 } finally {
   await releaseLock(LOCAL, 'start');
 }
 process.exit();
+
+/** Prints a line of shell that ships an order through this stack, and how long a person has to approve one. */
+async function printFirstSteps(apiUrl: string): Promise<void> {
+  const id = `o-${randomInt(100_000, 1_000_000)}`;
+  const order = `{"payment_id":"pay-${id}","address":{"line1":"123 Main","city":"Chicago"},"items":[{"sku":"ABC","qty":1}]}`;
+  print('\nTo ship an order, paste this line:');
+  print(
+    `url=${apiUrl}/orders/${id}; curl -s $url/start -d '${order}'; sleep 1; curl -s -X POST $url/signals/approve; sleep 5; curl -s $url/status`,
+  );
+  print('To use the addresses in a shell, such as "$API_URL": . .local/env');
+  const { POLICY } = await programVariables();
+  if ((POLICY || 'exercise') !== 'exercise') return;
+  const seconds = POLICIES.exercise.review_ms / 1000;
+  const hours = POLICIES.production.review_ms / 3_600_000;
+  print(
+    `An order expires ${seconds} s after its validation unless it is approved (policy exercise). POLICY=production npm start gives a person ${hours} hours.`,
+  );
+}

@@ -11,9 +11,10 @@ import { cached, findExecutable, run } from './programs.ts';
 
 type Say = (line: string) => void;
 
-/** A server program, where its parts lie when they are not installed, and what it needs in its environment. */
+/** A database server's executable. */
 interface Program {
   server: string;
+  /** Options that locate its files when it is unpacked rather than installed. */
   layout: string[];
   env: NodeJS.ProcessEnv;
 }
@@ -22,7 +23,7 @@ const SERVERS = ['mariadbd', 'mysqld'];
 const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
 
 /**
- * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, made when absent. Resolves
+ * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, created when absent. Resolves
  * once it answers queries at `url`. Throws an Error with the remedies when no server is found.
  */
 export async function startDatabase(options: {
@@ -40,7 +41,7 @@ export async function startDatabase(options: {
     command: program.server,
     args: [
       ...serverOptions(program, data),
-      // Relative to the data folder: a socket's whole path must stay below 108 characters, and clones lie deep.
+      // Relative to the data folder: a socket's absolute path is limited to 107 characters.
       ...[
         '--socket=sql.sock',
         '--pid-file=sql.pid',
@@ -49,7 +50,7 @@ export async function startDatabase(options: {
         '--loose-mysqlx=OFF',
       ],
       ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M', '--max-connections=500'],
-      // Written at every commit, synced every second: the process may be killed, only the machine must not lose power.
+      // Written at every commit, synced every second: survives a killed process, but not a power failure.
       '--innodb-flush-log-at-trx-commit=2',
     ],
     env: program.env,
@@ -93,7 +94,9 @@ async function checkNamed(url: string): Promise<void> {
   if (!URL.canParse(url)) throw new Error('DATABASE_URL is not a URL');
   await execute(url, 'SELECT 1').catch((cause) => {
     const { host, pathname } = new URL(url);
-    throw new Error(`DATABASE_URL: no connection to mysql://${host}${pathname}: ${cause.message || cause.code}`, { cause });
+    throw new Error(`DATABASE_URL: no connection to mysql://${host}${pathname}: ${cause.message || cause.code}`, {
+      cause,
+    });
   });
 }
 
@@ -102,7 +105,7 @@ async function execute(url: string, statement: string): Promise<void> {
   await connection.query(statement).finally(() => connection.end());
 }
 
-/** Fills a draft first: an interrupted initialisation must not be taken for a database. */
+/** Creates a draft and renames it: an interrupted initialisation must not be taken for a database. */
 async function createData(program: Program, data: string): Promise<void> {
   const draft = `${data}.draft`;
   await rm(draft, { recursive: true, force: true });
@@ -147,7 +150,7 @@ async function findServer(say: Say): Promise<Program> {
   }
 }
 
-/** The packages fit the libraries of one release of one distribution. */
+/** A cache name for each release of a distribution: the packages need its libraries. */
 async function cacheName(): Promise<string> {
   const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
   const [id, version] = ['ID', 'VERSION_ID'].map(
@@ -156,7 +159,7 @@ async function cacheName(): Promise<string> {
   return `mariadb-${id}-${version}-${process.arch}`;
 }
 
-/** Downloads Debian's packages, with the libraries that the machine lacks, and unpacks them: no root, no installation. */
+/** Downloads and unpacks Debian's packages and the libraries that the machine lacks, without root or installation. */
 async function fetchPackages(folder: string, say: Say): Promise<void> {
   say('fetching MariaDB (8 MB) with apt-get, without installing it…');
   const apt = join(folder, 'apt');

@@ -1,25 +1,24 @@
 /** The API on workerd, the runtime that edge deployments run on, through wrangler. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parseEnv } from 'node:util';
 import pRetry from 'p-retry';
+import { ROOT } from './folder.ts';
+import { programVariables } from './node-programs.ts';
 import { type Service, startProcess } from './processes.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const CONFIG = join(ROOT, 'wrangler.toml');
-/** Keeps wrangler from reporting to its makers, and from asking them for what only a deployment needs. */
+/** Turns off wrangler's telemetry and its download of what only a deployment needs. */
 const OFFLINE = { WRANGLER_SEND_METRICS: 'false', CLOUDFLARE_CF_FETCH_ENABLED: 'false' };
 
 const wrangler = join(dirname(createRequire(import.meta.url).resolve('wrangler/package.json')), 'bin/wrangler.js');
 
-/** How to run wrangler with Node: its arguments come behind these. */
+/** Runs wrangler with Node: its own arguments follow `args`. */
 export const WRANGLER = { args: [wrangler], env: { ...process.env, ...OFFLINE } };
 
 /**
- * Starts the API of `wrangler.toml` on 127.0.0.1:port, before a local Temporal and database, with what `settings` say of
- * the API. Resolves once it answers.
+ * Starts the API of `wrangler.toml` on 127.0.0.1:port, with a local Temporal and database behind it and the API's own
+ * variables from `settings`, else from `.env`. Resolves once it answers.
  */
 export async function startEdge(options: {
   folder: string;
@@ -27,14 +26,12 @@ export async function startEdge(options: {
   temporal: string;
   database: string;
   settings: NodeJS.ProcessEnv;
-  name?: string;
 }): Promise<Service> {
-  const { folder, port, temporal, database, settings, name = 'edge' } = options;
-  // As the API on Node reads them: the environment, and behind it a file.
-  const fromFile = parseEnv(await readFile(join(ROOT, '.env'), 'utf8').catch(() => ''));
-  const { POLICY = 'exercise', CORS_ORIGINS = '' } = { ...fromFile, ...settings };
+  const { folder, port, temporal, database, settings } = options;
+  const { POLICY = 'exercise', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
   const variables = { POLICY, CORS_ORIGINS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
-  const file = resolve(folder, `${name}.env`);
+  const file = resolve(folder, 'edge.env');
+  await mkdir(folder, { recursive: true });
   await writeFile(
     file,
     Object.entries(variables)
@@ -43,10 +40,10 @@ export async function startEdge(options: {
   );
   const probe = async (signal: AbortSignal) => {
     const { ok } = await fetch(`http://127.0.0.1:${port}/health`, { signal });
-    if (!ok) throw new Error('is not well');
+    if (!ok) throw new Error('GET /health failed');
   };
   return startProcess(folder, {
-    name,
+    name: 'edge',
     cwd: ROOT,
     command: process.execPath,
     args: [
@@ -57,7 +54,7 @@ export async function startEdge(options: {
         '0',
         '--show-interactive-dev-session=false',
         '--persist-to',
-        resolve(folder, `${name}-state`),
+        resolve(folder, 'edge-state'),
       ],
     ],
     env: WRANGLER.env,

@@ -1,5 +1,7 @@
 /** The programs of this repository that run on Node, each started alone as a service. */
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseEnv } from 'node:util';
 import { ROOT } from './folder.ts';
 import { HOST } from './ports.ts';
 import { type Service, startProcess } from './processes.ts';
@@ -12,6 +14,11 @@ const PINNED = {
   TEMPORAL_WORKER_BUILD_ID: '',
   WORKER_QUEUES: 'orders,shipping',
 };
+
+/** The variables that a program started from here reads: the environment's, and the file `.env`'s for what it lacks. */
+export async function programVariables(): Promise<NodeJS.ProcessEnv> {
+  return { ...parseEnv(await readFile(join(ROOT, '.env'), 'utf8').catch(() => '')), ...process.env };
+}
 
 interface Options {
   /** Holds the program's log and pid. */

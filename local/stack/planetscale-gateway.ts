@@ -1,7 +1,6 @@
 /**
- * A development tool: speaks PlanetScale's HTTP protocol (`psdb.v1alpha1`) in front of a MySQL-compatible server, so that
- * what runs on the edge can be run and tested without PlanetScale. It knows one server, no password, and answers whoever
- * reaches it: it listens on this machine alone.
+ * A development tool: serves PlanetScale's HTTP protocol (`psdb.v1alpha1`) in front of one MySQL-compatible server, so that
+ * the API on the edge can be run and tested without PlanetScale. It checks no password, so it listens on 127.0.0.1 only.
  */
 import { randomUUID } from 'node:crypto';
 import { serve } from '@hono/node-server';
@@ -11,13 +10,13 @@ import { SESSION_SETUP } from '@trellis/drizzle/mysql';
 import { type Context, Hono } from 'hono';
 import { createPool, type FieldPacket, type Pool, type PoolConnection, type ResultSetHeader } from 'mysql2/promise';
 
-/** Vitess rolls a transaction back that takes longer. */
+/** Like Vitess, rolls back a transaction that takes longer. */
 const TRANSACTION_WITHIN_MS = 20_000;
 const CONNECTIONS = 40;
 
 interface Transaction {
   connection: PoolConnection;
-  /** MySQL has rolled it back; nothing but a ROLLBACK is heard until then. */
+  /** MySQL has rolled it back; every statement but ROLLBACK fails from now on. */
   poisoned: boolean;
   timeout: NodeJS.Timeout;
 }
@@ -29,7 +28,7 @@ interface MySqlError {
   message: string;
 }
 
-/** The names of Vitess's errors, in the protocol and in its own words. */
+/** Vitess's error codes: in the protocol, and in its messages. */
 const CODES = {
   ABORTED: 'Aborted',
   ALREADY_EXISTS: 'AlreadyExists',
@@ -50,7 +49,7 @@ const CODE_OF_ERRNO: Record<number, Code> = {
   1317: 'DEADLINE_EXCEEDED',
 };
 
-/** MySQL's column types by their names in Vitess, plain and unsigned. */
+/** Vitess's names of MySQL's column types. */
 const TYPES: Record<number, string> = {
   1: 'INT8',
   2: 'INT16',
@@ -81,7 +80,7 @@ export interface Gateway {
   close(): Promise<void>;
 }
 
-/** A gateway to the server of a `mysql://` URL. The user name of a call says which database it is for, as a password does at PlanetScale. */
+/** Creates a gateway to the server of a `mysql://` URL. The user name of a call selects the database, as a password does at PlanetScale. */
 export function createGateway(serverUrl: string): Gateway {
   const pools = new Map<string, Pool>();
   const transactions = new Map<string, Transaction>();
@@ -94,7 +93,7 @@ export function createGateway(serverUrl: string): Gateway {
     const pool = createPool({
       uri: url.href,
       connectionLimit: CONNECTIONS,
-      // The databases of tests come and go; less than all must be allowed to be idle, or the driver closes none.
+      // Databases of tests are short-lived: with maxIdle below connectionLimit the driver closes idle connections.
       maxIdle: CONNECTIONS - 1,
       idleTimeout: 2_000,
       rowsAsArray: true,
@@ -108,7 +107,7 @@ export function createGateway(serverUrl: string): Gateway {
     await end(id, 'COMMIT');
     const connection = await poolOf(database).getConnection();
     await connection.query('BEGIN');
-    // Nobody waits for it any more, so nobody would end it.
+    // The caller is gone and would never end the transaction.
     if (signal.aborted) {
       await connection.query('ROLLBACK');
       return connection.release();
@@ -120,7 +119,7 @@ export function createGateway(serverUrl: string): Gateway {
     transactions.set(id, { connection, poisoned: false, timeout });
   }
 
-  /** A transaction that is gone already has nothing left to end, and one whose connection is lost has been rolled back. */
+  /** Ends a transaction, if it is still open. A ROLLBACK of a lost connection counts as done: the server has rolled back. */
   async function end(id: string, how: 'COMMIT' | 'ROLLBACK'): Promise<void> {
     const transaction = transactions.get(id);
     if (!transaction) return;
@@ -187,15 +186,15 @@ export function createGateway(serverUrl: string): Gateway {
         });
       return answer({ result: {} });
     } catch (error) {
-      return answer({ error: inVitessWords(error as MySqlError, database, query) });
+      return answer({ error: vitessErrorOf(error as MySqlError, database, query) });
     }
   }
 
   const app = new Hono();
-  // Every client says who it is; a page in a browser, which anybody may have written, can't without being allowed to.
+  // The driver always sends credentials. A page in a browser can't without a CORS preflight, which fails here.
   app.use(async (c, next) => {
     if (!c.req.header('authorization'))
-      return c.json({ error: { code: 'UNAUTHENTICATED', message: 'who are you?' } }, 401);
+      return c.json({ error: { code: 'UNAUTHENTICATED', message: 'credentials are missing' } }, 401);
     return next();
   });
   app.post('/psdb.v1alpha1.Database/CreateSession', (c) => {
@@ -217,7 +216,7 @@ export function createGateway(serverUrl: string): Gateway {
   };
 }
 
-/** What a client sends back with its next statement. */
+/** The session that a client sends back with its next statement. */
 interface VitessSession {
   SessionUUID: string;
   autocommit: boolean;
@@ -227,7 +226,7 @@ interface VitessSession {
 const ENDED: MySqlError = {
   errno: 1213,
   sqlState: '40001',
-  message: 'the transaction has ended: a rollback is required',
+  message: 'the transaction was aborted: ROLLBACK is required',
 };
 
 function userOf(authorization: string | undefined): string {
@@ -238,7 +237,7 @@ function userOf(authorization: string | undefined): string {
 }
 
 async function ask(connection: PoolConnection, query: string) {
-  // As bytes: what they mean is for the client to say.
+  // Raw bytes: the client converts them by the column's type.
   const typeCast = (field: { buffer(): Buffer | null }) => field.buffer();
   const [result, fields] = (await connection.query({ sql: query, typeCast })) as unknown as [
     (Buffer | null)[][] | ResultSetHeader,
@@ -247,7 +246,7 @@ async function ask(connection: PoolConnection, query: string) {
   if (!Array.isArray(result))
     return { rowsAffected: `${result.affectedRows}`, insertId: `${result.insertId}`, fields: [], rows: [] };
   return {
-    fields: (fields ?? []).map(inVitessTerms),
+    fields: (fields ?? []).map(vitessFieldOf),
     rows: result.map((row) => ({
       lengths: row.map((value) => `${value?.length ?? -1}`),
       values: Buffer.concat(row.filter((value) => value !== null)).toString('base64'),
@@ -255,7 +254,7 @@ async function ask(connection: PoolConnection, query: string) {
   };
 }
 
-function inVitessTerms(field: FieldPacket) {
+function vitessFieldOf(field: FieldPacket) {
   const { name, table, orgTable, orgName, columnType = 253, characterSet: charset = 0, columnLength } = field;
   const flags = Number(field.flags);
   const type = TYPES[columnType] ?? 'VARCHAR';
@@ -264,8 +263,8 @@ function inVitessTerms(field: FieldPacket) {
   return { name, type: binary ?? unsigned ?? type, table, orgTable, orgName, columnLength, charset, flags };
 }
 
-function inVitessWords({ errno, sqlState, sqlMessage, message }: MySqlError, database: string, query: string) {
-  // The driver's own errors have numbers of the operating system, below zero: the server was not there.
+function vitessErrorOf({ errno, sqlState, sqlMessage, message }: MySqlError, database: string, query: string) {
+  // Negative numbers are the operating system's errors: the server could not be reached.
   const code: Code = errno === undefined || errno < 0 ? 'UNAVAILABLE' : (CODE_OF_ERRNO[errno] ?? 'UNKNOWN');
   const number = code === 'UNAVAILABLE' ? '' : ` (errno ${errno}) (sqlstate ${sqlState})`;
   const desc = `rpc error: code = ${CODES[code]} desc = ${sqlMessage ?? message}${number}`;

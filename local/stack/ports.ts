@@ -15,8 +15,8 @@ const PORTS = {
   edge: 8787,
 } as const;
 
-export type PortName = keyof typeof PORTS;
-export type Ports = Record<PortName, number>;
+type PortName = keyof typeof PORTS;
+type Ports = Record<PortName, number>;
 
 /**
  * A free port of 127.0.0.1: the wanted one, or one outside the range from which systems give ports to anybody, so that

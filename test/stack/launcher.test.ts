@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { createOrdersClient } from '@trellis/api/client/index';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -11,7 +13,7 @@ import { anOrder, eventually } from '../fixtures.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** `npm start` in a clone of its own, so that one that a person runs in this folder is none of the tests' business. */
+/** `npm start` in a clone of its own, so that the tests don't touch one that runs in this folder. */
 describe('npm start', () => {
   let clone: string;
   const launchers: ChildProcess[] = [];
@@ -28,8 +30,12 @@ describe('npm start', () => {
     for (const launcher of launchers.splice(0)) await ended(launcher, 'SIGTERM');
   });
 
-  function launch(script = 'start.ts', args: string[] = []): { launcher: ChildProcess; output: () => string } {
-    const { VITEST: _, NODE_OPTIONS: __, ...env } = process.env;
+  function launch(
+    script = 'start.ts',
+    { args = [], env: given = {} }: { args?: string[]; env?: NodeJS.ProcessEnv } = {},
+  ): { launcher: ChildProcess; output: () => string } {
+    const { VITEST: _, NODE_OPTIONS: __, ...inherited } = process.env;
+    const env = { ...inherited, ...given };
     const launcher = spawn(process.execPath, [join(clone, 'local', script), ...args], { cwd: clone, env });
     launchers.push(launcher);
     let output = '';
@@ -62,7 +68,7 @@ describe('npm start', () => {
     const launched = launch();
     await eventually(async () => {
       if (launched.launcher.exitCode !== null) throw new Error(launched.output());
-      return launched.output().includes('is up');
+      return launched.output().includes('To ship an order');
     }, 40_000);
     await healthy();
     return launched;
@@ -91,6 +97,7 @@ describe('npm start', () => {
     expect(await ended(first.launcher, 'SIGINT')).toBe(0);
     expect(performance.now() - began).toBeLessThan(10_000);
     await expect(fetch(`${env.API_URL}/health`)).rejects.toThrow();
+    expect(existsSync(join(clone, '.local/env'))).toBe(false);
 
     await up();
     const { API_URL = '' } = await addresses();
@@ -108,25 +115,73 @@ describe('npm start', () => {
     expect(again.output()).toContain('left over from an earlier start');
   }, 120_000);
 
-  test('moves to a free port when the documented one is taken, and says so', async () => {
+  test('moves to a free port when the documented one is taken, and prints it', async () => {
     const squatter = createServer().listen(8000, '127.0.0.1');
-    await Promise.race([once(squatter, 'listening'), once(squatter, 'error')]);
+    // Another program may listen there already, which serves as well.
+    await once(squatter, 'listening').catch(() => undefined);
     try {
       const { output } = await up();
       expect(output()).toContain('port 8000 (api) is taken');
-      expect((await addresses()).API_URL).not.toMatch(/:8000$/);
+      const { API_URL = '' } = await addresses();
+      expect(API_URL).not.toMatch(/:8000$/);
+      expect(output()).toContain(`url=${API_URL}/orders/`);
+      expect(output()).not.toContain('(edge)');
     } finally {
       squatter.close();
     }
   }, 120_000);
 
-  test('the demo says which line and field of its file is wrong', async () => {
+  test('names DATABASE_URL, without its password, when no server answers there', async () => {
+    const { launcher, output } = launch('start.ts', {
+      env: { DATABASE_URL: 'mysql://shop:secret@127.0.0.1:1/trellis' },
+    });
+    expect(await ended(launcher)).toBe(1);
+    expect(output()).toContain('DATABASE_URL: no connection to mysql://127.0.0.1:1/trellis: connect ECONNREFUSED');
+    expect(output()).not.toContain('secret');
+  }, 60_000);
+
+  test('the demo names the line and the field of every problem of its file', async () => {
     const file = join(clone, 'broken.yaml');
     const sample = await readFile(join(ROOT, 'local/orders.yaml'), 'utf8');
-    const line = sample.split('\n').findIndex((text) => text.includes('qty: 10000')) + 1;
-    await writeFile(file, sample.replace('qty: 10000', 'qty: many'));
-    const { launcher, output } = launch('demo.ts', [file]);
+    const lineOf = (part: string) => sample.split('\n').findIndex((text) => text.includes(part)) + 1;
+    await writeFile(file, sample.replace('qty: 10000', 'qty: many').replace('send: cancel', 'send: cancle'));
+    const { launcher, output } = launch('demo.ts', { args: [file] });
     expect(await ended(launcher)).toBe(1);
-    expect(output()).toMatch(new RegExp(`broken\\.yaml:${line}: 5\\.items\\.0\\.qty: `));
+    expect(output()).toMatch(new RegExp(`broken\\.yaml:${lineOf('qty: 10000')}: 5\\.items\\.0\\.qty: `));
+    expect(output()).toMatch(new RegExp(`broken\\.yaml:${lineOf('send: cancel')}: \\d+\\.commands\\.\\d+\\.send: `));
+  });
+});
+
+describe('the options of the scripts', () => {
+  const scripts = ['demo', 'start', 'edge', 'edge-cost', 'ship-rate', 'burst', 'fuzz', 'races', 'chaos', 'model'];
+
+  async function run(
+    name: string,
+    ...args: string[]
+  ): Promise<{ code: number | null; stdout: string; stderr: string }> {
+    const { scripts } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'));
+    const [, file] = /^node (\S+)$/.exec(scripts[name]) ?? [];
+    const child = spawn(process.execPath, [`${file}`, ...args], { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
+    return { code: child.exitCode, stdout, stderr };
+  }
+
+  test.each(
+    scripts,
+  )('%s: --help shows the usage, an unknown option and a stray word end it with one line', async (name) => {
+    const help = await run(name, '--help');
+    expect(help).toMatchObject({ code: 0, stderr: '' });
+    expect(help.stdout).toMatch(new RegExp(`^Usage: npm (run )?${name} -- \\[options\\]`));
+    for (const args of [['--edeg'], ['one', 'two']]) {
+      const wrong = await run(name, ...args);
+      expect(wrong).toMatchObject({ code: 2, stdout: '' });
+      expect(wrong.stderr).toMatch(/^.*--edeg.*--help.*\n$|^too many arguments.*--help.*\n$/);
+    }
+  });
+
+  test('a number is checked, and the message names its option', async () => {
+    const { code, stderr } = await run('burst', '--orders', '200,many');
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^option '--orders .*'200,many'.* whole number.*\n$/);
   });
 });

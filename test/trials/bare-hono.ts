@@ -1,4 +1,4 @@
-/** The least an API with Hono can be; `edge-cost` measures ours against it. */
+/** The smallest API that Hono makes; `edge-cost` compares this repository's API with it. */
 import { Hono } from 'hono';
 
 const app = new Hono();

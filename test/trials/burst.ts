@@ -1,44 +1,36 @@
-/** `npm run burst -- --orders 200,500,1000 [--approve-after 800]`: more orders at once than the machine can ship in time, and what becomes of each. */
+/** `npm run burst`: more orders at once than the machine can ship in time, and how each of them ends. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { isTerminal } from '@trellis/contracts/lifecycle';
-import { reportBooks } from '@trellis/local/books';
-import { createTypedShop, type Shop, startWhenAdmitted } from '@trellis/local/shopper';
-import { startStack, throwAwayFolder } from '@trellis/local/stack/stack';
+import { moneyViolations, printAudit } from '@trellis/local/audit';
+import { counts, milliseconds, print, script } from '@trellis/local/options';
+import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
+import { withStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
-import * as v from 'valibot';
 
 interface Outcome {
-  /** Times it was turned away before it was admitted. */
+  /** How many times the API answered BUSY before it admitted the order. */
   refusals: number;
   state: string;
   /** From the start that was admitted to the end, milliseconds. */
   took: number;
 }
 
-const PROMISE_MS = 15_000;
-/** Whoever takes this long has broken more than the promise. */
-const ENDS_WITHIN_MS = 120_000;
-const milliseconds = v.pipe(v.string(), v.transform(Number), v.number(), v.minValue(0));
-const sizes = v.pipe(
-  v.string(),
-  v.transform((list) => list.split(',').map(Number)),
-  v.array(v.pipe(v.number(), v.integer(), v.minValue(1))),
-);
+/** An admitted order's time from its start to its end. */
+const BUDGET_MS = 15_000;
+/** After this long an order counts as stuck, which stops the run. */
+const STUCK_AFTER_MS = 120_000;
 
-const say = (line: string) => process.stdout.write(`${line}\n`);
-const { values } = parseArgs({
-  options: {
-    orders: { type: 'string', default: '200,500,1000' },
-    'approve-after': { type: 'string', default: '800' },
-  },
-});
-const options = v.parse(v.object({ orders: sizes, 'approve-after': milliseconds }), values);
+const { orders: sizes = [200, 500, 1000], approveAfter } = script(
+  'npm run burst',
+  'Start many orders at once and report how each ends.',
+)
+  .option('--orders <counts>', 'orders at once, one burst for each number (default: 200,500,1000)', counts)
+  .option('--approve-after <ms>', 'pause between an order’s start and its approval', milliseconds, 800)
+  .parse()
+  .opts();
 
-const { folder, remove } = await throwAwayFolder(say);
-const stack = await startStack({ folder, persistent: false, say });
-try {
-  const shop = createTypedShop(stack.addresses.API_URL);
+await withStack({ say: print }, async ({ addresses }) => {
+  const shopper = createShopper(addresses.API_URL);
   const table = new Table({
     head: [
       'at once',
@@ -51,11 +43,11 @@ try {
     ],
     style: { head: [], border: [] },
   });
-  for (const size of options.orders) {
+  for (const size of sizes) {
     const began = Date.now();
-    const outcomes = await Promise.all(Array.from({ length: size }, (_, n) => oneOrder(shop, `burst-${size}-${n}`)));
+    const outcomes = await Promise.all(Array.from({ length: size }, (_, n) => runOne(shopper, `burst-${size}-${n}`)));
     const shipped = outcomes.filter(({ state }) => state === 'shipped');
-    const inTime = shipped.filter(({ took }) => took <= PROMISE_MS);
+    const inTime = shipped.filter(({ took }) => took <= BUDGET_MS);
     if (inTime.length < size) process.exitCode = 1;
     table.push([
       size,
@@ -67,31 +59,29 @@ try {
       seconds(Date.now() - began),
     ]);
   }
-  say(table.toString());
-  await reportBooks(stack.addresses.DATABASE_URL, say);
-} finally {
-  await stack.stop();
-  await remove();
-}
+  print(table.toString());
+  printAudit(await moneyViolations(addresses.DATABASE_URL));
+});
 process.exit();
 
-async function oneOrder(shop: Shop, order_id: string): Promise<Outcome> {
-  const { refusals, at } = await startWhenAdmitted(shop, {
+async function runOne(shopper: Shopper, order_id: string): Promise<Outcome> {
+  const started = await shopper.start({
     order_id,
     payment_id: `pay-${order_id}`,
     address: { line1: '1 Main St', city: 'Chicago' },
     items: [{ sku: 'ABC', qty: 1 }],
   });
-  await sleep(options['approve-after']);
-  // A refusal shows in how the order ends.
-  await shop.approve(order_id).catch(() => undefined);
-  for (const end = Date.now() + ENDS_WITHIN_MS; Date.now() < end; ) {
+  const { refusals, at } = accepted(started);
+  await sleep(approveAfter);
+  // The answer is not needed: without an approval the order expires.
+  await shopper.command(order_id, 'approve', {});
+  for (const end = Date.now() + STUCK_AFTER_MS; Date.now() < end; ) {
     await sleep(2_000);
-    const order = await shop.get(order_id).catch(() => undefined);
+    const order = await shopper.get(order_id).catch(() => undefined);
     if (order && isTerminal(order.state))
       return { refusals, state: order.state, took: Date.parse(order.updated_at) - at };
   }
-  throw new Error(`${order_id} does not come to its end`);
+  throw new Error(`${order_id} has not ended after ${STUCK_AFTER_MS / 1000} s`);
 }
 
 function seconds(milliseconds: number): string {

@@ -1,65 +1,66 @@
-/** `npm run chaos -- --orders N --minutes M [--seed S]`: orders under load while all they depend on breaks, and what became of each. */
+/** `npm run chaos`: orders under load while everything they depend on fails in turn, and a check of each order's end. */
 import { createHash, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { createOrdersClient } from '@trellis/api/client/index';
+import type { Command } from '@trellis/contracts/command';
 import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import type { StartInput } from '@trellis/contracts/order';
-import { violations } from '@trellis/local/books';
+import { moneyViolations } from '@trellis/local/audit';
+import { count, positive, print, script } from '@trellis/local/options';
+import { type Answer, type CommandInput, createShopper } from '@trellis/local/shopper';
 import { memoryOf } from '@trellis/local/stack/processes';
 import { startStack, throwAwayFolder } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
-import * as v from 'valibot';
-import { createCustomer } from './customer.ts';
-import { buildId, readyFaults } from './faults.ts';
-import { type Answer, brokenPromises } from './promises.ts';
+import { buildId, prepareFaults } from './faults.ts';
+import { brokenPromises } from './promises.ts';
 import { replayAll } from './replays.ts';
 import { openSqlProxy, type SqlProxy } from './sql-proxy.ts';
 
-/** An order that somebody tried to place, and what they were told. */
-interface Placed {
+/** An order that was sent, and the answers to it. */
+interface SentOrder {
   order: StartInput;
-  /** False when nobody said that it was. */
+  /** False when the start got no answer; the order may exist all the same. */
   accepted: boolean;
   answers: Answer[];
 }
 
-interface Struck {
+interface InjectedFault {
   fault: string;
-  /** Milliseconds from the fault's end until an order shipped again; undefined when there was none left to ship. */
+  /** Milliseconds from the fault's end until an order shipped again; undefined when no order was left to ship. */
   recovery: number | undefined;
 }
 
 const DRAINED_WITHIN_MS = 60_000;
-/** What is left of a run after its load: the last fault, the drain, and the judgement of every order. */
-const JUDGED_WITHIN_MS = 600_000;
-/** Customers of an API that is down try again for so long. */
-const PATIENCE_MS = 60_000;
-/** Between the end of a fault and the next one, besides the time to recover. */
-const CALM_MS = 1_000;
-/** Megabytes that a process may hold. None lives long here, so this is a ceiling and says nothing of slow growth. */
+/** Time limit of a run after its load: the last fault, the drain, and the check of every order. */
+const CHECKED_WITHIN_MS = 600_000;
+/** How long a call is repeated while the API is down. */
+const RETRY_FOR_MS = 60_000;
+/** A request without an answer by then is repeated. */
+const CALL_TIMEOUT_MS = 6_000;
+/** Pause before the next fault, after the recovery from the last one. */
+const PAUSE_MS = 1_000;
+/** Limit of each process's memory in megabytes. Processes are restarted often here, so slow leaks don't show. */
 const MEMORY_MB: Record<string, number> = { worker: 1_500, api: 600, sql: 500, temporal: 2_500 };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const CHICAGO = { line1: '1 Main St', city: 'Chicago' };
 
-const say = (line: string) => process.stdout.write(`${line}\n`);
-const positive = v.pipe(v.string(), v.transform(Number), v.number(), v.gtValue(0));
-const { values } = parseArgs({
-  options: {
-    orders: { type: 'string', default: '1000' },
-    minutes: { type: 'string', default: '5' },
-    seed: { type: 'string', default: randomUUID().slice(0, 8) },
-  },
-});
-const { orders, minutes } = v.parse(v.object({ orders: positive, minutes: positive }), values);
-const { seed } = values;
+const {
+  orders,
+  minutes,
+  seed = randomUUID().slice(0, 8),
+} = script('npm run chaos', 'Send orders while servers, worker and API fail in turn, and check how every order ends.')
+  .option('--orders <count>', 'orders in all', count, 1000)
+  .option('--minutes <number>', 'minutes over which the orders are spread', positive, 5)
+  .option('--seed <text>', 'seed of the random choices (default: random)')
+  .parse()
+  .opts();
 let drawn = 0;
-/** From 0 up to 1, the same numbers for the same seed. */
+/** Numbers from 0 up to 1, the same for the same seed. */
 const random = (): number => createHash('sha256').update(`${seed} ${drawn++}`).digest().readUInt32BE() / 2 ** 32;
 
-const { folder, remove } = await throwAwayFolder(say);
+const { folder, remove } = await throwAwayFolder(print);
 const proxies: SqlProxy[] = [];
 const proxy = async (url: string): Promise<SqlProxy> => {
   const opened = await openSqlProxy(url);
@@ -70,7 +71,7 @@ const stack = await startStack({
   folder,
   persistent: false,
   durable: true,
-  say,
+  say: print,
   env: async ({ DATABASE_URL }) => ({
     ...buildId(1),
     DATABASE_URL: (await proxy(DATABASE_URL)).url,
@@ -78,104 +79,122 @@ const stack = await startStack({
   }),
 });
 const { API_URL, DATABASE_URL } = stack.addresses;
-const customer = createCustomer(API_URL, PATIENCE_MS);
+const shopper = createShopper(API_URL, { retryForMs: RETRY_FOR_MS, timeoutMs: CALL_TIMEOUT_MS });
 const api = createOrdersClient(API_URL);
-const placed: Placed[] = [];
-const struck: Struck[] = [];
+const sent: SentOrder[] = [];
+const injected: InjectedFault[] = [];
+/** The state of each order at the end. */
 const ends: string[] = [];
+/** The most megabytes that each kind of process has taken. */
 const memory = new Map<string, number>();
+/** When the newest shipped order was shipped, epoch milliseconds. */
 let lastShipped = 0;
 let replayed = 0;
 
 try {
-  const givenUp = sleep(minutes * 60_000 + JUDGED_WITHIN_MS, undefined, { ref: false }).then(() => {
-    throw new Error('the run does not come to an end');
+  const timeout = sleep(minutes * 60_000 + CHECKED_WITHIN_MS, undefined, { ref: false }).then(() => {
+    throw new Error('the run has not ended within its time limit');
   });
-  await Promise.race([run(), givenUp]);
+  await Promise.race([run(), timeout]);
 } catch (error) {
-  say(error instanceof Error ? `${error.stack}` : String(error));
+  print(error instanceof Error ? `${error.stack}` : String(error));
   process.exitCode = 1;
 } finally {
   await stack.stop();
   for (const opened of proxies) opened.close();
   if (process.exitCode === 0) await remove();
-  else say(`what was written is kept in ${folder}`);
+  else print(`logs and data are kept in ${folder}`);
 }
 process.exit();
 
 async function run(): Promise<void> {
   const [sql, companies] = proxies as [SqlProxy, SqlProxy];
-  const faults = await readyFaults({ stack, sql, companies, random, settled });
+  const faults = await prepareFaults({ stack, sql, companies, random, settled });
   const end = Date.now() + minutes * 60_000;
   const sampling = new AbortController();
   const watching = watch(faults.running, sampling.signal);
-  say(`seed ${seed}: ${orders} orders in ${minutes} minutes`);
-  const customers = Array.from({ length: orders }, (_, n) => placeOne(n));
-  const [lastFault] = await Promise.all([makeTrouble(faults.byName, end), ...customers]);
-  const calm = Math.max(lastFault, end);
+  print(`seed ${seed}: ${orders} orders in ${minutes} minutes`);
+  const load = Array.from({ length: orders }, (_, n) => sendOrder(n));
+  const [lastFault] = await Promise.all([injectFaults(faults.byName, end), ...load]);
+  const drainFrom = Math.max(lastFault, end);
   const drained = await settled();
-  const drain = Date.now() - calm;
+  const drain = Date.now() - drainFrom;
   sampling.abort();
   await watching;
 
   const broken = [
-    ...(drained && drain <= DRAINED_WITHIN_MS ? [] : [`not drained within ${DRAINED_WITHIN_MS / 1000} s of calm`]),
-    ...(await judge()),
-    ...(await violations(DATABASE_URL)),
+    ...(drained && drain <= DRAINED_WITHIN_MS
+      ? []
+      : [`orders still open ${DRAINED_WITHIN_MS / 1000} s after the last fault and the last order`]),
+    ...(await checkOrders()),
+    ...(await moneyViolations(DATABASE_URL)),
     ...(await replay()),
     ...(await unexplainedLogLines()),
     ...[...memory].flatMap(([name, megabytes]) =>
-      megabytes > (MEMORY_MB[name] ?? 0) ? [`${name} grew to ${megabytes} MB`] : [],
+      megabytes > (MEMORY_MB[name] ?? 0)
+        ? [`${name} took ${megabytes} MB of memory, more than ${MEMORY_MB[name]} MB`]
+        : [],
     ),
   ];
   report(drain, broken);
   process.exitCode = broken.length === 0 ? 0 : 1;
 }
 
-/** What customers do, the faults' own times aside: most just buy, some change their minds. */
-async function placeOne(n: number): Promise<void> {
-  const mood = random();
+/** Sends an order and its commands: most are approved, some are canceled, redirected, declined or left to expire. */
+async function sendOrder(n: number): Promise<void> {
+  /** Chooses what happens to this order. */
+  const choice = random();
   const order_id = `chaos-${n}`;
-  const payment_id = mood > 0.95 ? `declined-${order_id}` : `pay-${order_id}`;
-  const unreachable = mood > 0.1 && mood < 0.15;
+  const payment_id = choice > 0.95 ? `declined-${order_id}` : `pay-${order_id}`;
+  const unreachable = choice > 0.1 && choice < 0.15;
   const address = unreachable ? { ...CHICAGO, city: 'Unreachable' } : CHICAGO;
   const order = { order_id, payment_id, address, items: [{ sku: 'ABC', qty: 1 + (n % 3) }] };
   const cancelAfter = random() * 3_000;
   await sleep((n * minutes * 60_000) / orders);
 
-  const one: Placed = { order, accepted: await customer.start(order), answers: [] };
-  placed.push(one);
-  if (!one.accepted) return;
-  const ask = async (...asked: Parameters<typeof customer.ask> extends [string, ...infer Rest] ? Rest : never) => {
-    one.answers.push(await customer.ask(order_id, ...asked));
+  const accepted = await start(order);
+  const answers: Answer[] = [];
+  sent.push({ order, accepted, answers });
+  if (!accepted) return;
+  const send = async <C extends Command>(command: C, input: CommandInput<C>) => {
+    answers.push(await shopper.command(order_id, command, input));
   };
-  if (mood < 0.03) await customer.start(order);
-  const cancels = mood > 0.2 && mood < 0.35 ? sleep(cancelAfter).then(() => ask('cancel')) : undefined;
-  if (mood > 0.15 && mood < 0.2) await ask('address', { address: BOSTON });
+  if (choice < 0.03) await start(order);
+  const cancels = choice > 0.2 && choice < 0.35 ? sleep(cancelAfter).then(() => send('cancel', {})) : undefined;
+  if (choice > 0.15 && choice < 0.2) await send('address', { address: BOSTON });
   // A few are never approved.
-  if (mood > 0.05 && mood < 0.08) return;
+  if (choice > 0.05 && choice < 0.08) return;
   await sleep(800);
-  await ask('approve');
-  if (unreachable) await sleep(1_500).then(() => ask('address', { address: BOSTON }));
+  await send('approve', {});
+  if (unreachable) await sleep(1_500).then(() => send('address', { address: BOSTON }));
   await cancels;
 }
 
+/** True once the order is accepted, false when the API didn't answer in time. Throws when it was refused. */
+async function start(order: StartInput): Promise<boolean> {
+  const answer = await shopper.start(order);
+  if (answer.said === 'refused') throw new Error(`${order.order_id} was refused: ${answer.message}`);
+  return answer.said === 'accepted';
+}
+
 /**
- * Strikes with every fault in turn, in another order each time round, at least once each, until the load is over.
- * Answers when the last fault ended.
+ * Injects every fault at least once, in rounds of a random order, until the load is over. Returns when the last fault
+ * ended, epoch milliseconds.
  */
-async function makeTrouble(faults: Record<string, () => Promise<void>>, end: number): Promise<number> {
+async function injectFaults(faults: Record<string, () => Promise<void>>, end: number): Promise<number> {
   let over = Date.now();
   for (let round = 1; round === 1 || Date.now() < end; round += 1) {
     for (const fault of shuffled(Object.keys(faults))) {
       if (round > 1 && Date.now() > end) return over;
       await faults[fault]?.();
       over = Date.now();
-      while (lastShipped < over && Date.now() < Math.max(end, over + CALM_MS)) await sleep(100);
+      while (lastShipped < over && Date.now() < Math.max(end, over + PAUSE_MS)) await sleep(100);
       const recovery = lastShipped < over ? undefined : Date.now() - over;
-      struck.push({ fault, recovery });
-      say(`${fault}: ${recovery === undefined ? 'nothing was left to ship' : `${recovery} ms until an order shipped`}`);
-      await sleep(CALM_MS);
+      injected.push({ fault, recovery });
+      print(
+        `${fault}: ${recovery === undefined ? 'no order was left to ship' : `${recovery} ms until an order shipped`}`,
+      );
+      await sleep(PAUSE_MS);
     }
   }
   return over;
@@ -186,7 +205,7 @@ function shuffled<T>(values: T[]): T[] {
   return keyed.toSorted((one, other) => one.key - other.key).map(({ value }) => value);
 }
 
-/** True once every order that was received before a moment has ended; false when that takes longer than it may. */
+/** True once every order received before a moment has ended, false after DRAINED_WITHIN_MS. */
 async function settled(before = Number.POSITIVE_INFINITY): Promise<boolean> {
   const end = Date.now() + DRAINED_WITHIN_MS;
   while (Date.now() < end) {
@@ -198,7 +217,7 @@ async function settled(before = Number.POSITIVE_INFINITY): Promise<boolean> {
   return false;
 }
 
-/** Notes when orders ship, and how large processes become. */
+/** Records when orders ship and how much memory the processes take. */
 async function watch(running: () => { name: string; pid: number }[], signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const newest = await api.list
@@ -213,29 +232,31 @@ async function watch(running: () => { name: string; pid: number }[], signal: Abo
   }
 }
 
-/** The promises that were broken to anybody. An order that nobody accepted may exist, then it has ended like any other. */
-async function judge(): Promise<string[]> {
+/** The promises that any order breaks. One whose start got no answer may exist; then it must have ended like any other. */
+async function checkOrders(): Promise<string[]> {
   const broken: string[] = [];
-  for (const { order, accepted, answers } of placed) {
-    const view = await customer.get(order.order_id);
+  for (const { order, accepted, answers } of sent) {
+    const view = await shopper.get(order.order_id);
     if (view) broken.push(...brokenPromises(view, answers));
-    else if (accepted) broken.push(`${order.order_id}: was accepted, and nobody knows it`);
+    else if (accepted) broken.push(`${order.order_id}: was accepted, but does not exist`);
     ends.push(view?.state ?? 'never accepted');
   }
   return broken;
 }
 
-/** The orders that would not have gone on if another worker had taken them over at any moment. */
+/** The orders whose histories do not replay: another worker could not have taken them over. */
 async function replay(): Promise<string[]> {
   const replays = await replayAll(stack.addresses.TEMPORAL_ADDRESS);
   replayed = replays.replayed;
-  const accepted = placed.filter((order) => order.accepted).length;
-  return replayed < accepted ? [`only ${replayed} histories were found`, ...replays.broken] : replays.broken;
+  const accepted = sent.filter((order) => order.accepted).length;
+  return replayed < accepted
+    ? [`${replayed} histories for ${accepted} accepted orders`, ...replays.broken]
+    : replays.broken;
 }
 
-/** Lines of the worker's log that no outage explains. */
+/** Lines of the workers' logs that report a bug: no outage explains them. */
 async function unexplainedLogLines(): Promise<string[]> {
-  const logs = ['worker', ...struck.map((_, n) => `worker-${n + 2}`)].map((name) =>
+  const logs = ['worker', ...injected.map((_, n) => `worker-${n + 2}`)].map((name) =>
     join(folder, 'logs', `${name}.log`),
   );
   const texts = await Promise.all(logs.map((path) => readFile(path, 'utf8').catch(() => '')));
@@ -248,19 +269,21 @@ function report(drain: number, broken: string[]): void {
     head: ['fault', 'times', 'until an order shipped again: median', 'max'],
     style: { head: [], border: [] },
   });
-  for (const [fault, times = []] of Object.entries(Object.groupBy(struck, ({ fault }) => fault))) {
+  for (const [fault, times = []] of Object.entries(Object.groupBy(injected, ({ fault }) => fault))) {
     const known = times.flatMap(({ recovery }) => recovery ?? []).toSorted((a, b) => a - b);
     table.push([fault, times.length, seconds(known[Math.floor(known.length / 2)]), seconds(known.at(-1))]);
   }
-  const said = placed.flatMap(({ answers }) => answers.map((answer) => answer.said));
-  say(table.toString());
-  say(`seed             ${seed}`);
-  say(`orders           ${placed.length}: ${counted(ends)}`);
-  say(`commands         ${said.length}: ${counted(said)}`);
-  say(`drained          ${seconds(drain)} after the last fault and the last order`);
-  say(`histories        ${replayed} replayed`);
-  say(`memory, at most  ${[...memory].map(([name, megabytes]) => `${name} ${megabytes} MB`).join(', ')}`);
-  say(broken.length === 0 ? 'no promise was broken; both sides’ books agree' : broken.join('\n'));
+  const said = sent.flatMap(({ answers }) => answers.map((answer) => answer.said));
+  print(table.toString());
+  print(`seed             ${seed}`);
+  print(`orders           ${sent.length}: ${counted(ends)}`);
+  print(`commands         ${said.length}: ${counted(said)}`);
+  print(`drained          ${seconds(drain)} after the last fault and the last order`);
+  print(`histories        ${replayed} replayed`);
+  print(`memory, at most  ${[...memory].map(([name, megabytes]) => `${name} ${megabytes} MB`).join(', ')}`);
+  print(
+    broken.length === 0 ? 'no promise was broken; every payment and every parcel is accounted for' : broken.join('\n'),
+  );
 }
 
 function seconds(milliseconds: number | undefined): string {

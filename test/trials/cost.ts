@@ -2,20 +2,20 @@ import { Connection } from '@temporalio/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { orderWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 
-/** What an order cost Temporal: the history of its workflow and of its tries to ship. */
+/** What an order costs Temporal: the history of its workflow and of its shipping attempts. */
 export interface Cost {
   events: number;
   workflowTasks: number;
 }
 
 /** Reads each order's cost from the server's histories. */
-export async function costsOf(address: string, orders: { orderId: string; tries: number }[]): Promise<Cost[]> {
+export async function costsOf(address: string, orders: { orderId: string; attempts: number }[]): Promise<Cost[]> {
   const connection = await Connection.connect({ address });
   try {
     const { workflow } = createTemporalClient(connection);
     const costs: Cost[] = [];
-    for (const { orderId, tries } of orders) {
-      const children = Array.from({ length: tries }, (_, n) => shippingWorkflowId(orderId, n + 1));
+    for (const { orderId, attempts } of orders) {
+      const children = Array.from({ length: attempts }, (_, n) => shippingWorkflowId(orderId, n + 1));
       const cost: Cost = { events: 0, workflowTasks: 0 };
       for (const id of [orderWorkflowId(orderId), ...children]) {
         const { events } = await workflow.getHandle(id).fetchHistory();
@@ -30,7 +30,7 @@ export async function costsOf(address: string, orders: { orderId: string; tries:
   }
 }
 
-/** The server's own count of what Temporal Cloud would bill, so far, of one type or of all. It is written now and then, not at once. */
+/** The actions that the server has counted so far, of one type or of all; Temporal Cloud bills by them. The count lags behind by some seconds. */
 export async function actionsSoFar(metricsUrl: string, type = ''): Promise<number> {
   const text = await (await fetch(metricsUrl)).text();
   return text

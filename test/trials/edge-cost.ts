@@ -1,35 +1,38 @@
-/** `npm run edge-cost [-- --rounds 25 --requests 2000]`: cold start and cost per request of our API on the edge runtime, beside a bare Hono worker's. */
+/** `npm run edge-cost`: cold start and cost per request of this API on the edge runtime, beside those of a bare Hono app. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { isTerminal } from '@trellis/contracts/lifecycle';
-import { createTypedShop, startWhenAdmitted } from '@trellis/local/shopper';
+import { count, print, script } from '@trellis/local/options';
+import { accepted, createShopper } from '@trellis/local/shopper';
 import { type Stack, startStack, throwAwayFolder } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
-import * as v from 'valibot';
 import { type Bundle, bundleWorker, cpuOf, startWorkerd, type Workerd } from './workerd.ts';
 
+/** Orders in the database whose list and status are read. */
 const ORDERS = 20;
+/** Requests are sent in this many blocks, in turns to each worker. */
 const BLOCKS = 20;
-/** Blocks before those that count. */
+/** Blocks that are sent before the measured ones. */
 const WARM_UP = 2;
-/** /health asks no one. */
+/** Addresses for `/health`, which calls neither server. */
 const NOWHERE = { TEMPORAL_ADDRESS: 'http://127.0.0.1:1', DATABASE_URL: 'http://user:password@127.0.0.1:1' };
 
-const say = (line: string) => process.stdout.write(`${line}\n`);
-const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '25' }, requests: { type: 'string', default: '2000' } },
-});
-const count = v.pipe(v.string(), v.transform(Number), v.number(), v.integer(), v.minValue(1));
-const { rounds, requests } = v.parse(v.object({ rounds: count, requests: count }), values);
+const { rounds, requests } = script(
+  'npm run edge-cost',
+  'Measure cold start and cost per request on the edge runtime, beside a bare Hono app.',
+)
+  .option('--rounds <count>', 'cold starts of each', count, 25)
+  .option('--requests <count>', 'requests for each measured path', count, 2000)
+  .parse()
+  .opts();
 const table = new Table({
   head: ['', 'ours', 'bare Hono', 'ratio'],
   colAligns: ['left', 'right', 'right', 'right'],
   style: { head: [], border: [] },
 });
 
-const { folder, remove } = await throwAwayFolder(say);
+const { folder, remove } = await throwAwayFolder(print);
 let stack: Stack | undefined;
 try {
   const ours = await bundleWorker(join(folder, 'ours'));
@@ -40,21 +43,21 @@ try {
   await measureRequests(alone, '/health');
   await Promise.all(alone.map((worker) => worker.stop()));
 
-  stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say });
+  stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say: print });
   const { API_URL, PLANETSCALE_URL = '', TEMPORAL_HTTP_URL } = stack.addresses;
   const shipped = await shipOrders(API_URL);
   const api = await startWorkerd(ours, { TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL, DATABASE_URL: PLANETSCALE_URL });
   await measureRequests([api], `/orders?limit=${ORDERS}`);
   await measureRequests([api], `/orders/${shipped}/status`, '/orders/{id}/status of a shipped order');
   await api.stop();
-  say(table.toString());
+  print(table.toString());
 } finally {
   await stack?.stop();
   await remove();
 }
 process.exit();
 
-/** In turns, as the requests are below, so that what else the machine does meets both alike. */
+/** Starts both in turns, so that other load on the machine affects both alike. */
 async function measureColdStarts(bundles: Bundle[]): Promise<void> {
   const taken = bundles.map((): number[] => []);
   for (let round = 0; round < rounds; round += 1) {
@@ -79,7 +82,7 @@ async function measureRequests(workers: Workerd[], path: string, name = path): P
   addRow('  CPU time of workerd', 'ms', ...cpu);
 }
 
-/** One request after the other; how long each took. */
+/** Sends a block of requests, one after the other. Returns the milliseconds that each took. */
 async function askBlock(url: string): Promise<number[]> {
   const times: number[] = [];
   while (times.length < requests / BLOCKS) {
@@ -92,16 +95,16 @@ async function askBlock(url: string): Promise<number[]> {
   return times;
 }
 
-/** Answers the last one's id. */
+/** Ships orders one after the other; returns the id of the last one. */
 async function shipOrders(url: string): Promise<string> {
-  const shop = createTypedShop(url);
+  const shopper = createShopper(url);
   for (let n = 1; ; n += 1) {
     const order_id = `edge-cost-${n}`;
     const address = { line1: '1 Main St', city: 'Chicago' };
-    await startWhenAdmitted(shop, { order_id, payment_id: `pay-${n}`, address, items: [{ sku: 'ABC', qty: 1 }] });
-    await shop.approve(order_id);
-    let { state } = await shop.get(order_id);
-    for (; !isTerminal(state); state = (await shop.get(order_id)).state) await sleep(50);
+    accepted(await shopper.start({ order_id, payment_id: `pay-${n}`, address, items: [{ sku: 'ABC', qty: 1 }] }));
+    await shopper.command(order_id, 'approve', {});
+    let state = (await shopper.get(order_id))?.state;
+    for (; !state || !isTerminal(state); state = (await shopper.get(order_id))?.state) await sleep(50);
     if (state !== 'shipped') throw new Error(`${order_id} ended as ${state}`);
     if (n === ORDERS) return order_id;
   }

@@ -1,4 +1,4 @@
-/** What can befall a running stack: each fault strikes, lasts a while, and is over. */
+/** Faults for a running stack: each one breaks something for a while and then repairs it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import type { Service } from '@trellis/local/stack/processes';
@@ -10,26 +10,26 @@ const DEPLOYMENT = 'trellis-orders';
 const LOSING_WITHIN_MS = 10_000;
 const ROUTED_WITHIN_MS = 60_000;
 
-/** What faults strike. The worker and the API reach SQL through `sql`, the simulated companies their books through `companies`. */
-export interface Victims {
+/** What the faults act on. Worker and API reach SQL through `sql`, the simulated companies reach theirs through `companies`. */
+export interface FaultTargets {
   stack: Stack;
   sql: SqlProxy;
   companies: SqlProxy;
   /** A number from 0 up to 1. */
   random: () => number;
-  /** Resolves once every order that was received before a moment, in epoch milliseconds, has ended. */
+  /** Resolves once every order received before a moment, in epoch milliseconds, has ended, or after a time limit. */
   settled: (before: number) => Promise<unknown>;
 }
 
 export interface Faults {
-  /** By name; each resolves when the fault is over and everything runs again. */
+  /** By name; each injects the fault and resolves when it is over and everything runs again. */
   readonly byName: Record<string, () => Promise<void>>;
   /** The processes that run now. */
   running(): Service[];
 }
 
-/** Readies the faults of a stack whose worker is version 1 of its deployment, and makes that the current one. */
-export async function readyFaults({ stack, sql, companies, random, settled }: Victims): Promise<Faults> {
+/** Prepares the faults of a stack whose worker has build id 1, and makes that the current version. */
+export async function prepareFaults({ stack, sql, companies, random, settled }: FaultTargets): Promise<Faults> {
   const running = new Map(stack.services.map((service) => [service.name, service]));
   let version = 1;
   await makeCurrent(stack, version);
@@ -42,24 +42,24 @@ export async function readyFaults({ stack, sql, companies, random, settled }: Vi
     running.set(name, service);
   };
 
-  /** Kills processes; they come back after a while. */
+  /** Kills processes, and starts them again after a while. */
   const killed =
     (...names: string[]) =>
     async () => {
-      await Promise.all(names.map((name) => strike(name, 'SIGKILL')));
+      await Promise.all(names.map((name) => sendSignal(name, 'SIGKILL')));
       await between(500, 4_000);
       await Promise.all(names.map(startAgain));
     };
-  /** Stops processes in the middle of whatever they do; they go on after a while. */
+  /** Suspends processes, and resumes them after a while. */
   const frozen =
     (...names: string[]) =>
     async () => {
-      await Promise.all(names.map((name) => strike(name, 'SIGSTOP')));
+      await Promise.all(names.map((name) => sendSignal(name, 'SIGSTOP')));
       await between(1_000, 8_000);
-      await Promise.all(names.map((name) => strike(name, 'SIGCONT')));
+      await Promise.all(names.map((name) => sendSignal(name, 'SIGCONT')));
     };
 
-  async function strike(name: string, signal: NodeJS.Signals): Promise<void> {
+  async function sendSignal(name: string, signal: NodeJS.Signals): Promise<void> {
     const service = running.get(name);
     if (!service) throw new Error(`${name} doesn't run`);
     process.kill(service.pid, signal);
@@ -89,21 +89,21 @@ export async function readyFaults({ stack, sql, companies, random, settled }: Vi
         version += 1;
         const old = running.get('worker');
         const name = `worker-${version}`;
-        const young = await stack.startWorker(name, buildId(version));
-        running.set(name, young);
+        const next = await stack.startWorker(name, buildId(version));
+        running.set(name, next);
         await makeCurrent(stack, version);
-        // An order ends under the version it began with, so the old one stays until its orders have.
+        // An order ends under the version it began with, so the old worker stays until its orders have ended.
         await settled(Date.now() + 2_000);
         await old?.stop();
         running.delete(name);
-        running.set('worker', young);
+        running.set('worker', next);
       },
     },
     running: () => [...running.values()],
   };
 }
 
-/** Loses commits until there were so many, or nobody commits any more. */
+/** Loses the answers of `count` commits, or of fewer when none follow. */
 async function loseCommits(proxy: SqlProxy, count: number): Promise<void> {
   const end = Date.now() + LOSING_WITHIN_MS;
   const before = proxy.lost;
@@ -116,21 +116,23 @@ async function loseCommits(proxy: SqlProxy, count: number): Promise<void> {
 export const buildId = (version: number) => ({ TEMPORAL_WORKER_BUILD_ID: `${version}` });
 
 /**
- * Sends new orders to a version of the worker, and waits until every part of the server knows: one that dies before
- * leaves new orders without a worker for a minute. Now and then the server knows, and never says so.
+ * Makes a version of the worker the current one, and waits until the server has spread that to all its parts: if the old
+ * version died before, new orders would have no worker for a minute. The server does not always report that it has; then
+ * this returns after ROUTED_WITHIN_MS.
  */
 async function makeCurrent({ addresses }: Stack, version: number): Promise<void> {
   const connection = await Connection.connect({ address: addresses.TEMPORAL_ADDRESS });
   const { workflowService } = connection;
   const deployment = { namespace: 'default', deploymentName: DEPLOYMENT };
   try {
-    // The server hears of a version some time after its worker has started.
+    // A version exists for the server only some time after its worker has started.
     const becomeCurrent = () =>
       workflowService.setWorkerDeploymentCurrentVersion({ ...deployment, buildId: `${version}` });
     await pRetry(becomeCurrent, { retries: 150, minTimeout: 200, factor: 1 });
     const routed = async () => {
       const { workerDeploymentInfo } = await workflowService.describeWorkerDeployment(deployment);
-      if (workerDeploymentInfo?.routingConfigUpdateState !== ROUTED) throw new Error('not everybody knows yet');
+      if (workerDeploymentInfo?.routingConfigUpdateState !== ROUTED)
+        throw new Error('the routing has not reached every part of the server');
     };
     await pRetry(routed, { retries: ROUTED_WITHIN_MS / 200, minTimeout: 200, factor: 1 }).catch(() => undefined);
   } finally {

@@ -1,38 +1,31 @@
-/** `npm run fuzz [-- --requests 10000] [--seed S]`: requests made from the OpenAPI document, sound ones and broken ones, on both runtimes. */
+/** `npm run fuzz`: valid and invalid requests generated from the OpenAPI document, on both runtimes. */
 import { randomInt } from 'node:crypto';
-import { parseArgs } from 'node:util';
-import { reportBooks } from '@trellis/local/books';
-import { startStack, throwAwayFolder } from '@trellis/local/stack/stack';
-import * as v from 'valibot';
+import { moneyViolations, printAudit } from '@trellis/local/audit';
+import { count, print, script, whole } from '@trellis/local/options';
+import { withStack } from '@trellis/local/stack/stack';
 import { fuzz } from './schemathesis.ts';
 
-const say = (line: string) => process.stdout.write(`${line}\n`);
-const whole = v.pipe(v.string(), v.transform(Number), v.integer(), v.minValue(1));
-const { values } = parseArgs({
-  options: {
-    requests: { type: 'string', default: '10000' },
-    seed: { type: 'string', default: `${randomInt(2 ** 31)}` },
-  },
-});
-const { requests, seed } = v.parse(v.object({ requests: whole, seed: whole }), values);
+const { requests, seed = randomInt(2 ** 31) } = script(
+  'npm run fuzz',
+  'Send requests generated from the OpenAPI document to the API on Node and on workerd, and check the answers.',
+)
+  .option('--requests <count>', 'requests to each runtime, at least', count, 10_000)
+  .option('--seed <number>', 'the same seed generates the same requests (default: random)', whole)
+  .parse()
+  .opts();
 
-const { folder, remove } = await throwAwayFolder(say);
-const stack = await startStack({ folder, persistent: false, edge: true, say });
-try {
-  const { API_URL, EDGE_URL = '', DATABASE_URL } = stack.addresses;
-  say(`seed ${seed}`);
+await withStack({ edge: true, say: print }, async ({ addresses }, folder) => {
+  const { API_URL, EDGE_URL = '', DATABASE_URL } = addresses;
+  print(`seed ${seed}`);
   for (const [runtime, url] of Object.entries({ Node: API_URL, workerd: EDGE_URL })) {
     const began = Date.now();
     const fuzzed = await fuzz(url, { requests, seed, folder });
     const seconds = Math.round((Date.now() - began) / 1000);
-    say(
+    print(
       `${runtime}: ${fuzzed.requests} requests in ${seconds} s, ${fuzzed.failure || 'every answer is as documented'}`,
     );
     if (fuzzed.failure) process.exitCode = 1;
   }
-  await reportBooks(DATABASE_URL, say);
-} finally {
-  await stack.stop();
-  await remove();
-}
+  printAudit(await moneyViolations(DATABASE_URL));
+});
 process.exit();

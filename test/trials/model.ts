@@ -1,22 +1,19 @@
-/** `npm run model -- --runs N [--seed S --path P --replay R]`: the model's test, for as long as it takes; `seed`, `path` and `replayPath` of a counterexample bring it back as S, P and R. */
+/** `npm run model`: the model's test with as many runs as wanted. */
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import * as v from 'valibot';
+import { count, integer, script } from '@trellis/local/options';
 import { startVitest } from 'vitest/node';
 
-const { values } = parseArgs({
-  options: { runs: { type: 'string' }, seed: { type: 'string' }, path: { type: 'string' }, replay: { type: 'string' } },
-});
-const Whole = v.pipe(v.string(), v.transform(Number), v.integer());
-const model = v.parse(
-  v.object({
-    runs: v.optional(v.pipe(Whole, v.minValue(1)), '1000'),
-    seed: v.optional(Whole),
-    path: v.optional(v.string()),
-    replay: v.optional(v.string()),
-  }),
-  values,
-);
+const model = script(
+  'npm run model',
+  'Run random sequences of commands against orders, and check them against a model. A counterexample prints the values that repeat it.',
+)
+  .option('--runs <count>', 'sequences to run', count, 1000)
+  .option('--seed <number>', 'seed of a counterexample', integer)
+  .option('--path <path>', 'path of a counterexample')
+  .option('--replay <path>', 'replayPath of a counterexample')
+  .parse()
+  .opts();
+
 await startVitest('test', ['stack/model.test.ts'], {
   root: fileURLToPath(new URL('..', import.meta.url)),
   watch: false,

@@ -1,4 +1,4 @@
-/** Whether what running orders did can be done again: their histories and their shipments', replayed by the workflows' code. */
+/** Replays the histories of a server's orders and shipments with the current workflow code. */
 import { Connection } from '@temporalio/client';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
@@ -6,11 +6,11 @@ import { bundleWorkflows } from '@trellis/workers/worker';
 
 export interface Replays {
   replayed: number;
-  /** The workflows that would not go on, a line each. */
+  /** The workflows that do not replay, a line each. */
   broken: string[];
 }
 
-/** Replays the orders and their shipments of the Temporal server at `address`, host:port. Call it once in a process. */
+/** Replays all orders and shipments of the Temporal server at `address`, host:port. Callable once in a process. */
 export async function replayAll(address: string): Promise<Replays> {
   Runtime.install({ logger: new DefaultLogger('ERROR') });
   const connection = await Connection.connect({ address });

@@ -1,4 +1,4 @@
-/** Drives an API with requests made from its own OpenAPI document, and judges the answers by it: Schemathesis, from PyPI. */
+/** Sends an API requests generated from its own OpenAPI document and checks the answers against it, with Schemathesis from PyPI. */
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,13 +16,13 @@ const CHECKS = [
 
 export interface Fuzzed {
   requests: number;
-  /** What Schemathesis printed of a request whose answer was wrong, and how to send it again; empty when there was none. */
+  /** Schemathesis's report of a wrong answer and of how to repeat its request; empty when every answer was right. */
   failure: string;
 }
 
 /**
- * Sends the API at `url` about so many requests, sound ones and broken ones, alone and in sequences. No answer may be a
- * 5xx, nor one that the document doesn't tell of, and no malformed request may be accepted. Its report goes to `folder`.
+ * Sends the API at `url` at least `requests` requests, valid and invalid ones, alone and in sequences. No answer may be a
+ * 5xx or one that the document doesn't describe, and no invalid request may be accepted. The report goes to `folder`.
  */
 export async function fuzz(url: string, options: { requests: number; seed: number; folder: string }): Promise<Fuzzed> {
   const { requests, seed, folder } = options;

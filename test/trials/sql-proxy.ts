@@ -1,21 +1,21 @@
-/** Stands between a program and its MySQL server, and on demand loses what the server says, or keeps it back. */
+/** A TCP proxy between a program and its MySQL server that can lose or delay the server's answers. */
 import { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface SqlProxy {
   /** The server's URL, through the proxy. */
   readonly url: string;
-  /** The next so many commits reach the server; its answers don't come back, the connections break instead. */
+  /** The next `count` commits reach the server, but their connections break before its answers come back. */
   loseCommits(count: number): void;
-  /** Commits that were lost so far. */
+  /** Commits whose answers were lost so far. */
   readonly lost: number;
-  /** Keeps every answer back for so many milliseconds, 0 for none. */
+  /** Delays every answer; 0 for no delay. */
   delayAnswers(milliseconds: number): void;
   close(): void;
 }
 
 const COM_QUERY = 3;
-/** A packet's length and its number come before its command. */
+/** A packet starts with its length and sequence number, followed by the command. */
 const HEADER_BYTES = 4;
 
 /** Opens a proxy to the server of a `mysql://` URL on a free port of 127.0.0.1. */
@@ -29,7 +29,7 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
   const server = createServer((client) => {
     const upstream = createConnection({ host: target.hostname, port: Number(target.port || 3306) });
     let losing = false;
-    /** One answer after the other, whatever the delay was when each came. */
+    /** Keeps the answers in order when the delay changes. */
     let answered = Promise.resolve();
     for (const socket of [client, upstream]) {
       sockets.add(socket);

@@ -1,4 +1,4 @@
-/** A worker bundled as it would be deployed, and run in workerd alone: what wrangler and Miniflare put in front of it costs more than the worker. */
+/** Bundles the edge API as for a deployment and runs it in workerd directly: what wrangler and Miniflare add in front would dominate the measurements. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { CONFIG, WRANGLER } from '@trellis/local/stack/edge-server';
 export interface Bundle {
   file: string;
   code: Buffer;
-  /** esbuild's account of what went in and came out. */
+  /** esbuild's metafile. */
   meta: {
     inputs: Record<string, { imports: Import[] }>;
     outputs: Record<string, { imports: Import[]; entryPoint?: string }>;
@@ -40,7 +40,7 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Bundles what `wrangler.toml` deploys, or another entry point under the same settings. */
+/** Bundles the entry point of `wrangler.toml`, or another one with the same settings. */
 export async function bundleWorker(folder: string, entry?: string): Promise<Bundle> {
   const root = dirname(CONFIG);
   const metafile = join(folder, 'meta.json');
@@ -66,7 +66,7 @@ export async function startWorkerd({ file }: Bundle, variables: Record<string, s
   const url = `http://127.0.0.1:${JSON.parse(`${listening}`).port}`;
   const { ok } = await fetch(`${url}/health`);
   const coldStart = performance.now() - began;
-  if (!ok) throw new Error(`${file} is not well`);
+  if (!ok) throw new Error(`${file}: GET /health failed`);
   const stop = async () => {
     child.kill();
     await exited;
@@ -92,7 +92,7 @@ const config :Workerd.Config = (
 `;
 }
 
-/** Milliseconds of CPU that a process has taken, which Linux counts in hundredths of a second; NaN where there is no /proc. */
+/** CPU time of a process in milliseconds, in steps of 10; NaN where there is no /proc. */
 export function cpuOf(pid: number): number {
   try {
     const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ');
