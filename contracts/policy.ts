@@ -1,30 +1,33 @@
-/** The rules an order lives by. They travel with the order, so a running order never changes its rules. Durations in milliseconds. */
+/** The time limits and attempt counts that an order is run with. Plain data, safe to import from workflow code. */
+
+/** Durations in milliseconds. Histories record these keys (in `receive_order`'s result): add optional ones, rename none. */
 export interface Policy {
   /** How long a person may take to approve, from the end of validation. */
   readonly review_ms: number;
-  /** From start to the end of the order, whatever its outcome. */
+  /** From the start of the order to its end, whatever its outcome. */
   readonly budget_ms: number;
-  /** The part of the budget kept for giving the money back. */
+  /** The part of the budget reserved for the refund. */
   readonly refund_reserve_ms: number;
-  /** Whether the wait for approval is part of the budget; if not, the budget starts anew with the approval. */
+  /** True: the review is part of the budget. False: the budget starts with the approval. */
   readonly review_in_budget: boolean;
-  /** An order is admitted while the workers will be through with those before it within this. */
-  readonly queue_ms: number;
-  /** Pause between two tries to ship. A new address ends it at once. */
+  /** Pause between two shipping attempts. A new address ends it at once. */
   readonly shipping_backoff_ms: number;
-  /** Tries to ship that an order gets even when each of them hangs. */
+  /** Shipping attempts that an order gets even when each of them hangs. */
   readonly min_shipping_attempts: number;
-  /** The least time a try to ship is given. */
+  /** The least time that one shipping attempt gets. */
   readonly shipping_attempt_ms: number;
 }
 
+/**
+ * What new orders start with. An order's numbers are recorded when it is received, so an edit here changes no order that is
+ * already running.
+ */
 export const POLICIES = {
   exercise: {
     review_ms: 3_000,
     budget_ms: 15_000,
     refund_reserve_ms: 3_000,
     review_in_budget: true,
-    queue_ms: 5_000,
     shipping_backoff_ms: 1_000,
     min_shipping_attempts: 3,
     shipping_attempt_ms: 1_000,
@@ -34,7 +37,6 @@ export const POLICIES = {
     budget_ms: 6 * 3_600_000,
     refund_reserve_ms: 1_800_000,
     review_in_budget: false,
-    queue_ms: 5 * 3_600_000,
     shipping_backoff_ms: 60_000,
     min_shipping_attempts: 3,
     shipping_attempt_ms: 60_000,
@@ -44,7 +46,39 @@ export const POLICIES = {
 export type PolicyName = keyof typeof POLICIES;
 export const POLICY_NAMES = Object.keys(POLICIES) as PolicyName[];
 
-/** The policy an order's fifth key names; absent or unknown means the exercise's. */
-export function policyOf(name: unknown): Policy {
-  return POLICY_NAMES.includes(name as PolicyName) ? POLICIES[name as PolicyName] : POLICIES.exercise;
+/**
+ * The numbers of versions 0.1.0 and 0.2.0, whose histories don't record them. Never edit: orders that began under those
+ * versions are replayed with it. Delete it together with their histories.
+ */
+export const POLICIES_UNTIL_0_2 = {
+  exercise: {
+    review_ms: 3_000,
+    budget_ms: 15_000,
+    refund_reserve_ms: 3_000,
+    review_in_budget: true,
+    shipping_backoff_ms: 1_000,
+    min_shipping_attempts: 3,
+    shipping_attempt_ms: 1_000,
+  },
+  production: {
+    review_ms: 86_400_000,
+    budget_ms: 21_600_000,
+    refund_reserve_ms: 1_800_000,
+    review_in_budget: false,
+    shipping_backoff_ms: 60_000,
+    min_shipping_attempts: 3,
+    shipping_attempt_ms: 60_000,
+  },
+} as const satisfies Record<'exercise' | 'production', Policy>;
+
+/** The policy that OrderInput.policy names; anything but a known name means exercise. */
+export function policyOf(name: unknown, policies: Readonly<Record<'exercise', Policy>> = POLICIES): Policy {
+  const known: Readonly<Record<string, Policy>> = policies;
+  return (typeof name === 'string' && Object.hasOwn(known, name) && known[name]) || policies.exercise;
 }
+
+/** Longest acceptable queue, for admission: the time that the workers may need for the orders already admitted. */
+export const MAX_QUEUE_MS = {
+  exercise: 5_000,
+  production: 5 * 3_600_000,
+} as const satisfies Record<PolicyName, number>;

@@ -10,6 +10,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { Worker } from '@temporalio/worker';
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/command';
+import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import type { OrderView, StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
@@ -30,7 +31,7 @@ import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
-import { createWorkerLogger } from '@trellis/workers/temporal-log';
+import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/worker';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
@@ -119,7 +120,8 @@ export interface PlaceOptions extends Partial<WorkflowStartOptions> {
   client?: Client;
 }
 
-export const log = createWorkerLogger('error');
+export const log = createLogger('error');
+installTemporalRuntime(log);
 const bundle = bundleWorkflows();
 
 /** Opens a testbed with a new database and a Temporal server or namespace of its own, so that a test can check all their contents. */

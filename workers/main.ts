@@ -1,6 +1,7 @@
-/** `npm run worker`: the process that moves orders. It hosts both queues unless WORKER_QUEUES names one. */
+/** `npm run worker`: the process that runs workflows and activities. It polls both task queues unless WORKER_QUEUES names one. */
 import { NativeConnection } from '@temporalio/worker';
 import { fromEnvironment } from '@trellis/contracts/config/environment';
+import { createLogger } from '@trellis/contracts/config/logger';
 import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
@@ -9,16 +10,17 @@ import { openStores } from '@trellis/drizzle/stores';
 import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
-import { createWaitLog, measureCapacity } from './jobs/capacity.ts';
+import { createStartLatencies, measureCapacity } from './jobs/capacity.ts';
 import { sweep } from './jobs/sweep.ts';
 import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';
-import { createWorkerLogger } from './temporal-log.ts';
+import { installTemporalRuntime } from './temporal-runtime.ts';
 import { bundleWorkflows, createWorker } from './worker.ts';
 
 const config = fromEnvironment(PROGRAMS.worker);
 
-const log = createWorkerLogger(config.LOG_LEVEL);
+const log = createLogger(config.LOG_LEVEL);
+installTemporalRuntime(log);
 const db = openDatabase(config.DATABASE_URL);
 const sandbox = openDatabase(config.SANDBOX_DATABASE_URL ?? config.DATABASE_URL);
 const stores = openStores(db);
@@ -36,8 +38,8 @@ const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
 const version = buildId === undefined ? undefined : { deploymentName, buildId };
-const waits = createWaitLog();
-const interceptors = { activity: [waits.interceptor] };
+const latencies = createStartLatencies();
+const interceptors = { activity: [latencies.interceptor] };
 const workers = await Promise.all(
   config.WORKER_QUEUES.map((queue) =>
     createWorker(queue, {
@@ -54,7 +56,7 @@ const running = Promise.all(workers.map((worker) => worker.run()));
 
 const stopping = new AbortController();
 const client = createTemporalClient(connection, config.TEMPORAL_NAMESPACE);
-const measuring = measureCapacity({ capacity: stores.capacity, waits, log, signal: stopping.signal });
+const measuring = measureCapacity({ capacity: stores.capacity, latencies, log, signal: stopping.signal });
 const sweeping = config.WORKER_QUEUES.includes('orders')
   ? sweep({ client, views: stores.views, log, signal: stopping.signal })
   : undefined;
@@ -71,5 +73,5 @@ await running;
 await Promise.all([sweeping, measuring]);
 await attempts.flush();
 await Promise.all([connection.close(), db.close(), sandbox.close()]);
-// Calls that hang, as flaky_call does for minutes, would keep the process alive although nobody waits for them.
+// Abandoned calls that hang, as flaky_call does for minutes, would keep the process alive.
 process.exit(0);

@@ -1,8 +1,8 @@
 import { defaultPayloadConverter, type Payload, type PayloadConverter } from '@temporalio/common';
 
 /**
- * Any caller may send any bytes. What can't be read arrives as null, which the workflow refuses like any other bad
- * argument; an error here would fail its task again and again and stall the order.
+ * Temporal's default converter, except that a payload that can't be decoded becomes null, which workflows refuse like any other
+ * invalid argument. Any caller may send any bytes, and an error here would fail the workflow task again and again.
  */
 export const payloadConverter: PayloadConverter = {
   toPayload: (value) => defaultPayloadConverter.toPayload(value),

@@ -21,16 +21,16 @@ export interface WorkerDeps {
   activities: Activities;
   workflowBundle: WorkflowBundle;
   interceptors?: { activity: ActivityInterceptorsFactory[] };
-  /** Which version of which deployment this is; orders go to whatever worker there is when absent. */
+  /** This worker's version and deployment. When absent, the worker is unversioned. */
   version?: WorkerDeploymentVersion | undefined;
-  /** Orders whose workflow is kept in memory between its tasks; with 0 every task replays the order's whole history. */
+  /** How many workflows are kept in memory between their tasks; with 0 every task replays the whole history. */
   maxCachedWorkflows?: number;
 }
 
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
 
-/** One bundle serves every worker of a process; making it takes about a second. */
+/** Bundles the workflow code, in about a second. One bundle serves all workers of a process. */
 export function bundleWorkflows(): Promise<WorkflowBundle> {
   return bundleWorkflowCode({
     workflowsPath: pathOf('workflows/index.ts'),
@@ -40,8 +40,8 @@ export function bundleWorkflows(): Promise<WorkflowBundle> {
 }
 
 /**
- * A worker on one queue, polling once its `run` is called. A workflow task stays open while its local activities run,
- * so each kind of slot must outnumber the orders in flight, or orders wait for each other.
+ * A worker on one task queue; it polls once its `run` is called. A workflow task stays open while its local activities run, so
+ * there must be more slots of each kind than orders in flight, or orders wait for each other.
  */
 export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps): Promise<Worker> {
   return Worker.create({
@@ -55,14 +55,14 @@ export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps)
     workflowTaskPollerBehavior: POLLERS,
     activityTaskPollerBehavior: POLLERS,
     maxCachedWorkflows: deps.maxCachedWorkflows ?? 5_000,
-    // What a killed worker had cached goes to another one after this; orders can't wait the default of ten seconds.
+    // After this the workflows cached by a killed worker go to another one. The default of 10 s is too long for an order's budget.
     stickyQueueScheduleToStartTimeout: '1s',
-    // Attempts get this long to finish before they are told to stop.
+    // Running activities get this long to finish before they are canceled.
     shutdownGraceTime: '3s',
   });
 }
 
-/** An order ends under the code it began with: no version has to replay what another one did. */
+/** PINNED: a workflow ends under the version it began with, so no version has to replay another one's histories. */
 const deploymentOf = (version: WorkerDeploymentVersion): WorkerDeploymentOptions => ({
   version,
   useWorkerVersioning: true,

@@ -1,5 +1,5 @@
 /** Lets in the orders that the workers can finish in time, and no more. */
-import { type PolicyName, policyOf } from '@trellis/contracts/policy';
+import { MAX_QUEUE_MS, type PolicyName } from '@trellis/contracts/policy';
 import type { CapacityStore } from '@trellis/drizzle/capacity';
 import { isOverloaded } from '@trellis/drizzle/database';
 import { dropExpired } from './expiring-map.ts';
@@ -21,7 +21,7 @@ export interface Admission {
 
 /** Each order that is turned away gets a turn of its own, so that those who come back don't come back together. */
 export function createAdmission(capacity: CapacityStore, policy: PolicyName): Admission {
-  const queueSeconds = policyOf(policy).queue_ms / 1000;
+  const queueSeconds = MAX_QUEUE_MS[policy] / 1000;
   const letIn = new Map<string, { at: number }>();
   let deciding = 0;
   /** Epoch milliseconds: before that no order is let in; until then turns are given out. */

@@ -1,3 +1,4 @@
+import { ACTIVITIES } from '@trellis/contracts/activity';
 import { OrderError } from '@trellis/contracts/error';
 import { isTerminal, STEPS, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/status';
@@ -102,15 +103,10 @@ function statusOfRow(row: OrderRow): WorkflowStatus {
   };
 }
 
-/** The step of an order that each activity belongs to; those that close it belong to whatever step it stopped at. */
-const STEP_OF_ACTIVITY: Record<string, Step> = {
-  receive_order: 'receive_order',
-  validate_order: 'validate_order',
-  charge_payment: 'charge_payment',
-  prepare_package: 'shipping_child',
-  dispatch_carrier: 'shipping_child',
-  mark_shipped: 'mark_shipped',
-};
+/** The step that each activity performs; null for one that can run at any step. */
+const STEP_OF_ACTIVITY = new Map<string, Step | null>(
+  Object.entries(ACTIVITIES).map(([activity, { step }]) => [activity, step]),
+);
 
 function assemble(
   status: WorkflowStatus,
@@ -119,7 +115,7 @@ function assemble(
   asOf: Date = new Date(),
 ): OrderStatus {
   const last = errors[0]?.step;
-  const lastStep = (last && STEP_OF_ACTIVITY[last]) || status.step;
+  const lastStep = (last && STEP_OF_ACTIVITY.get(last)) || status.step;
   // A workflow that is busy with an activity can't be asked; its failed attempts tell how far it has come.
   const step =
     source !== 'workflow' && !isTerminal(status.state) && isBeyond(lastStep, status.step) ? lastStep : status.step;

@@ -1,32 +1,32 @@
-/** The ways an order can go that are recorded: each of its ends, and the awkward turns before them. */
+/** The paths of an order whose histories are recorded: each terminal state, and the unusual events before it. */
 import { readFile } from 'node:fs/promises';
 import { ORDERS_QUEUE, SETTLE_WORKFLOW, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { failsTwice, gate, hangs, type PlacedOrder, type Testbed } from '../workflow-fixture.ts';
 
-/** Under which this code's histories are kept. */
+/** This code's version, which names the folder of its histories. */
 export const { version: VERSION }: { version: string } = JSON.parse(
   await readFile(new URL('../../package.json', import.meta.url), 'utf8'),
 );
 
-/** Takes an order its way to the end, on a bed with the real clock whose workers are stopped; answers it. */
+/** Takes an order down its path to the end. The testbed has the real clock and no worker yet. */
 export type Path = (bed: Testbed) => Promise<PlacedOrder>;
 
 const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const atReview = (order: PlacedOrder) => eventually(async () => (await order.status()).step === 'awaiting_approval');
-const triedToShip = (order: PlacedOrder, tries: number) =>
+const attemptedToShip = (order: PlacedOrder, attempts: number) =>
   eventually(
-    async () => (await order.status()).child_attempts >= tries && (await order.status()).dispatch_failed_reason,
+    async () => (await order.status()).child_attempts >= attempts && (await order.status()).dispatch_failed_reason,
   );
 
-/** Waits for an order's end. */
+/** Waits until the order has ended. */
 async function ended(order: PlacedOrder): Promise<PlacedOrder> {
   await order.end();
   return order;
 }
 
-/** Runs the way with workers on both queues. */
+/** Runs the path with workers on both queues. */
 const withWorkers =
   (path: Path): Path =>
   async (bed) => {
@@ -111,7 +111,7 @@ export const PATHS: Record<string, Path> = {
 
   'shipped at the third try, to another address': withWorkers(async (bed) => {
     const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }));
-    await triedToShip(order, 2);
+    await attemptedToShip(order, 2);
     await order.update('address', [BOSTON]);
     return ended(order);
   }),
@@ -216,6 +216,6 @@ export const PATHS: Record<string, Path> = {
   },
 };
 
-/** The name of the file that keeps a history of the path: of the order's own workflow, of a try to ship it, or of its settling. */
+/** The file name of a path's history. `part`: empty for the order's workflow; else a shipping attempt's or the SettleWorkflow's. */
 export const fileOf = (path: string, part = ''): string =>
   `${path.replace(/[^\w]+/g, '-').toLowerCase()}${part && `.${part}`}.json`;

@@ -1,4 +1,4 @@
-/** `npm run record`: takes an order down every path on the real server and keeps the histories, under this code's version. */
+/** `npm run record`: takes an order down every path on the dev server and writes the histories to this version's folder. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -13,23 +13,23 @@ import { fileOf, PATHS, VERSION } from './paths.ts';
 const folder = fileURLToPath(new URL(`${VERSION}/`, import.meta.url));
 const recorded = existsSync(folder);
 const NOT_FOUND = 5;
-/** Named after a worker's process and machine. */
+/** A sticky task queue is named after the worker's process and machine. */
 const STICKY_QUEUE = /^\d+@/;
 
 test('this version has no histories yet', () => {
-  expect(recorded, `${VERSION} was recorded: raise the version in package.json`).toBe(false);
+  expect(recorded, `${VERSION} has its histories already: raise the version in package.json`).toBe(false);
 });
 
 test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, async ([path, walk]) => {
   const bed = await ownTestbed({ queues: [], clock: 'real' });
   const { id, row } = await walk(bed);
-  const tries = (await row()).childAttempts;
+  const attempts = (await row()).childAttempts;
   const parts: [part: string, workflowId: string][] = [
     ['', orderWorkflowId(id)],
     ['settle', settleWorkflowId(id)],
     ['first-ship', shippingWorkflowId(id, 1)],
   ];
-  if (tries > 1) parts.push(['last-ship', shippingWorkflowId(id, tries)]);
+  if (attempts > 1) parts.push(['last-ship', shippingWorkflowId(id, attempts)]);
   await mkdir(folder, { recursive: true });
   for (const [part, workflowId] of parts) {
     const json = await historyOf(bed.realTimeClient, workflowId);
@@ -37,12 +37,12 @@ test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, asyn
   }
 });
 
-test.skipIf(recorded)('the code they are of', async () => {
+test.skipIf(recorded)('the commit they were recorded at', async () => {
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
   await writeFile(`${folder}code.txt`, `${VERSION}, recorded at commit ${commit}\n`);
 });
 
-/** Undefined when the workflow never ran. Replay needs what happened, not on which machine and in which folder. */
+/** Undefined when the workflow never ran. Leaves out what names a machine or a folder: replay doesn't need it. */
 async function historyOf({ workflow }: Client, workflowId: string) {
   try {
     return JSON.stringify(

@@ -2,17 +2,17 @@ import { setTimeout } from 'node:timers/promises';
 import type { AttemptRecord, AttemptStore } from '@trellis/drizzle/attempts';
 import type { Logger } from 'pino';
 
-const BATCH_EVERY_MS = 100;
-/** While the database is away the newest failures are the ones worth keeping. */
+const BATCH_INTERVAL_MS = 100;
+/** While the database is unavailable the oldest pending records beyond this are dropped. */
 const MAX_PENDING = 1_000;
 
 export interface AttemptLog {
   record(failed: AttemptRecord): void;
-  /** Writes what is pending; for the end of the process. */
+  /** Writes the pending records; call it before the process ends. */
   flush(): Promise<void>;
 }
 
-/** Logs each failed attempt and writes them in batches: a row each would cost the database more than the orders themselves. */
+/** Logs each failed attempt, and writes them to SQL in batches: one statement each would cost the database more than the orders do. */
 export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   let pending: AttemptRecord[] = [];
   let writing = false;
@@ -31,7 +31,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   async function writeSoon(): Promise<void> {
     writing = true;
     while (pending.length > 0) {
-      await setTimeout(BATCH_EVERY_MS);
+      await setTimeout(BATCH_INTERVAL_MS);
       await flush();
     }
     writing = false;
@@ -39,7 +39,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
 
   return {
     record(failed) {
-      log.info(failed, 'retry');
+      log.info(failed, 'attempt failed');
       pending.push(failed);
       if (pending.length > MAX_PENDING) pending.shift();
       if (!writing) void writeSoon();

@@ -2,10 +2,10 @@ import type { PaymentStore } from '@trellis/drizzle/payments';
 import type { PaymentCompany } from '../providers/payment-company.ts';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
-/** `closed`: the order ended meanwhile, or its key at the company did. */
+/** `closed`: the order has ended meanwhile, or the payment's key is closed. */
 export type Charged = 'charged' | 'declined' | 'conflict' | 'closed';
 
-/** Takes the order's amount from the card once, however often it is tried. */
+/** Charges the order's amount once, however many attempts that takes. */
 export function createChargePayment(deps: AttemptDeps & { payments: PaymentStore; paymentCompany: PaymentCompany }) {
   const { payments, paymentCompany } = deps;
   return async function charge_payment(input: ActivityInput & { payment_id: string }): Promise<Charged> {
@@ -15,7 +15,7 @@ export function createChargePayment(deps: AttemptDeps & { payments: PaymentStore
       if (begun.outcome !== 'charge') return begun.outcome;
       const answer = await paymentCompany.charge({ payment_id, order_id, ...begun.money });
       if (answer === 'charged') await payments.charged(order_id, payment_id);
-      // A conflict leaves the payment open, or it would be told as declined the next time it is asked for.
+      // After a conflict the payment stays pending: recorded as failed, it would be answered as declined the next time.
       if (answer === 'declined') await payments.refused(order_id, payment_id);
       return answer;
     });

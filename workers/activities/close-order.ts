@@ -9,10 +9,11 @@ export interface CloseOrderInput extends ReceiveOrderInput {
   progress: Progress;
 }
 
-/** Closes an order that holds no money; `owed` when it turns out to. It has to happen, so no fault is injected. */
-export function createCloseOrder({ orders, onFailedAttempt }: AttemptDeps & { orders: OrderStore }) {
+/** Writes the end of an order that was not charged; `owed`, and nothing is written, when it may have been charged after all. */
+export function createCloseOrder(deps: AttemptDeps & { orders: OrderStore }) {
+  const { orders } = deps;
   return async function close_order(input: CloseOrderInput): Promise<State | 'owed'> {
-    return attempt({ onFailedAttempt }, input, async () => {
+    return attempt(deps, input, async () => {
       const { owner, state } = await receive(orders, input);
       return owner ? orders.close(input.order_id, input.ending, input.progress) : state;
     });

@@ -8,7 +8,7 @@ export type Dispatched =
   | { outcome: 'refused'; reason: string }
   | { outcome: 'closed' };
 
-/** Hands the parcel to the carrier, once for the order however many tries it takes. */
+/** Hands the parcel to the carrier: one parcel for each order, however many shipping attempts it takes. */
 export function createDispatchCarrier(deps: AttemptDeps & { shipments: ShipmentStore; carrier: Carrier }) {
   const { shipments, carrier } = deps;
   return async function dispatch_carrier(input: ShippingActivityInput): Promise<Dispatched> {

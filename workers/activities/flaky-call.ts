@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 
-/** The exercise's fault: one call in three fails, one in three hangs for five minutes, and none may be softened. */
+/** The exercise's fault, its body exactly as given: one call in three fails, one in three hangs for five minutes. */
 export async function flaky_call(random: () => number = Math.random): Promise<void> {
   const r = random();
   if (r < 0.33) throw new Error('Forced failure for testing');

@@ -1,4 +1,5 @@
 /** The activities, one file each. */
+import type { ActivityName } from '@trellis/contracts/activity';
 import { createChargePayment } from './charge-payment.ts';
 import { createCloseOrder } from './close-order.ts';
 import { createCloseParcel } from './close-parcel.ts';
@@ -14,7 +15,7 @@ import { createValidateOrder } from './validate-order.ts';
 
 type Deps<F extends (deps: never) => unknown> = Parameters<F>[0];
 
-/** Every activity; which queue one runs on is the workflow's choice. */
+/** Implements the activities that contracts/activity.ts lists. Which queue one runs on is decided by the workflow that calls it. */
 export function createActivities(
   deps: Deps<typeof createReceiveOrder> &
     Deps<typeof createChargePayment> &
@@ -34,7 +35,7 @@ export function createActivities(
     update_address: createUpdateAddress(deps),
     refuse_command: createRefuseCommand(deps),
     load_abandoned: createLoadAbandoned(deps),
-  };
+  } satisfies Record<ActivityName, (input: never) => Promise<unknown>>;
 }
 
 export type Activities = ReturnType<typeof createActivities>;

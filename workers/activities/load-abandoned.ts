@@ -6,15 +6,16 @@ import type { OrderViews } from '@trellis/drizzle/order-views';
 import { progressOfRow } from '@trellis/drizzle/orders';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
-/** What SQL knows of an order whose run is over although the order isn't. */
+/** An order's row, when the order's run has ended but the order has not. `open` is false when there is nothing to settle. */
 export type Abandoned =
   | { open: false; state: State | undefined }
   | { open: true; order: Partial<OrderInput>; run: Run; progress: Progress; priced: boolean };
 
-/** Reads what there is to settle. */
-export function createLoadAbandoned({ views, onFailedAttempt }: AttemptDeps & { views: OrderViews }) {
+/** Reads the order that SettleWorkflow is to settle. */
+export function createLoadAbandoned(deps: AttemptDeps & { views: OrderViews }) {
+  const { views } = deps;
   return async function load_abandoned(input: ActivityInput): Promise<Abandoned> {
-    return attempt({ onFailedAttempt }, input, async () => {
+    return attempt(deps, input, async () => {
       const row = await views.find(input.order_id);
       if (!row || isTerminal(row.state)) return { open: false, state: row?.state };
       return {
@@ -22,7 +23,7 @@ export function createLoadAbandoned({ views, onFailedAttempt }: AttemptDeps & { 
         order: { order_id: row.id, ...(row.paymentId === null ? {} : { payment_id: row.paymentId }) },
         run: { workflow_id: row.workflowId, run_id: row.runId },
         progress: progressOfRow(row),
-        // Nothing is charged before it has a price.
+        // An order without a price was never charged.
         priced: row.amount !== null,
       };
     });

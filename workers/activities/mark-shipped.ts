@@ -3,7 +3,7 @@ import type { Progress } from '@trellis/contracts/status';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
-/** Writes down that the parcel has left. It has no deadline: what has happened has happened. */
+/** Records that the parcel has left. It has no deadline: the parcel can't be called back, so this must be recorded however late. */
 export function createMarkShipped(deps: AttemptDeps & { orders: OrderStore }) {
   return async function mark_shipped(input: ActivityInput & { progress: Progress }): Promise<TerminalState> {
     return attempt(deps, input, () => deps.orders.shipped(input.order_id, input.progress));

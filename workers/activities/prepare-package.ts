@@ -3,11 +3,12 @@ import type { ShipmentStore } from '@trellis/drizzle/shipments';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 export interface ShippingActivityInput extends ActivityInput {
+  /** The number of the shipping attempt, from 1. */
   attempt: number;
   address: Address;
 }
 
-/** Packs the parcel for this try; `closed` when the order is not to be shipped (any more). */
+/** Records the parcel of this shipping attempt as prepared; `closed` when the order must not be shipped (any more). */
 export function createPreparePackage(deps: AttemptDeps & { shipments: ShipmentStore }) {
   return async function prepare_package(input: ShippingActivityInput): Promise<'prepared' | 'closed'> {
     return attempt(deps, input, async () =>

@@ -1,5 +1,6 @@
 import type { State } from '@trellis/contracts/lifecycle';
 import { OrderInput } from '@trellis/contracts/order';
+import { type Policy, policyOf } from '@trellis/contracts/policy';
 import { requestHash } from '@trellis/contracts/request-hash';
 import type { Run } from '@trellis/contracts/temporal';
 import type { OrderStore } from '@trellis/drizzle/orders';
@@ -8,31 +9,45 @@ import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 export interface ReceiveOrderInput extends ActivityInput {
   run: Run;
-  /** As the caller sent it, sound or not: it is judged by `validate_order`. */
+  /** As the caller sent it, valid or not: `validate_order` decides that. */
   order: unknown;
 }
 
-/** Makes the order's row and binds it to the asking run, the first of which owns it. */
+export interface Received {
+  /** Whether the asking run owns the order. */
+  owner: boolean;
+  state: State;
+  /** The numbers this order is run with to its end. Results of 0.1.0 and 0.2.0 have none. */
+  policy?: Policy;
+}
+
+/** Writes the order's row, bound to the first run that asks, and resolves the order's policy to its numbers. */
 export function createReceiveOrder(deps: AttemptDeps & { orders: OrderStore }) {
-  return async function receive_order(input: ReceiveOrderInput): Promise<{ owner: boolean; state: State }> {
-    return attempt(deps, input, () => receive(deps.orders, input));
+  return async function receive_order(input: ReceiveOrderInput): Promise<Received> {
+    const name = (input.order as Partial<OrderInput> | null | undefined)?.policy;
+    return attempt(deps, input, async () => ({ ...(await receive(deps.orders, input)), policy: policyOf(name) }));
   };
 }
 
-/** Also run by `close_order`, so that an order which never got this far has a row to be closed. */
+/** Also called by `close_order`, so that an order whose `receive_order` never succeeded has a row to write its end to. */
 export async function receive(orders: OrderStore, { order_id, order, run }: ReceiveOrderInput) {
   const parsed = v.safeParse(OrderInput, order);
   if (parsed.success) return orders.receive({ ...parsed.output, order_id }, run, await requestHash(parsed.output));
-  return orders.receive({ ...salvage(order), order_id }, run, null);
+  const { order_id: _, ...entries } = OrderInput.entries;
+  return orders.receive({ ...validFields(entries, order), order_id }, run, null);
 }
 
-/** What is sound of an order that as a whole isn't; all of it as it was sent stands in the workflow's history. */
-function salvage(order: unknown): Partial<OrderInput> {
-  const given: Record<string, unknown> = order !== null && typeof order === 'object' ? { ...order } : {};
-  const { payment_id, address, items } = OrderInput.entries;
-  return {
-    ...(v.is(payment_id, given.payment_id) ? { payment_id: given.payment_id } : {}),
-    ...(v.is(address, given.address) ? { address: given.address } : {}),
-    ...(v.is(items, given.items) ? { items: given.items } : {}),
-  };
+/**
+ * The fields of `given` that are valid by themselves, as they were sent, for an order that as a whole is not valid.
+ * All that was sent is in the workflow's history.
+ */
+export function validFields<E extends v.ObjectEntries>(entries: E, given: unknown): Partial<Output<E>> {
+  const fields = given !== null && typeof given === 'object' ? given : {};
+  const valid = Object.entries(fields).filter(([name, value]) => {
+    const schema = Object.hasOwn(entries, name) ? entries[name] : undefined;
+    return schema !== undefined && v.is(schema, value);
+  });
+  return Object.fromEntries(valid) as Partial<Output<E>>;
 }
+
+type Output<E extends v.ObjectEntries> = v.InferOutput<v.ObjectSchema<E, undefined>>;

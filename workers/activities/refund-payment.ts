@@ -13,12 +13,12 @@ export interface RefundInput extends ActivityInput {
   progress: Progress;
 }
 
-/** `taken`: the parcel has left, so there is nothing to refund and the order is to be marked shipped. */
+/** `closed`: the order has ended in `state`. `taken`: the carrier has the parcel, so nothing was refunded and the order ships. */
 export type Refunded = { outcome: 'closed'; state: TerminalState } | { outcome: 'taken' };
 
 /**
- * Gives the money back, then records the refund and the order's end in one transaction. The carrier's key and the
- * payment's key are closed first, so a try to ship or to charge that wakes up later is refused.
+ * Refunds the payment, then records the refund and the order's end in one transaction. The carrier's key and the
+ * payment's key are closed first, so that a dispatch or a charge still under way elsewhere is refused when it arrives.
  */
 export function createRefundPayment(
   deps: AttemptDeps & {
@@ -33,7 +33,7 @@ export function createRefundPayment(
   return async function refund_payment(input: RefundInput): Promise<Refunded> {
     const { order_id, payment_id, ending, progress } = input;
     return attempt(deps, input, async () => {
-      // Also when no try is known of: the run that asks may not be the only one.
+      // Close the carrier's key even if this run never shipped: another run of the order may have.
       const carried = await carrier.close(order_id);
       if (carried.outcome === 'taken') {
         await shipments.dispatched(order_id, Math.max(1, progress.child_attempts), carried.parcel);

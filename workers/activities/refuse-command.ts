@@ -11,9 +11,9 @@ export interface Refusal {
   state: State;
 }
 
-/** Notes a signal that asked for what the order's state forbids: nobody waits for its answer. */
-export function createRefuseCommand({ orders, onFailedAttempt }: AttemptDeps & { orders: OrderStore }) {
+/** Records a refused signal as an event: a signal has no answer that could carry the refusal. */
+export function createRefuseCommand(deps: AttemptDeps & { orders: OrderStore }) {
   return async function refuse_command(input: ActivityInput & { refusal: Refusal }): Promise<void> {
-    return attempt({ onFailedAttempt }, input, () => orders.refuseCommand(input.order_id, input.refusal));
+    return attempt(deps, input, () => deps.orders.refuseCommand(input.order_id, input.refusal));
   };
 }

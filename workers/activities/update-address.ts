@@ -15,10 +15,11 @@ export type AddressUpdated =
   | { outcome: 'invalid'; problems: Problem[] }
   | { outcome: 'closed' };
 
-/** Judges a new address and puts it where readers find it. */
-export function createUpdateAddress({ orders, onFailedAttempt }: AttemptDeps & { orders: OrderStore }) {
+/** Validates a new address and writes it to the order's row; `closed` when the order has ended. */
+export function createUpdateAddress(deps: AttemptDeps & { orders: OrderStore }) {
+  const { orders } = deps;
   return async function update_address(input: UpdateAddressInput): Promise<AddressUpdated> {
-    return attempt({ onFailedAttempt }, input, async () => {
+    return attempt(deps, input, async () => {
       const parsed = v.safeParse(Address, input.address);
       if (!parsed.success) return { outcome: 'invalid', problems: problemsOf(parsed.issues) };
       const written = await orders.changeAddress(input.order_id, parsed.output, input.command_id);

@@ -7,7 +7,7 @@ import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 export type Validated = { valid: true } | { valid: false; problems: Problem[] };
 
-/** Judges the order by the same schema as the API, prices it, and opens the review. */
+/** Validates the order by the same schema as the API, prices it, and opens the review. */
 export function createValidateOrder(deps: AttemptDeps & { orders: OrderStore }) {
   return async function validate_order(input: ActivityInput & { order: unknown }): Promise<Validated> {
     return attempt(deps, input, async () => {

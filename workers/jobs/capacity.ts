@@ -1,80 +1,84 @@
-/** Tells the API how many orders a second the workers can take on, by measuring what they do. */
+/** Measures how many orders a second the workers can take on; the API's admission reads the rate from SQL. */
 import { setTimeout } from 'node:timers/promises';
 import { activityInfo } from '@temporalio/activity';
 import type { ActivityInterceptors } from '@temporalio/worker';
 import type { CapacityStore, Throughput } from '@trellis/drizzle/capacity';
 import type { Logger } from 'pino';
 
-const MEASURE_EVERY_MS = 1_000;
-/** Orders that were started together finish together, so their rate is taken over a while. */
-const SHORTEST_WINDOW_S = 5;
-const LONGEST_WINDOW_S = 10;
-/** An activity that waits longer than this for its worker tells that the machine is full. Milliseconds. */
-const BEHIND_MS = 200;
-/** Not even a broken worker is told to do nothing, or it would never show that it has recovered. */
-const LEAST_RATE = 2;
+const MEASURE_INTERVAL_MS = 1_000;
+/** Throughput is taken over several seconds, because orders that were started together finish together. */
+const MIN_WINDOW_S = 5;
+const MAX_WINDOW_S = 10;
+/** Activities that start this long after they were scheduled mean that the workers are overloaded. */
+const OVERLOAD_LATENCY_MS = 200;
+/** Orders a second. At zero no order would arrive, and recovery could not be measured. */
+const MIN_RATE = 2;
 
-export interface WaitLog {
-  /** Notes how long each activity waited from being scheduled to being started. */
+/** Collects how long remote activities wait from being scheduled to being started. */
+export interface StartLatencies {
   interceptor: () => ActivityInterceptors;
-  /** The median wait since it was last asked, in milliseconds; undefined when nothing was started. */
-  take(): number | undefined;
+  /** The median since the last call, in milliseconds; undefined when no activity has started since. */
+  takeMedian(): number | undefined;
 }
 
-export function createWaitLog(): WaitLog {
-  let waits: number[] = [];
+export function createStartLatencies(): StartLatencies {
+  let latencies: number[] = [];
   return {
     interceptor: () => ({
       inbound: {
         execute(input, next) {
           const { isLocal, currentAttemptScheduledTimestampMs } = activityInfo();
-          if (!isLocal) waits.push(Date.now() - currentAttemptScheduledTimestampMs);
+          if (!isLocal) latencies.push(Date.now() - currentAttemptScheduledTimestampMs);
           return next(input);
         },
       },
     }),
-    take() {
-      const sorted = waits.toSorted((one, other) => one - other);
-      waits = [];
+    takeMedian() {
+      const sorted = latencies.toSorted((one, other) => one - other);
+      latencies = [];
       return sorted[Math.floor(sorted.length / 2)];
     },
   };
 }
 
 /**
- * The rate to promise from now on. Workers that have been behind for a while show all they can do; those that keep up with
- * all they are given are given a little more.
+ * The next rate, in orders a second. After `MIN_WINDOW_S` of overload it moves towards what the workers ship; without overload
+ * it grows a little, as long as the workers ship nearly all that is admitted.
  */
-export function nextRate({ ordersPerSecond, shippedPerSecond }: Throughput, secondsBehind: number): number {
-  if (secondsBehind >= SHORTEST_WINDOW_S)
-    return Math.max(LEAST_RATE, ordersPerSecond + 0.2 * (shippedPerSecond - ordersPerSecond));
-  if (secondsBehind > 0) return ordersPerSecond;
+export function nextRate({ ordersPerSecond, shippedPerSecond }: Throughput, secondsOverloaded: number): number {
+  if (secondsOverloaded >= MIN_WINDOW_S)
+    return Math.max(MIN_RATE, ordersPerSecond + 0.2 * (shippedPerSecond - ordersPerSecond));
+  if (secondsOverloaded > 0) return ordersPerSecond;
   return Math.max(ordersPerSecond, Math.min(1.05 * ordersPerSecond, 1.1 * shippedPerSecond));
 }
 
-/** Measures every second until it is told to stop. Any number of workers may measure at once. */
-export async function measureCapacity(measuring: {
+interface MeasureDeps {
   capacity: CapacityStore;
-  waits: WaitLog;
+  latencies: StartLatencies;
   log: Logger;
+  /** Ends the measuring. */
   signal: AbortSignal;
-}): Promise<void> {
-  const { capacity, waits, log, signal } = measuring;
-  let secondsBehind = 0;
+}
+
+/** Measures every second until `signal` aborts. Any number of workers may measure at once. */
+export async function measureCapacity({ capacity, latencies, log, signal }: MeasureDeps): Promise<void> {
+  let secondsOverloaded = 0;
   while (!signal.aborted) {
-    await setTimeout(MEASURE_EVERY_MS, undefined, { signal }).catch(() => undefined);
-    const wait = waits.take();
-    if (wait === undefined) continue;
-    secondsBehind = wait > BEHIND_MS ? secondsBehind + 1 : 0;
+    await setTimeout(MEASURE_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+    const latency = latencies.takeMedian();
+    if (latency === undefined) continue;
+    secondsOverloaded = latency > OVERLOAD_LATENCY_MS ? secondsOverloaded + 1 : 0;
     try {
-      const throughput = await capacity.throughput(secondsBehind === 0 ? LONGEST_WINDOW_S : clamp(secondsBehind));
-      const rate = nextRate(throughput, secondsBehind);
+      const throughput = await capacity.throughput(
+        secondsOverloaded === 0 ? MAX_WINDOW_S : windowOf(secondsOverloaded),
+      );
+      const rate = nextRate(throughput, secondsOverloaded);
       if (rate !== throughput.ordersPerSecond) await capacity.promise(rate);
-      log.debug({ wait, secondsBehind, ...throughput, rate }, 'capacity measured');
+      log.debug({ latency, secondsOverloaded, ...throughput, rate }, 'capacity measured');
     } catch (error) {
       log.warn({ err: error }, 'capacity not measured');
     }
   }
 }
 
-const clamp = (seconds: number): number => Math.min(Math.max(seconds, SHORTEST_WINDOW_S), LONGEST_WINDOW_S);
+const windowOf = (seconds: number): number => Math.min(Math.max(seconds, MIN_WINDOW_S), MAX_WINDOW_S);

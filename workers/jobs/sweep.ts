@@ -14,39 +14,39 @@ import {
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { Logger } from 'pino';
 
-const SWEEP_EVERY_MS = 10_000;
-const ASKED_WITHIN_MS = 5_000;
-/** A run that gives no answer for so long is settled without one. */
-const ASKED_FOR_MS = 60_000;
+const SWEEP_INTERVAL_MS = 10_000;
+const QUERY_TIMEOUT_MS = 5_000;
+/** A run that has answered no query this long after it ended is settled without its answer. */
+const UNANSWERED_LIMIT_MS = 60_000;
 const ENDED_FROM_OUTSIDE = `WorkflowType = '${ORDER_WORKFLOW}' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed')`;
 
 interface SweepDeps {
   client: Client;
   views: OrderViews;
   log: Logger;
-  /** Ends the sweeping. */
+  /** Ends the sweep. */
   signal: AbortSignal;
 }
 
 /**
- * Looks every ten seconds for runs that were ended from outside and has their orders settled. Any number of workers
- * may sweep at once: the settling workflow's id is the order's.
+ * Every ten seconds looks for runs that were ended from outside and starts a SettleWorkflow for the order of each. Any number
+ * of workers may sweep at once: the SettleWorkflow's id is derived from the order's.
  */
-export async function sweep(sweeping: SweepDeps): Promise<void> {
-  const { log, signal } = sweeping;
-  // Temporal lists a run until its retention ends; one whose order has closed is looked at once.
+export async function sweep(deps: SweepDeps): Promise<void> {
+  const { log, signal } = deps;
+  // Temporal lists a run until its retention ends; a run whose order has ended is examined once.
   let settled: ReadonlySet<string> = new Set();
   while (!signal.aborted) {
     try {
-      settled = await sweepOnce(sweeping, settled);
+      settled = await sweepOnce(deps, settled);
     } catch (error) {
       if (!signal.aborted) log.warn({ err: error }, 'sweep failed');
     }
-    await setTimeout(SWEEP_EVERY_MS, undefined, { signal }).catch(() => undefined);
+    await setTimeout(SWEEP_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
   }
 }
 
-/** Answers the listed runs that need no second look. */
+/** Answers the ids of the listed runs that need not be examined again. */
 async function sweepOnce(
   { client, views, log, signal }: SweepDeps,
   settled: ReadonlySet<string>,
@@ -56,23 +56,23 @@ async function sweepOnce(
     if (signal.aborted) break;
     const orderId = settled.has(runId) ? undefined : orderIdOf(workflowId);
     const row = orderId === undefined ? undefined : await views.find(orderId);
-    // Without a row there is nothing to settle yet: a frozen worker may still make one.
+    // Without a row there is nothing to settle yet; a frozen worker may still write one, so examine the run again.
     if (orderId !== undefined && !row) continue;
     if (!row || row.runId !== runId || isTerminal(row.state)) {
       seen.add(runId);
       continue;
     }
-    // A reset goes on with the same order, in a run that is alive.
+    // After a reset the order goes on in a newer run.
     const { status, runId: latestRunId, closeTime, raw } = await client.workflow.getHandle(workflowId).describe();
     if (status.name === 'RUNNING') continue;
-    // A cancel that the run had accepted is known to the run alone, which answers though it is over.
+    // An accepted cancel is recorded in the run's history alone; a run can be queried after it has ended.
     const isReset = raw.workflowExecutionInfo?.firstRunId === row.runId;
     const run = client.workflow.getHandle(workflowId, isReset ? latestRunId : runId);
-    const told = await client
-      .withDeadline(Date.now() + ASKED_WITHIN_MS, () => run.query<WorkflowStatus>(STATUS_QUERY))
+    const lastStatus = await client
+      .withDeadline(Date.now() + QUERY_TIMEOUT_MS, () => run.query<WorkflowStatus>(STATUS_QUERY))
       .catch(() => undefined);
-    if (!told && Date.now() - (closeTime?.getTime() ?? 0) < ASKED_FOR_MS) continue;
-    const cancel_reason = told?.cancel_reason ?? null;
+    if (!lastStatus && Date.now() - (closeTime?.getTime() ?? 0) < UNANSWERED_LIMIT_MS) continue;
+    const cancel_reason = lastStatus?.cancel_reason ?? null;
     log.info({ order_id: row.id }, 'settling an order whose run was ended from outside');
     await client.workflow.start(SETTLE_WORKFLOW, {
       workflowId: settleWorkflowId(row.id),

@@ -2,16 +2,16 @@ import type { Address } from '@trellis/contracts/order';
 import type { Parcel } from '@trellis/contracts/shipment';
 
 /**
- * The company that carries parcels. Every call may be repeated: its key is the order. Whoever looks at the order is shown
- * the message of an error, so it tells nothing internal.
+ * The company that carries parcels. Every call may be repeated: its key is the order id. Error messages are visible to API
+ * callers, so they must hold nothing internal.
  */
 export interface Carrier {
-  /** Hands the parcel over. One that was taken before is answered as it was taken. */
+  /** Hands the parcel over. For a parcel that was taken before, answers what was recorded then. */
   dispatch(
     orderId: string,
     address: Address,
   ): Promise<Taken | { outcome: 'refused'; reason: string } | { outcome: 'closed' }>;
-  /** From `closed` on no parcel is taken for this order; `taken` means it is too late. */
+  /** Closes the key: after `closed` no parcel is taken for this order. `taken`: the carrier already has it. */
   close(orderId: string): Promise<Taken | { outcome: 'closed' }>;
 }
 

@@ -1,13 +1,13 @@
 import type { Money } from '@trellis/contracts/payment';
 
 /**
- * The company that takes and returns money. Every call may be repeated: its key is the payment id. Whoever looks at the
- * order is shown the message of an error, so it tells nothing internal.
+ * The company that charges and refunds payments. Every call may be repeated: its key is the payment id. Error messages are
+ * visible to API callers, so they must hold nothing internal.
  */
 export interface PaymentCompany {
-  /** `conflict`: the key belongs to another order or amount. `closed`: it was refunded or closed, no charge will ever be taken on it. */
+  /** `conflict`: the key belongs to another order or amount. `closed`: it was refunded or closed, so it can never be charged. */
   charge(payment: PaymentKey & Money): Promise<'charged' | 'declined' | 'conflict' | 'closed'>;
-  /** Gives the charge back; if there was none, closes the key so that one arriving late is refused. */
+  /** Refunds the charge. Without a charge it closes the key, so that a charge that arrives later is refused. */
   refund(payment: PaymentKey): Promise<'refunded' | 'never_charged' | 'conflict'>;
 }
 

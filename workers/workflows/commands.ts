@@ -1,4 +1,4 @@
-/** What people may ask of a running order. A refused update fails with a typed failure; a signal never fails, its refusal is noted. */
+/** The commands on a running order. A refused update fails with a typed failure, a refused signal is recorded as an event. */
 
 import type { UpdateDefinition } from '@temporalio/common';
 import {
@@ -22,47 +22,47 @@ import { DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/tempora
 import { runLocally, runRemotely } from './run-activity.ts';
 import { type RunningOrder, statusOf, whenReady } from './running-order.ts';
 
-/** Registers everything a running order answers to. Call it before the first await, in the workflow's root scope. */
-export function acceptCommands(running: RunningOrder): void {
-  setHandler(defineQuery<WorkflowStatus>(STATUS_QUERY), () => statusOf(running));
+/** Registers the order's query, commands and signals. Call it before the first await, in the workflow's root scope. */
+export function acceptCommands(order: RunningOrder): void {
+  setHandler(defineQuery<WorkflowStatus>(STATUS_QUERY), () => statusOf(order));
 
   const decide: Record<Command, Decide> = {
-    approve: () => approve(running),
-    cancel: (reason) => cancel(running, reason),
-    address: (address, id) => changeAddress(running, address, id),
+    approve: () => approve(order),
+    cancel: (reason) => cancel(order, reason),
+    address: (address, id) => changeAddress(order, address, id),
   };
-  for (const command of COMMAND_NAMES) accept(running, command, decide[command]);
+  for (const command of COMMAND_NAMES) accept(order, command, decide[command]);
 
   setHandler(defineSignal<[unknown]>(DISPATCH_FAILED_SIGNAL), (reason) => {
-    running.dispatchFailedReason = typeof reason === 'string' ? reason.slice(0, 500).toWellFormed() : 'no reason given';
+    order.dispatchFailedReason = typeof reason === 'string' ? reason.slice(0, 500).toWellFormed() : 'no reason given';
   });
 
-  // A Temporal cancellation is a cancel command. It has no answer, so a refusal is only logged.
+  // A Temporal cancellation is a cancel command. It has no answer and no command id, so a refusal is only logged.
   CancellationScope.current().cancelRequested.catch(() =>
-    CancellationScope.nonCancellable(() => cancel(running, 'temporal_cancel')).catch((error: Error) =>
+    CancellationScope.nonCancellable(() => cancel(order, 'temporal_cancel')).catch((error: Error) =>
       log.info(error.message),
     ),
   );
 }
 
 type Decide = (argument: unknown, id: string) => Promise<boolean>;
-/** Whatever a caller sends. */
+/** A caller may send anything. */
 type Arguments = [unknown?, unknown?];
 
-/** The same decision for the update and the signal of a command, whose last argument may be the command's id. */
-function accept(running: RunningOrder, command: Command, decide: Decide): void {
+/** Registers a command's update and its signal, which decide alike. The signal's last argument may be the command's id. */
+function accept(order: RunningOrder, command: Command, decide: Decide): void {
   const idAt = COMMANDS[command].argument === null ? 0 : 1;
 
   setHandler<CommandAnswer, Arguments, UpdateDefinition<CommandAnswer, Arguments>>(
     defineUpdate(COMMANDS[command].temporal),
     (argument) => {
       const id = commandId(currentUpdateInfo()?.id);
-      return once(running, command, id, () => decide(argument, id));
+      return applyOnce(order, command, id, () => decide(argument, id));
     },
     {
-      // Refused before it is accepted, an update leaves no trace in the history.
+      // An update that the validator refuses leaves no trace in the history.
       validator: () => {
-        if (!running.answers.has(currentUpdateInfo()?.id ?? '')) refuseIfTooLate(running, command);
+        if (!order.answers.has(currentUpdateInfo()?.id ?? '')) refuseIfTooLate(order, command);
       },
     },
   );
@@ -70,105 +70,106 @@ function accept(running: RunningOrder, command: Command, decide: Decide): void {
   setHandler(defineSignal<Arguments>(COMMANDS[command].temporal), async (...args) => {
     const id = commandId(args[idAt]);
     try {
-      await once(running, command, id, () => decide(args[0], id));
+      await applyOnce(order, command, id, () => decide(args[0], id));
     } catch (error) {
-      await noteRefusal(running, command, id, error);
+      await recordRefusal(order, command, id, error);
     }
   });
 }
 
-/** Applies a command id once, however it arrives; its repetition gets the first answer. */
-function once(
-  running: RunningOrder,
+/** Applies a command id once, be it a signal or an update; a repetition gets the first answer. */
+function applyOnce(
+  order: RunningOrder,
   command: Command,
   id: string,
   decide: () => Promise<boolean>,
 ): Promise<CommandAnswer> {
-  const known = running.answers.get(id);
+  const known = order.answers.get(id);
   if (known) return known;
   const answer = CancellationScope.nonCancellable(async () => {
     const changed = await decide();
-    log.info('command accepted', { order_id: running.orderId, command, changed, step: running.step });
-    return { command, state: running.state, changed };
+    log.info('command accepted', { order_id: order.orderId, command, changed, step: order.step });
+    return { command, state: order.state, changed };
   });
-  running.answers.set(id, answer);
+  order.answers.set(id, answer);
   return answer;
 }
 
-async function approve(running: RunningOrder): Promise<boolean> {
-  refuseIfTooLate(running, 'approve');
-  if (running.approved) return false;
-  running.approved = true;
-  if (running.state === 'awaiting_approval') running.state = 'approved';
+async function approve(order: RunningOrder): Promise<boolean> {
+  refuseIfTooLate(order, 'approve');
+  if (order.approved) return false;
+  order.approved = true;
+  if (order.state === 'awaiting_approval') order.state = 'approved';
   return true;
 }
 
-/** Before a try to ship, at once; after that the carrier decides, because it may have the parcel already. */
-async function cancel(running: RunningOrder, given: unknown): Promise<boolean> {
-  refuseIfTooLate(running, 'cancel');
-  if (running.cancel) return false;
+/** Before the first shipping attempt accepted at once. After it the carrier's key is closed first: the carrier may have the parcel. */
+async function cancel(order: RunningOrder, given: unknown): Promise<boolean> {
+  refuseIfTooLate(order, 'cancel');
+  if (order.cancel) return false;
   const decide = () => {
-    if (running.cancel) return false;
-    running.cancel = { reason: cancelReasonOf(given) };
+    if (order.cancel) return false;
+    order.cancel = { reason: cancelReasonOf(given) };
     return true;
   };
-  if (running.shippingAttempts === 0) return decide();
-  return whileUndecided(running, async () => {
-    const answer = await runRemotely('close_parcel', { order_id: running.orderId });
-    if (answer === 'taken') throw tooLate(running);
+  if (order.shippingAttempts === 0) return decide();
+  return deciding(order, async () => {
+    const answer = await runRemotely('close_parcel', { order_id: order.orderId });
+    if (answer === 'taken') throw tooLate(order);
     return decide();
   });
 }
 
-/** A try to ship has the old address, so the change waits until the carrier has refused it. */
-async function changeAddress(running: RunningOrder, given: unknown, id: string): Promise<boolean> {
+/** A running shipping attempt uses the old address, so the change waits until the carrier has refused that attempt. */
+async function changeAddress(order: RunningOrder, given: unknown, id: string): Promise<boolean> {
   const mayChange = () =>
-    running.phase !== 'open' || (running.received && !running.parcelMayBeTaken && running.undecided === 0);
+    order.phase !== 'open' || (order.received && !order.carrierMayHaveParcel && order.pendingDecisions === 0);
   const change = async () => {
-    refuseIfTooLate(running, 'address');
-    const updated = await runLocally('update_address', { order_id: running.orderId, address: given, command_id: id });
-    if (updated.outcome === 'closed') throw tooLate(running);
+    refuseIfTooLate(order, 'address');
+    const updated = await runLocally('update_address', { order_id: order.orderId, address: given, command_id: id });
+    if (updated.outcome === 'closed') throw tooLate(order);
     if (updated.outcome === 'invalid')
       throw refused('INVALID', 'the address is not valid', { errors: updated.problems });
-    const changed = !sameAddress(running.order.address, updated.address);
-    running.order = { ...running.order, address: updated.address };
-    running.addressChanges += 1;
+    const changed = !sameAddress(order.input.address, updated.address);
+    order.input = { ...order.input, address: updated.address };
+    order.addressChanges += 1;
     return changed;
   };
-  return whenReady(mayChange, () => whileUndecided(running, change));
+  return whenReady(mayChange, () => deciding(order, change));
 }
 
-async function whileUndecided<T>(running: RunningOrder, decide: () => Promise<T>): Promise<T> {
-  running.undecided += 1;
+/** Counts the decision as pending while it runs. */
+async function deciding<T>(order: RunningOrder, decide: () => Promise<T>): Promise<T> {
+  order.pendingDecisions += 1;
   try {
     return await decide();
   } finally {
-    running.undecided -= 1;
+    order.pendingDecisions -= 1;
   }
 }
 
-/** Throws when the order's state forbids the command for good; what merely repeats is not refused. */
-function refuseIfTooLate(running: RunningOrder, command: Command): void {
-  if (command === 'cancel' && running.cancel) return;
-  if (command === 'approve' && running.approved && !running.cancel && running.phase !== 'settling') return;
-  if (running.cancel || running.phase !== 'open') throw tooLate(running);
+/** Throws TOO_LATE when the order can't accept the command any more, unless the command repeats what already holds. */
+function refuseIfTooLate(order: RunningOrder, command: Command): void {
+  if (command === 'cancel' && order.cancel) return;
+  if (command === 'approve' && order.approved && !order.cancel && order.phase !== 'settling') return;
+  if (order.cancel || order.phase !== 'open') throw tooLate(order);
 }
 
-const tooLate = (running: RunningOrder) =>
-  refused('TOO_LATE', `too late: the order is ${running.state}`, { state: running.state });
+const tooLate = (order: RunningOrder) =>
+  refused('TOO_LATE', `too late: the order is ${order.state}`, { state: order.state });
 
 function refused(code: ErrorCode, message: string, details: ErrorDetails): ApplicationFailure {
   return ApplicationFailure.create({ type: code, message, nonRetryable: true, details: [details] });
 }
 
-/** Nobody waits for a signal's answer, so its refusal goes to the audit trail. A run that doesn't own the order leaves none. */
-async function noteRefusal(running: RunningOrder, command: Command, id: string, error: unknown): Promise<void> {
+/** A signal has no answer, so its refusal becomes an event. A run that doesn't own the order writes none. */
+async function recordRefusal(order: RunningOrder, command: Command, id: string, error: unknown): Promise<void> {
   const code = error instanceof ApplicationFailure ? (error.type as ErrorCode) : 'INTERNAL';
-  log.info('command refused', { order_id: running.orderId, command, code, step: running.step });
+  log.info('command refused', { order_id: order.orderId, command, code, step: order.step });
   await CancellationScope.nonCancellable(async () => {
-    await condition(() => running.received || running.phase !== 'open');
-    const refusal = { command, id, code, state: running.state };
-    if (running.received) await runLocally('refuse_command', { order_id: running.orderId, refusal });
+    await condition(() => order.received || order.phase !== 'open');
+    const refusal = { command, id, code, state: order.state };
+    if (order.received) await runLocally('refuse_command', { order_id: order.orderId, refusal });
   });
 }
 

@@ -1,12 +1,12 @@
-/** How an order leaves its way to being shipped: by an exception that carries its end. */
+/** How an order's steps are left before it ships: by an exception that carries the order's ending. */
 import { condition } from '@temporalio/workflow';
 import type { Ending, FailureReason } from '@trellis/contracts/lifecycle';
 import { DeadlineExceeded } from './run-activity.ts';
 import type { RunningOrder } from './running-order.ts';
 
-/** The order ends here, without shipping. */
-export class OrderEnds extends Error {
-  override readonly name = 'OrderEnds';
+/** Thrown to end the order without shipping it. */
+export class EndedUnshipped extends Error {
+  override readonly name = 'EndedUnshipped';
   readonly ending: Ending;
 
   constructor(ending: Ending) {
@@ -15,26 +15,26 @@ export class OrderEnds extends Error {
   }
 }
 
-export const failed = (reason: FailureReason, detail?: string): OrderEnds =>
-  new OrderEnds({ state: 'failed', reason, ...(detail === undefined ? {} : { detail }) });
+export const failed = (reason: FailureReason, detail?: string): EndedUnshipped =>
+  new EndedUnshipped({ state: 'failed', reason, ...(detail === undefined ? {} : { detail }) });
 
-const canceled = (reason: string): OrderEnds => new OrderEnds({ state: 'canceled', reason });
+const canceled = (reason: string): EndedUnshipped => new EndedUnshipped({ state: 'canceled', reason });
 
-/** Anything else is a bug: thrown on, it stops the workflow task until the code is mended, and the order with it. */
-export function endingFor(error: unknown): Ending {
-  if (error instanceof OrderEnds) return error.ending;
+/** The ending that a step's exception means. Any other exception is a bug: it fails the workflow task until the code is fixed. */
+export function endingOf(error: unknown): Ending {
+  if (error instanceof EndedUnshipped) return error.ending;
   if (error instanceof DeadlineExceeded) return { state: 'failed', reason: 'DEADLINE' };
   throw error;
 }
 
-export function stopIfCanceled(running: RunningOrder): void {
-  if (running.cancel) throw canceled(running.cancel.reason);
+export function stopIfCanceled(order: RunningOrder): void {
+  if (order.cancel) throw canceled(order.cancel.reason);
 }
 
-/** A cancel doesn't wait for work under way: closed keys make it come to nothing, however late it wakes. */
-export function unlessCanceled<T>(running: RunningOrder, work: Promise<T>): Promise<T> {
-  const cancel = condition(() => running.cancel !== null).then(() => {
-    throw canceled(running.cancel?.reason ?? '');
+/** Abandons `work` when the order is canceled. Safe: both keys are closed before the refund, so a late call is refused. */
+export function orCanceled<T>(order: RunningOrder, work: Promise<T>): Promise<T> {
+  const cancel = condition(() => order.cancel !== null).then(() => {
+    throw canceled(order.cancel?.reason ?? '');
   });
   return Promise.race([work, cancel]);
 }

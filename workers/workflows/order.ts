@@ -1,155 +1,156 @@
-/** An order from start to its end: received, validated, approved by a person, charged, shipped; or closed with its money returned. */
+/** An order from start to end: received, validated, approved by a person, charged and shipped; or refunded and ended. */
 import { allHandlersFinished, CancellationScope, condition, log, workflowInfo } from '@temporalio/workflow';
 import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import { acceptCommands } from './commands.ts';
-import { endingFor, failed, OrderEnds, stopIfCanceled, unlessCanceled } from './ending.ts';
+import { EndedUnshipped, endingOf, failed, orCanceled, stopIfCanceled } from './ending.ts';
 import { runLocally, runRemotely } from './run-activity.ts';
-import { beginOrder, deadlineOf, progressOf, type RunningOrder, whenReady } from './running-order.ts';
+import {
+  beginOrder,
+  beginSettling,
+  deadlineOf,
+  keepPolicy,
+  ownedByAnotherRun,
+  parcelTaken,
+  progressOf,
+  type RunningOrder,
+  whenReady,
+  windowClosed,
+} from './running-order.ts';
 import { shipOrder } from './ship-order.ts';
 
-/** Answers the state the order is closed in. A run that isn't the order's first changes nothing and answers the recorded state. */
+/** Answers the order's terminal state. A run that doesn't own the order changes nothing and answers the recorded state. */
 export async function OrderWorkflow(input: OrderInput): Promise<State> {
-  const running = beginOrder(input);
-  if (!running) return 'failed';
-  acceptCommands(running);
+  const order = beginOrder(input);
+  if (!order) return 'failed';
+  acceptCommands(order);
   return CancellationScope.nonCancellable(async () => {
-    const state = await runSteps(running);
-    // A Temporal cancellation has no handler, but is decided like any other cancel.
-    const answered = () => allHandlersFinished() && running.undecided === 0;
+    const state = await runSteps(order);
+    // A Temporal cancellation runs outside of the handlers, so it is counted by pendingDecisions alone.
+    const answered = () => allHandlersFinished() && order.pendingDecisions === 0;
     return whenReady(answered, () => state);
   });
 }
 
-async function runSteps(running: RunningOrder): Promise<State> {
+async function runSteps(order: RunningOrder): Promise<State> {
   try {
-    const recorded = await receive(running);
+    const recorded = await receive(order);
     if (recorded) return recorded;
-    await validate(running);
-    await review(running);
-    await charge(running);
-    await ship(running);
+    await validate(order);
+    await review(order);
+    await charge(order);
+    await ship(order);
   } catch (error) {
-    const settled = await settle(running, endingFor(error));
+    const settled = await settle(order, endingOf(error));
     if (settled !== 'taken') return settled;
   }
-  return markShipped(running);
+  return markShipped(order);
 }
 
-async function receive(running: RunningOrder): Promise<State | undefined> {
-  enter(running, 'receive_order');
-  const { owner, state } = await runLocally('receive_order', {
-    ...receiveInput(running),
-    deadline_at: running.deadline,
+/** Answers the recorded state when there is nothing for this run to do. */
+async function receive(order: RunningOrder): Promise<State | undefined> {
+  enter(order, 'receive_order');
+  const { owner, state, policy } = await runLocally('receive_order', {
+    ...receiveInput(order),
+    deadline_at: order.deadline,
   });
   if (owner && !isTerminal(state)) {
-    running.received = true;
+    order.received = true;
+    keepPolicy(order, policy);
     return undefined;
   }
-  running.phase = 'foreign';
+  ownedByAnotherRun(order);
   return state;
 }
 
-/** Whatever was asked meanwhile waits: on replay, what came beside the order's first steps may come before them. */
-async function validate(running: RunningOrder): Promise<void> {
-  enter(running, 'validate_order');
-  const { orderId: order_id, order, deadline: deadline_at } = running;
-  const verdict = await runLocally('validate_order', { order_id, order, deadline_at });
-  if (!verdict.valid) {
-    const detail = verdict.problems.map(({ path, message }) => `${path}: ${message}`).join('; ');
+/** No command ends it early: on replay a signal may be delivered earlier relative to the first local activities. */
+async function validate(order: RunningOrder): Promise<void> {
+  enter(order, 'validate_order');
+  const { orderId: order_id, input, deadline: deadline_at } = order;
+  const validated = await runLocally('validate_order', { order_id, order: input, deadline_at });
+  if (!validated.valid) {
+    const detail = validated.problems.map(({ path, message }) => `${path}: ${message}`).join('; ');
     throw failed('INVALID_ORDER', detail.slice(0, 500));
   }
-  running.state = running.approved ? 'approved' : 'awaiting_approval';
+  order.state = order.approved ? 'approved' : 'awaiting_approval';
 }
 
-/** A person has the review window to approve; one who was quicker than the order isn't made to wait. */
-async function review(running: RunningOrder): Promise<void> {
-  enter(running, 'awaiting_approval');
-  const decided = () => running.approved || running.cancel !== null;
-  if (!decided())
-    await condition(decided, Math.max(1, Math.min(running.policy.review_ms, running.deadline - Date.now())));
-  stopIfCanceled(running);
-  if (!running.approved) {
-    // At once: whatever else is being decided, an approval comes too late from here on.
-    running.phase = 'settling';
-    throw new OrderEnds({ state: 'expired' });
+/** Waits for a person's approval until the review window ends. An order that was approved earlier doesn't wait. */
+async function review(order: RunningOrder): Promise<void> {
+  enter(order, 'awaiting_approval');
+  const decided = () => order.approved || order.cancel !== null;
+  if (!decided()) await condition(decided, Math.max(1, Math.min(order.policy.review_ms, order.deadline - Date.now())));
+  stopIfCanceled(order);
+  if (!order.approved) {
+    windowClosed(order);
+    throw new EndedUnshipped({ state: 'expired' });
   }
-  if (!running.policy.review_in_budget)
-    running.deadline = deadlineOf(running.policy, Date.now(), running.policy.budget_ms);
+  if (!order.policy.review_in_budget) order.deadline = deadlineOf(order.policy, Date.now(), order.policy.budget_ms);
 }
 
-async function charge(running: RunningOrder): Promise<void> {
-  enter(running, 'charge_payment');
-  running.mayHoldMoney = true;
-  const { orderId: order_id, order, deadline: deadline_at } = running;
-  const work = runRemotely('charge_payment', { order_id, payment_id: order.payment_id, deadline_at });
-  const outcome = await unlessCanceled(running, work);
+async function charge(order: RunningOrder): Promise<void> {
+  enter(order, 'charge_payment');
+  order.mayBeCharged = true;
+  const { orderId: order_id, input, deadline: deadline_at } = order;
+  const charging = runRemotely('charge_payment', { order_id, payment_id: input.payment_id, deadline_at });
+  const outcome = await orCanceled(order, charging);
   if (outcome === 'charged') {
-    running.state = 'payment_charged';
+    order.state = 'payment_charged';
     return;
   }
-  // A closed order or key may still have been charged before; the others took nothing.
-  running.mayHoldMoney = outcome === 'closed';
+  // `closed` leaves open whether an earlier charge succeeded; after the other outcomes nothing was charged.
+  order.mayBeCharged = outcome === 'closed';
   if (outcome === 'declined') throw failed('PAYMENT_DECLINED');
   if (outcome === 'conflict') throw failed('PAYMENT_CONFLICT');
-  throw failed('DEADLINE', 'the order was closed from outside');
+  throw failed('DEADLINE', 'the order was settled from outside');
 }
 
-async function ship(running: RunningOrder): Promise<void> {
-  enter(running, 'shipping_child');
-  running.state = 'shipping';
-  await shipOrder(running);
+async function ship(order: RunningOrder): Promise<void> {
+  enter(order, 'shipping_child');
+  order.state = 'shipping';
+  await shipOrder(order);
 }
 
-async function markShipped(running: RunningOrder): Promise<State> {
-  enter(running, 'mark_shipped');
-  running.state = await runLocally('mark_shipped', { order_id: running.orderId, progress: progressOf(running) });
-  if (running.state === 'shipped') enter(running, 'done');
-  return running.state;
+async function markShipped(order: RunningOrder): Promise<State> {
+  enter(order, 'mark_shipped');
+  order.state = await runLocally('mark_shipped', { order_id: order.orderId, progress: progressOf(order) });
+  if (order.state === 'shipped') enter(order, 'done');
+  return order.state;
 }
 
 /**
- * Closes an order that doesn't ship, its money given back first, however long it takes. An accepted cancel outranks
- * every other ending. Answers `taken` when the parcel turns out to have left after all.
+ * Ends an order that doesn't ship; refunds it first if it may have been charged, however long that takes. Answers the
+ * terminal state, or `taken` when the carrier turns out to have the parcel.
  */
-async function settle(running: RunningOrder, ending: Ending): Promise<State | 'taken'> {
-  const closing = await whenReady(
-    () => running.undecided === 0,
-    () => beginSettling(running, ending),
+async function settle(order: RunningOrder, given: Ending): Promise<State | 'taken'> {
+  const settling = await whenReady(
+    () => order.pendingDecisions === 0,
+    () => beginSettling(order, given),
   );
-  if (!running.mayHoldMoney) {
-    // Not locally: a signal that met the closing task would have it run again, with another outcome.
-    const closed = await runRemotely('close_order', { ...receiveInput(running), ...closing });
+  if (!order.mayBeCharged) {
+    // Not a local activity: a signal during the last task would have Temporal rerun it, perhaps with another result.
+    const closed = await runRemotely('close_order', { ...receiveInput(order), ...settling });
     if (closed !== 'owed') {
-      running.state = closed;
+      order.state = closed;
       return closed;
     }
   }
-  const { orderId: order_id, order } = running;
-  const refunded = await runRemotely('refund_payment', { order_id, payment_id: order.payment_id, ...closing });
+  const { orderId: order_id, input } = order;
+  const refunded = await runRemotely('refund_payment', { order_id, payment_id: input.payment_id, ...settling });
   if (refunded.outcome === 'taken') {
-    running.phase = 'taken';
+    parcelTaken(order);
     return 'taken';
   }
-  running.state = refunded.state;
-  return running.state;
+  order.state = refunded.state;
+  return order.state;
 }
 
-function beginSettling(running: RunningOrder, given: Ending) {
-  const ending: Ending = running.cancel ? { state: 'canceled', reason: running.cancel.reason } : given;
-  running.phase = 'settling';
-  running.ending = ending;
-  if (ending.state === 'failed') running.lastError = ending.detail ?? ending.reason;
-  log.info('order ends', { order_id: running.orderId, step: running.step, ...ending });
-  return { ending, progress: progressOf(running) };
+function enter(order: RunningOrder, step: Step): void {
+  order.step = step;
+  log.info('step', { order_id: order.orderId, step, state: order.state });
 }
 
-function enter(running: RunningOrder, step: Step): void {
-  running.step = step;
-  log.info('step', { order_id: running.orderId, step, state: running.state });
-}
-
-function receiveInput({ orderId, order }: RunningOrder) {
+function receiveInput({ orderId, input }: RunningOrder) {
   const { workflowId, firstExecutionRunId } = workflowInfo();
-  return { order_id: orderId, order, run: { workflow_id: workflowId, run_id: firstExecutionRunId } };
+  return { order_id: orderId, order: input, run: { workflow_id: workflowId, run_id: firstExecutionRunId } };
 }

@@ -1,36 +1,36 @@
-/** How workflows run their activities. */
+/** How workflows run their activities: as a local activity where that is possible, else as a remote one. */
 import { isCancellation, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import type { ActivityName } from '@trellis/contracts/activity';
 import type { Activities } from '../activities/index.ts';
 
-type Name = keyof Activities;
-type Input<N extends Name> = Parameters<Activities[N]>[0];
-type Output<N extends Name> = Awaited<ReturnType<Activities[N]>>;
-type Run<N extends Name> = (input: Input<N>) => Promise<Output<N>>;
+type Input<N extends ActivityName> = Parameters<Activities[N]>[0];
+type Output<N extends ActivityName> = Awaited<ReturnType<Activities[N]>>;
+type RunActivity<N extends ActivityName> = (input: Input<N>) => Promise<Output<N>>;
 
-/** A step that had a deadline did not finish before it. */
+/** An activity that has a deadline did not finish before it. */
 export class DeadlineExceeded extends Error {
   override readonly name = 'DeadlineExceeded';
 }
 
-/** A remote attempt ends itself sooner; this is the net under a worker that died with it. */
-const REMOTE_NET_MS = 6_000;
-/** A local activity ends itself by its deadline; this is the net under one that doesn't. */
-const LOCAL_MARGIN_MS = 1_000;
-const LOCAL_WITHOUT_DEADLINE_MS = 60_000;
+/** Longer than a remote activity needs to end by itself: it expires only when the activity's worker has died. */
+const REMOTE_TIMEOUT_MS = 6_000;
+/** Added to the time left of a local activity, which ends by itself at its deadline. */
+const LOCAL_TIMEOUT_MARGIN_MS = 1_000;
+const LOCAL_TIMEOUT_WITHOUT_DEADLINE_MS = 60_000;
 
 /**
- * Runs a step that only touches the database inside the workflow task, which costs next to nothing; when that fails,
- * as it does once the database is out, runs it remotely, where waiting costs no history.
- * Throws DeadlineExceeded when `deadline_at` passes. Whether it has passed before is for the activity to say: on replay the clock
- * may stand later than it did, by as long as the task was held open.
+ * Runs an activity that only uses the database inside the workflow task, without further history events. When that fails,
+ * as in a database outage, runs it remotely, where retries add no history events.
+ * Throws DeadlineExceeded when `deadline_at` passes. Only the activity decides that it has passed: on replay the workflow's
+ * clock may be later than it was, by the time the workflow task was held open.
  */
-export async function runLocally<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
+export async function runLocally<N extends ActivityName>(name: N, input: Input<N>): Promise<Output<N>> {
   try {
-    return await inTurn(() => {
+    return await serially(() => {
       const run = proxyLocalActivities<Activities>({
-        startToCloseTimeout: (timeLeft(input) ?? LOCAL_WITHOUT_DEADLINE_MS) + LOCAL_MARGIN_MS,
+        startToCloseTimeout: (timeLeft(input) ?? LOCAL_TIMEOUT_WITHOUT_DEADLINE_MS) + LOCAL_TIMEOUT_MARGIN_MS,
         retry: { maximumAttempts: 1 },
-      })[name] as Run<N>;
+      })[name] as RunActivity<N>;
       return run(input);
     });
   } catch (error) {
@@ -39,30 +39,30 @@ export async function runLocally<N extends Name>(name: N, input: Input<N>): Prom
   }
 }
 
-/** The turn of the last local activity that was asked for. A workflow has its own: its modules are loaded for it alone. */
-let lastTurn: Promise<unknown> = Promise.resolve();
+/** Settles with the local activity requested last. Each workflow has its own: its modules are loaded for it alone. */
+let lastLocalActivity: Promise<unknown> = Promise.resolve();
 
 /**
- * Local activities run one after the other. Two at once end in whatever order, but when the workflow is replayed, in the
- * order in which they began.
+ * Starts `run` when the local activities requested before have ended. Two at once may end in any order, but on replay they
+ * end in the order in which they began.
  */
-function inTurn<T>(work: () => Promise<T>): Promise<T> {
-  const turn = lastTurn.then(work);
-  lastTurn = turn.catch(() => undefined);
-  return turn;
+function serially<T>(run: () => Promise<T>): Promise<T> {
+  const result = lastLocalActivity.then(run);
+  lastLocalActivity = result.catch(() => undefined);
+  return result;
 }
 
 /**
- * Runs a step that calls another company, or has to outlast this worker. It is retried until it succeeds;
- * throws DeadlineExceeded when `deadline_at` passes. As above, only the activity says that it had passed before.
+ * Runs an activity that calls another company, or must survive this worker. Temporal retries it until it succeeds.
+ * Throws DeadlineExceeded when `deadline_at` passes, which, as above, only the activity decides.
  */
-export async function runRemotely<N extends Name>(name: N, input: Input<N>): Promise<Output<N>> {
+export async function runRemotely<N extends ActivityName>(name: N, input: Input<N>): Promise<Output<N>> {
   const left = timeLeft(input);
   const run = proxyActivities<Activities>({
-    startToCloseTimeout: REMOTE_NET_MS,
+    startToCloseTimeout: REMOTE_TIMEOUT_MS,
     ...(left === undefined ? {} : { scheduleToCloseTimeout: left }),
     retry: { initialInterval: 100, maximumInterval: 10_000 },
-  })[name] as Run<N>;
+  })[name] as RunActivity<N>;
   try {
     return await run(input);
   } catch (error) {
@@ -70,7 +70,7 @@ export async function runRemotely<N extends Name>(name: N, input: Input<N>): Pro
   }
 }
 
-/** Milliseconds, never none: to Temporal that would be no limit at all. */
+/** Milliseconds, at least 1: zero would mean no limit to Temporal. */
 function timeLeft({ deadline_at }: { deadline_at?: number }): number | undefined {
   return deadline_at === undefined ? undefined : Math.max(1, deadline_at - Date.now());
 }

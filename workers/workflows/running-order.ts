@@ -1,39 +1,47 @@
-/** What a running order knows of itself: shared by its steps, its commands and its status query. */
-import { condition, workflowInfo } from '@temporalio/workflow';
+/** The state of a running order, shared by its steps, its commands and its status query, and the changes of its phase. */
+import { condition, log, workflowInfo } from '@temporalio/workflow';
 import type { CommandAnswer } from '@trellis/contracts/command';
 import { ID_PATTERN } from '@trellis/contracts/id';
 import type { Ending, State, Step } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
-import { type Policy, policyOf } from '@trellis/contracts/policy';
+import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
 import type { Progress, WorkflowStatus } from '@trellis/contracts/status';
 import { orderIdOf } from '@trellis/contracts/temporal';
 
+/**
+ * `open`: commands may still change the order. `settling`: it ends without shipping, its money is refunded if needed.
+ * `taken`: the carrier has the parcel, so only `shipped` can follow. `foreign`: another run owns the order.
+ */
+type Phase = 'open' | 'settling' | 'taken' | 'foreign';
+
 export interface RunningOrder {
   readonly orderId: string;
-  /** As it was sent until `validate_order` has found it sound; its address may change later. */
-  order: OrderInput;
-  readonly policy: Policy;
-  /** Steps must be done by then, epoch milliseconds; what is kept back for a refund comes after. */
+  /** The workflow's argument as it was sent, valid once `validate_order` has accepted it. A new address is put into it. */
+  input: OrderInput;
+  /** The code's numbers until `receive_order` has answered, then the recorded ones. */
+  policy: Policy;
+  /** When steps must be done, epoch milliseconds. The time reserved for a refund comes after it. */
   deadline: number;
 
   state: State;
   step: Step;
   approved: boolean;
-  /** An accepted cancel: from here on the order can only end `canceled`. */
+  /** The accepted cancel, if any: once set, the order can only end `canceled`. */
   cancel: { reason: string } | null;
-  /** `settling`: closing, perhaps refunding. `taken`: the carrier has the parcel, only `shipped` can follow. `foreign`: another run has the order. */
-  phase: 'open' | 'settling' | 'taken' | 'foreign';
+  /** Changed by the functions of this file alone. */
+  readonly phase: Phase;
 
-  /** The row exists and is this run's own. */
+  /** The order's row exists and this run owns it. */
   received: boolean;
-  /** From the first try to charge until it is known that nothing was taken. */
-  mayHoldMoney: boolean;
+  /** From the first charge attempt until it is certain that nothing was charged. */
+  mayBeCharged: boolean;
   shippingAttempts: number;
-  /** A try is under way, or ended without the carrier's word: the address has to wait. */
-  parcelMayBeTaken: boolean;
+  /** A shipping attempt runs, or ended without the carrier's answer: the address can't be changed now. */
+  carrierMayHaveParcel: boolean;
   addressChanges: number;
-  /** Commands that are being decided; the order doesn't pass a point of no return while there are any. */
-  undecided: number;
+  /** Commands being decided. The order starts no shipping attempt and no settling while there are any. */
+  pendingDecisions: number;
+  /** The answer of each command, by the command's id. */
   readonly answers: Map<string, Promise<CommandAnswer>>;
 
   ending: Ending | null;
@@ -41,35 +49,30 @@ export interface RunningOrder {
   dispatchFailedReason: string | null;
 }
 
-/** The running of an order that begins; undefined when neither the argument nor the workflow's id tells which order it is. */
-export function beginOrder(input: unknown): RunningOrder | undefined {
-  const order = (typeof input === 'object' && input !== null ? input : {}) as OrderInput;
-  const orderId = [order.order_id, orderIdOf(workflowInfo().workflowId)].find(
+/** Reads the workflow's argument; undefined when neither it nor the workflow's id holds a valid order id. */
+export function beginOrder(argument: unknown): RunningOrder | undefined {
+  const input = (typeof argument === 'object' && argument !== null ? argument : {}) as OrderInput;
+  const orderId = [input.order_id, orderIdOf(workflowInfo().workflowId)].find(
     (id) => typeof id === 'string' && ID_PATTERN.test(id),
   );
   if (orderId === undefined) return undefined;
-  const policy = policyOf(order.policy);
-  const { review_in_budget, review_ms, budget_ms } = policy;
+  const policy = policyOf(input.policy);
   return {
     orderId,
-    order,
+    input,
     policy,
-    deadline: deadlineOf(
-      policy,
-      workflowInfo().startTime.getTime(),
-      review_in_budget ? budget_ms : review_ms + budget_ms,
-    ),
+    deadline: firstDeadline(policy),
     state: 'received',
     step: 'init',
     approved: false,
     cancel: null,
     phase: 'open',
     received: false,
-    mayHoldMoney: false,
+    mayBeCharged: false,
     shippingAttempts: 0,
-    parcelMayBeTaken: false,
+    carrierMayHaveParcel: false,
     addressChanges: 0,
-    undecided: 0,
+    pendingDecisions: 0,
     answers: new Map(),
     ending: null,
     lastError: null,
@@ -77,44 +80,84 @@ export function beginOrder(input: unknown): RunningOrder | undefined {
   };
 }
 
-/** A budget from a moment on, or the caller's own timeout of the run if that ends sooner, less what a refund may need. */
+/** Keeps the order to the numbers that `receive_order` recorded, whatever later code says. Versions until 0.2 recorded none. */
+export function keepPolicy(order: RunningOrder, recorded: Policy | undefined): void {
+  order.policy = recorded ?? policyOf(order.input.policy, POLICIES_UNTIL_0_2);
+  order.deadline = firstDeadline(order.policy);
+}
+
+/** The deadline until the approval. Without the review in the budget, that of an approval at the window's last moment. */
+function firstDeadline(policy: Policy): number {
+  const { review_in_budget, review_ms, budget_ms } = policy;
+  return deadlineOf(policy, workflowInfo().startTime.getTime(), review_in_budget ? budget_ms : review_ms + budget_ms);
+}
+
+/** The end of a budget that starts at `from`, or of the run's own timeouts if sooner, less the reserve for a refund. */
 export function deadlineOf({ refund_reserve_ms }: Policy, from: number, budget: number): number {
   const { startTime, runTimeoutMs, executionExpirationTime } = workflowInfo();
   const runEnds = runTimeoutMs === undefined ? Number.POSITIVE_INFINITY : startTime.getTime() + runTimeoutMs;
-  const callerEnds = executionExpirationTime?.getTime() ?? Number.POSITIVE_INFINITY;
-  return Math.min(from + budget, runEnds, callerEnds) - refund_reserve_ms;
+  const executionEnds = executionExpirationTime?.getTime() ?? Number.POSITIVE_INFINITY;
+  return Math.min(from + budget, runEnds, executionEnds) - refund_reserve_ms;
+}
+
+/** The run changes nothing: another run owns the order, or the order has ended. */
+export function ownedByAnotherRun(order: RunningOrder): void {
+  enterPhase(order, 'foreign');
+}
+
+/** The window has closed without an approval. Commands that are still being decided come too late from here on. */
+export function windowClosed(order: RunningOrder): void {
+  enterPhase(order, 'settling');
+}
+
+export function parcelTaken(order: RunningOrder): void {
+  enterPhase(order, 'taken');
+}
+
+/** Fixes how the order ends without shipping; an accepted cancel outranks every other ending. Answers what SQL records. */
+export function beginSettling(order: RunningOrder, given: Ending): { ending: Ending; progress: Progress } {
+  const ending: Ending = order.cancel ? { state: 'canceled', reason: order.cancel.reason } : given;
+  enterPhase(order, 'settling');
+  order.ending = ending;
+  if (ending.state === 'failed') order.lastError = ending.detail ?? ending.reason;
+  log.info('order ends', { order_id: order.orderId, step: order.step, ...ending });
+  return { ending, progress: progressOf(order) };
+}
+
+function enterPhase(order: { phase: Phase }, phase: Phase): void {
+  order.phase = phase;
 }
 
 /**
- * Waits for a condition that another waiter may spoil, then acts. Temporal judges all blocked conditions first and wakes
- * their waiters then, so each has to look again, and to act in the same breath.
+ * Runs `act` synchronously once `ready()` holds. Temporal tests all conditions before it wakes any waiter, so one waiter
+ * may make the condition of the next false again: each tests it once more.
  */
 export async function whenReady<T>(ready: () => boolean, act: () => T | Promise<T>): Promise<T> {
   while (!ready()) await condition(ready);
   return act();
 }
 
-export function statusOf(running: RunningOrder): WorkflowStatus {
+export function statusOf(order: RunningOrder): WorkflowStatus {
   return {
-    order_id: running.orderId,
-    state: running.state,
-    step: running.step,
-    approved: running.approved,
-    canceled: running.cancel !== null,
-    cancel_reason: running.cancel?.reason ?? null,
-    child_attempts: running.shippingAttempts,
-    last_error: running.lastError,
-    dispatch_failed_reason: running.dispatchFailedReason,
-    reason: running.ending?.state === 'failed' ? running.ending.reason : null,
+    order_id: order.orderId,
+    state: order.state,
+    step: order.step,
+    approved: order.approved,
+    canceled: order.cancel !== null,
+    cancel_reason: order.cancel?.reason ?? null,
+    child_attempts: order.shippingAttempts,
+    last_error: order.lastError,
+    dispatch_failed_reason: order.dispatchFailedReason,
+    reason: order.ending?.state === 'failed' ? order.ending.reason : null,
   };
 }
 
-export function progressOf(running: RunningOrder): Progress {
+export function progressOf(order: RunningOrder): Progress {
   return {
-    step: running.step,
-    approved: running.approved,
-    child_attempts: running.shippingAttempts,
-    last_error: running.lastError,
-    dispatch_failed_reason: running.dispatchFailedReason,
+    step: order.step,
+    approved: order.approved,
+    child_attempts: order.shippingAttempts,
+    last_error: order.lastError,
+    dispatch_failed_reason: order.dispatchFailedReason,
   };
 }

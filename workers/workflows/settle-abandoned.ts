@@ -1,4 +1,4 @@
-/** Settles an order whose run was ended from outside, by a termination or the caller's timeout: its money goes back, unless its parcel has left. */
+/** Settles an order whose run was ended from outside, as by a termination: refunds it, or marks it shipped if its parcel has left. */
 
 import { patched } from '@temporalio/workflow';
 import { cancelReasonOf } from '@trellis/contracts/command';
@@ -7,7 +7,7 @@ import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { SettleInput } from '@trellis/contracts/temporal';
 import { runRemotely } from './run-activity.ts';
 
-/** Answers the state the order is closed in; undefined when there is nothing to settle. Running it again is harmless. */
+/** Answers the order's state afterwards; undefined when there is nothing to settle. May be run any number of times. */
 export async function SettleWorkflow(input: SettleInput): Promise<State | undefined> {
   const order_id = input?.order_id;
   if (typeof order_id !== 'string' || !ID_PATTERN.test(order_id)) return undefined;
@@ -15,8 +15,8 @@ export async function SettleWorkflow(input: SettleInput): Promise<State | undefi
   if (!abandoned.open) return abandoned.state;
   const { order, run, progress, priced } = abandoned;
   const { payment_id } = order;
-  const ending = endingOf(input);
-  // Version 0.1.0 went straight to the refund, which binds the payment's key to an order that may never have used it.
+  const ending = endingFrom(input);
+  // Version 0.1.0 always refunded, which binds the payment's key to this order even if the order never used it.
   if (patched('close before refund') || !priced) {
     const closed = await runRemotely('close_order', { order_id, order, run, ending, progress });
     if (closed !== 'owed') return closed;
@@ -27,7 +27,7 @@ export async function SettleWorkflow(input: SettleInput): Promise<State | undefi
   return runRemotely('mark_shipped', { order_id, progress });
 }
 
-function endingOf({ cancel_reason }: SettleInput): Ending {
+function endingFrom({ cancel_reason }: SettleInput): Ending {
   if (typeof cancel_reason === 'string') return { state: 'canceled', reason: cancelReasonOf(cancel_reason) };
   return { state: 'failed', reason: 'DEADLINE', detail: 'its run was ended from outside' };
 }

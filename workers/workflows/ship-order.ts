@@ -1,4 +1,4 @@
-/** The order's side of shipping: one child workflow after the other until the carrier has the parcel. The child is shipping.ts. */
+/** The order's side of shipping: shipping attempts, each a child workflow (shipping-attempt.ts), until the carrier has the parcel. */
 import {
   ApplicationFailure,
   ChildWorkflowFailure,
@@ -17,82 +17,84 @@ import {
   shippingWorkflowId,
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
-import { failed, OrderEnds, stopIfCanceled, unlessCanceled } from './ending.ts';
-import { type RunningOrder, whenReady } from './running-order.ts';
+import { EndedUnshipped, failed, orCanceled, stopIfCanceled } from './ending.ts';
+import { parcelTaken, type RunningOrder, whenReady } from './running-order.ts';
 
-/** Tries until the carrier has the parcel, pausing between tries; a new address ends the pause. */
-export async function shipOrder(running: RunningOrder): Promise<void> {
-  const { min_shipping_attempts, shipping_backoff_ms, shipping_attempt_ms } = running.policy;
+/** From the child's deadline to its run timeout, which expires only when no shipping worker runs: a running one reports before. */
+const CHILD_TIMEOUT_MARGIN_MS = 500;
+
+/** Repeats shipping attempts, with a pause between them that a new address ends. Throws when no further attempt may be made. */
+export async function shipOrder(order: RunningOrder): Promise<void> {
+  const { min_shipping_attempts, shipping_backoff_ms, shipping_attempt_ms } = order.policy;
   for (;;) {
-    const refusal = await whenReady(
-      () => running.undecided === 0,
-      () => attemptShipping(running),
+    const failure = await whenReady(
+      () => order.pendingDecisions === 0,
+      () => attemptShipping(order),
     );
-    if (!refusal) return;
-    const timeLeft = running.deadline - Date.now();
+    if (!failure) return;
+    const timeLeft = order.deadline - Date.now();
     if (
-      refusal === 'CARRIER_CLOSED' ||
-      (running.shippingAttempts >= min_shipping_attempts && timeLeft < shipping_backoff_ms + shipping_attempt_ms)
+      failure === 'CARRIER_CLOSED' ||
+      (order.shippingAttempts >= min_shipping_attempts && timeLeft < shipping_backoff_ms + shipping_attempt_ms)
     )
       throw failed(
-        refusal === 'CARRIER_REFUSED' ? 'CARRIER_REFUSED' : 'DEADLINE',
-        running.dispatchFailedReason ?? undefined,
+        failure === 'CARRIER_REFUSED' ? 'CARRIER_REFUSED' : 'DEADLINE',
+        order.dispatchFailedReason ?? undefined,
       );
-    const { addressChanges } = running;
-    await condition(() => running.cancel !== null || running.addressChanges !== addressChanges, shipping_backoff_ms);
+    const { addressChanges } = order;
+    await condition(() => order.cancel !== null || order.addressChanges !== addressChanges, shipping_backoff_ms);
   }
 }
 
-/** One child workflow, one try. Answers why it failed, nothing when the parcel left. */
-async function attemptShipping(running: RunningOrder): Promise<DispatchFailure | undefined> {
-  stopIfCanceled(running);
-  running.shippingAttempts += 1;
-  running.parcelMayBeTaken = true;
-  const time = attemptTime(running);
+/** One child workflow. Answers why it failed; undefined when the carrier has the parcel. */
+async function attemptShipping(order: RunningOrder): Promise<DispatchFailure | undefined> {
+  stopIfCanceled(order);
+  order.shippingAttempts += 1;
+  order.carrierMayHaveParcel = true;
+  const time = attemptTime(order);
   const input: ShippingInput = {
-    order: running.order,
+    order: order.input,
     parent_workflow_id: workflowInfo().workflowId,
-    attempt: running.shippingAttempts,
+    attempt: order.shippingAttempts,
     deadline_at: Date.now() + time,
   };
   const child = executeChild<(input: ShippingInput) => Promise<ShippingResult>>(SHIPPING_WORKFLOW, {
-    workflowId: shippingWorkflowId(running.orderId, running.shippingAttempts),
+    workflowId: shippingWorkflowId(order.orderId, order.shippingAttempts),
     taskQueue: SHIPPING_QUEUE,
     args: [input],
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
     workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS,
-    // Wakes us when no shipping worker lives; a living one reports a little earlier by itself.
-    workflowRunTimeout: time + 500,
+    workflowRunTimeout: time + CHILD_TIMEOUT_MARGIN_MS,
   });
   try {
-    await unlessCanceled(running, child);
-    running.phase = 'taken';
+    await orCanceled(order, child);
+    parcelTaken(order);
     return undefined;
   } catch (error) {
-    if (error instanceof OrderEnds) throw error;
-    const failure = noteFailedAttempt(running, error);
-    // Only the carrier's own word is certain: a try that died may have handed the parcel over before.
-    if (failure === 'CARRIER_REFUSED' || failure === 'CARRIER_CLOSED') running.parcelMayBeTaken = false;
+    if (error instanceof EndedUnshipped) throw error;
+    const failure = noteFailedAttempt(order, error);
+    // Only the carrier's answer is certain: an attempt that ended otherwise may have handed the parcel over before.
+    if (failure === 'CARRIER_REFUSED' || failure === 'CARRIER_CLOSED') order.carrierMayHaveParcel = false;
     return failure;
   }
 }
 
-/** What is left of the budget, less what the tries still owed to the order need. */
+/** The time left, less what the rest of the guaranteed attempts need. */
 function attemptTime({ deadline, policy, shippingAttempts }: RunningOrder): number {
-  const owed = Math.max(0, policy.min_shipping_attempts - shippingAttempts);
-  const left = deadline - Date.now() - owed * (policy.shipping_backoff_ms + policy.shipping_attempt_ms);
-  return Math.max(policy.shipping_attempt_ms, left);
+  const furtherAttempts = Math.max(0, policy.min_shipping_attempts - shippingAttempts);
+  const reserved = furtherAttempts * (policy.shipping_backoff_ms + policy.shipping_attempt_ms);
+  return Math.max(policy.shipping_attempt_ms, deadline - Date.now() - reserved);
 }
 
-function noteFailedAttempt(running: RunningOrder, error: unknown): DispatchFailure {
+function noteFailedAttempt(order: RunningOrder, error: unknown): DispatchFailure {
   const cause = error instanceof ChildWorkflowFailure ? error.cause : error;
   const reason = cause instanceof TimeoutFailure ? 'no shipping worker finished it in time' : messageOf(cause);
-  running.lastError = reason;
-  running.dispatchFailedReason = reason;
-  log.warn('try to ship failed', {
-    order_id: running.orderId,
-    step: running.step,
-    attempt: running.shippingAttempts,
+  order.lastError = reason;
+  order.dispatchFailedReason = reason;
+  log.warn('shipping attempt failed', {
+    order_id: order.orderId,
+    step: order.step,
+    attempt: order.shippingAttempts,
     reason,
   });
   return cause instanceof ApplicationFailure ? (cause.type as DispatchFailure) : 'UNKNOWN';

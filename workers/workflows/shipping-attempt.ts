@@ -1,4 +1,4 @@
-/** One try to ship an order: packed, handed to the carrier, or reported to the parent before it fails. A cancel meanwhile is decided in commands.ts. */
+/** One shipping attempt: prepares the parcel and hands it to the carrier. A cancel meanwhile is decided in commands.ts. */
 import {
   ApplicationFailure,
   CancellationScope,
@@ -18,10 +18,10 @@ import {
 import type { ShippingActivityInput } from '../activities/prepare-package.ts';
 import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
 
-/** Answers the parcel's tracking number; fails with an application failure whose type is a DispatchFailure. */
+/** Answers the parcel's tracking number. Reports a failure to its parent, then fails with a DispatchFailure as the failure's type. */
 export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingResult> {
   try {
-    return await shipOnce(shipmentOf(input));
+    return await ship(readInput(input));
   } catch (error) {
     const failure = failureOf(error);
     await CancellationScope.nonCancellable(() => report(input?.parent_workflow_id, failure.message));
@@ -29,18 +29,18 @@ export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingRe
   }
 }
 
-async function shipOnce(work: ShippingActivityInput): Promise<ShippingResult> {
-  const prepared = await runLocally('prepare_package', work);
-  if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order is not to be shipped');
-  const dispatched = await runRemotely('dispatch_carrier', work);
+async function ship(shipment: ShippingActivityInput): Promise<ShippingResult> {
+  const prepared = await runLocally('prepare_package', shipment);
+  if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order must not be shipped');
+  const dispatched = await runRemotely('dispatch_carrier', shipment);
   if (dispatched.outcome === 'refused') throw dispatchFailure('CARRIER_REFUSED', dispatched.reason);
   if (dispatched.outcome === 'closed')
-    throw dispatchFailure('CARRIER_CLOSED', 'the order is not to be shipped any more');
+    throw dispatchFailure('CARRIER_CLOSED', 'the order must not be shipped any more');
   return { tracking: dispatched.tracking };
 }
 
-/** Reads the argument, which any caller may have made. */
-function shipmentOf(input: ShippingInput): ShippingActivityInput {
+/** Reads the argument, which may come from any caller. Without a deadline the shipment gets the policy's whole budget. */
+function readInput(input: ShippingInput): ShippingActivityInput {
   const { order, attempt, deadline_at } = input ?? {};
   if (
     typeof order?.order_id !== 'string' ||
@@ -61,7 +61,7 @@ function dispatchFailure(type: DispatchFailure, reason: string): ApplicationFail
   return ApplicationFailure.create({ type, message: reason, nonRetryable: true });
 }
 
-/** Anything else is a bug and stops the workflow task instead. */
+/** The failure that the workflow ends with. Any other exception is a bug: it fails the workflow task until the code is fixed. */
 function failureOf(error: unknown): ApplicationFailure {
   if (error instanceof ApplicationFailure) return error;
   if (error instanceof DeadlineExceeded)
@@ -70,14 +70,17 @@ function failureOf(error: unknown): ApplicationFailure {
   throw error;
 }
 
-/** The parent may be gone, or never have been. */
+/** Signals the parent, which may have ended or may not exist: then only a log line is written. */
 async function report(parentWorkflowId: unknown, reason: string): Promise<void> {
   if (typeof parentWorkflowId !== 'string' || !/^.{1,255}$/.test(parentWorkflowId)) return;
-  // Half a character is fine in JSON, but not in the command that carries the id: it would take the worker down.
+  // A lone surrogate is valid JSON but not valid protobuf text: in the command's workflow id it would crash the worker.
   if (!parentWorkflowId.isWellFormed()) return;
   try {
     await getExternalWorkflowHandle(parentWorkflowId).signal(DISPATCH_FAILED_SIGNAL, reason);
   } catch {
-    log.warn('nobody to report to', { parent_workflow_id: parentWorkflowId, workflow_id: workflowInfo().workflowId });
+    log.warn('the parent workflow does not take the report', {
+      parent_workflow_id: parentWorkflowId,
+      workflow_id: workflowInfo().workflowId,
+    });
   }
 }

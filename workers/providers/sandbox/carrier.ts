@@ -2,7 +2,7 @@ import type { Address } from '@trellis/contracts/order';
 import type { ParcelBook, ParcelRow } from '@trellis/drizzle/sandbox/books';
 import type { Carrier, Taken } from '../carrier.ts';
 
-/** Plays the carrier, with a book of its own. It can't reach the city `Unreachable`. */
+/** Simulates the carrier, with its own book. It refuses the city `Unreachable`. */
 export function createSandboxCarrier(book: ParcelBook): Carrier {
   return {
     async dispatch(orderId, address) {

@@ -1,7 +1,7 @@
 import type { PaymentBook } from '@trellis/drizzle/sandbox/books';
 import type { PaymentCompany } from '../payment-company.ts';
 
-/** Plays the payment company, with a book of its own. A payment id starting with `declined-` is declined. */
+/** Simulates the payment company, with its own book. A payment id that starts with `declined-` is declined. */
 export function createSandboxPaymentCompany(book: PaymentBook): PaymentCompany {
   return {
     async charge({ payment_id, order_id, ...money }) {
