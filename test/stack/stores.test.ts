@@ -1,4 +1,4 @@
-/** The stores on a real database over both drivers: exactly once, states only forward, recovery from deadlocks, lost connections and timeouts. */
+/** The stores on the real database: exactly once, forward only, and alive through deadlocks, cuts and silence. */
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
@@ -39,7 +39,7 @@ const PROGRESS: Progress = {
 const runOf = (order: StartInput): Run => ({ workflow_id: `order-${order.order_id}`, run_id: order.order_id });
 const parcelOf = (order: StartInput) => ({ tracking: `TRK-${order.order_id}`, address: order.address });
 
-/** Runs `work` on a connection outside the pool, as another process would. */
+/** A connection beside the pool's, as another process has. */
 async function beside<T>(work: (connection: Connection) => Promise<T>, at = url): Promise<T> {
   const connection = await createConnection(at);
   return work(connection).finally(() => connection.end());
@@ -60,8 +60,8 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const shipments = createShipmentStore(db);
   const views = createOrderViews(db);
 
-  /** The store calls of an order that ships, in order, with the state that each leads to. */
-  const STEPS: { name: string; reaches: State; step: (order: StartInput) => Promise<unknown> }[] = [
+  /** What brings an order into each state, in the order of its life. */
+  const LIFE: { name: string; reaches: State; step: (order: StartInput) => Promise<unknown> }[] = [
     { name: 'receive', reaches: 'received', step: (order) => orders.receive(order, runOf(order), null) },
     {
       name: 'validated',
@@ -85,7 +85,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
 
   async function orderIn(state: State, given: Partial<StartInput> = {}): Promise<StartInput> {
     const order = anOrder(given);
-    for (const { reaches, step } of STEPS) if (STATES.indexOf(reaches) <= STATES.indexOf(state)) await step(order);
+    for (const { reaches, step } of LIFE) if (STATES.indexOf(reaches) <= STATES.indexOf(state)) await step(order);
     return order;
   }
 
@@ -110,7 +110,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(typesOf(await viewOf(order))).toEqual(['order_received']);
     });
 
-    test('by one of several concurrent runs', async () => {
+    test('by one of several runs that ask at once', async () => {
       const order = anOrder();
       const runs = Array.from({ length: 10 }, (_, n) => ({ workflow_id: `w${n}`, run_id: `r${n}` }));
       const answers = await Promise.all(runs.map((run) => orders.receive(order, run, null)));
@@ -124,7 +124,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       'received',
       'approved',
       'shipped',
-    ] as const)('and another run changes nothing and gets the state %s', async (state) => {
+    ] as const)('another run changes nothing and is told %s', async (state) => {
       const order = await orderIn(state);
       const before = await everythingOf(order);
       const other = { ...order, address: { line1: 'Elsewhere', city: 'Berlin' } };
@@ -154,10 +154,10 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       return order;
     }
 
-    const late = STEPS.flatMap(({ name, reaches, step }) =>
+    const late = LIFE.flatMap(({ name, reaches, step }) =>
       STATES.slice(STATES.indexOf(reaches) + 1).map((state) => ({ name, step, state })),
     )
-      // A dispatch is recorded also on an order that ended without shipping, so that the audit reports it.
+      // A parcel that has left is recorded on an order that ended without it too: the audit must see it.
       .filter(({ name, state }) => name !== 'dispatched' || state === 'shipped');
 
     test.each(late)('a late `$name` changes nothing once the order is $state', async ({ step, state }) => {
@@ -167,7 +167,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await everythingOf(order)).toEqual(before);
     });
 
-    test('an ended order keeps its first terminal state', async () => {
+    test('a closed order keeps its first end', async () => {
       const order = await orderIn('awaiting_approval');
       expect(await orders.close(order.order_id, CANCELED, PROGRESS)).toBe('canceled');
       const before = await everythingOf(order);
@@ -179,7 +179,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await everythingOf(order)).toEqual(before);
     });
 
-    test('a late report of an earlier shipping attempt does not undo a newer one', async () => {
+    test('a late word of an earlier try does not undo the newer one', async () => {
       const order = await orderIn('payment_charged');
       await shipments.prepared(order.order_id, 1, order.address);
       await shipments.failed(order.order_id, 1, 'first');
@@ -199,26 +199,26 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await viewOf(order)).toMatchObject({ address: { line1: 'New', city: 'Rome' } });
     });
 
-    test('one parcel is recorded as dispatched once, whichever shipping attempts report it', async () => {
+    test('one parcel is dispatched once, whichever tries report it', async () => {
       const order = await orderIn('payment_charged');
       await shipments.prepared(order.order_id, 1, order.address);
       await shipments.prepared(order.order_id, 2, order.address);
       await shipments.dispatched(order.order_id, 2, parcelOf(order));
       await shipments.dispatched(order.order_id, 1, parcelOf(order));
-      const attempts = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
-      expect(attempts).toEqual([
+      const tries = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
+      expect(tries).toEqual([
         { attempt: 1, status: 'failed' },
         { attempt: 2, status: 'dispatched' },
       ]);
     });
 
-    test('a parcel reported by an attempt that was never prepared is recorded on the last prepared one', async () => {
+    test('a parcel is credited to the last try that was packed, not to one that never was', async () => {
       const order = await orderIn('payment_charged');
       await shipments.prepared(order.order_id, 1, order.address);
       await shipments.prepared(order.order_id, 2, order.address);
       await shipments.dispatched(order.order_id, 3, parcelOf(order));
-      const attempts = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
-      expect(attempts).toEqual([
+      const tries = (await viewOf(order)).shipments.map(({ attempt, status }) => ({ attempt, status }));
+      expect(tries).toEqual([
         { attempt: 1, status: 'failed' },
         { attempt: 2, status: 'dispatched' },
       ]);
@@ -226,13 +226,13 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('each event is written once', () => {
-    test('however often the steps repeat, in the order of the steps', async () => {
+    test('however often the steps repeat, and in the order of the life', async () => {
       const order = anOrder();
-      for (const { step } of STEPS) for (let times = 0; times < 3; times += 1) await step(order);
+      for (const { step } of LIFE) for (let times = 0; times < 3; times += 1) await step(order);
       expect(typesOf(await viewOf(order))).toEqual(HAPPY_EVENTS);
     });
 
-    test('for every command and every shipping attempt', async () => {
+    test('for every command and every try', async () => {
       const order = await orderIn('received');
       const refusal = { command: 'address', state: 'received', code: 'TOO_LATE', id: 'c-2' } as const;
       for (let times = 0; times < 2; times += 1) {
@@ -252,7 +252,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       ]);
     });
 
-    test('while 100 concurrent transactions of one order all succeed', async () => {
+    test('while 100 transactions of one order run at once, and all of them succeed', async () => {
       const order = await orderIn('awaiting_approval');
       const commands = Array.from({ length: 50 }, (_, n) => `c-${n}`);
       const changes = commands.map((id) => orders.changeAddress(order.order_id, order.address, id));
@@ -266,7 +266,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('a payment id is bound to the first order', () => {
-    test('of two that charge it concurrently, and the other gets a conflict', async () => {
+    test('of two that charge it at once: one charges, the other conflicts', async () => {
       for (let round = 0; round < 10; round += 1) {
         const payment_id = freshId('p');
         const both = [
@@ -280,7 +280,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       }
     });
 
-    test('and a repeated begin returns what became of it', async () => {
+    test('and answers what became of it', async () => {
       const charged = await orderIn('payment_charged');
       expect(await payments.begin(charged.order_id, charged.payment_id)).toEqual({ outcome: 'charged' });
       const declined = await orderIn('approved');
@@ -300,7 +300,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     const settle = (order: StartInput, payment_id = order.payment_id, wasCharged = true) =>
       payments.settle(order.order_id, payment_id, wasCharged, CANCELED, PROGRESS);
 
-    test('records the refund and the terminal state, and keeps the amount', async () => {
+    test('refunds, closes and keeps the amount', async () => {
       const order = await orderIn('payment_charged');
       expect(await settle(order)).toBe('canceled');
       const view = await viewOf(order);
@@ -309,7 +309,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(typesOf(view).slice(-2)).toEqual(['payment_refunded', 'order_canceled']);
     });
 
-    test('records a charge that only the payment company had recorded', async () => {
+    test('writes down a charge that only the company knew of', async () => {
       const order = await orderIn('approved');
       await settle(order);
       expect(typesOf(await viewOf(order)).slice(-3)).toEqual(['payment_charged', 'payment_refunded', 'order_canceled']);
@@ -371,7 +371,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const order = await orderIn('shipped', { order_id: id, payment_id: id });
       const view = await viewOf(order);
       expect(view).toMatchObject({ order_id: id, payment_id: id, payments: [{ payment_id: id }] });
-      expect(view.events).toHaveLength(STEPS.length);
+      expect(view.events).toHaveLength(LIFE.length);
     });
 
     test.each(['1000000.00', '0.10', '999999999999.99'])('the amount %s, exactly', async (amount) => {
@@ -469,7 +469,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       btoa('2026-01-01T00:00:00.000Z'),
       btoa('1 o-1'),
       btoa('2001-01-01T00:00:00.000Z é'),
-    ])('begins at the first page with the invalid cursor "%s"', async (cursor) => {
+    ])('begins at the start with the garbage cursor "%s"', async (cursor) => {
       const { list, drop } = await tenOrders();
       expect(await list({ limit: 3, cursor })).toEqual(await list({ limit: 3 }));
       await drop();
@@ -485,7 +485,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       error: `${step} ${attempt}`,
     });
 
-    test('are read newest first, with the number of failures of the step that failed last', async () => {
+    test('the newest first, with the number of failures of the step that failed last', async () => {
       const [id, other] = [freshId(), freshId()];
       await attempts.add([failure(id, 'charge_payment', 1), failure(other, 'charge_payment', 1)]);
       await attempts.add([1, 2, 3].map((n) => failure(id, 'prepare_package', n)));
@@ -496,7 +496,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await attempts.recent(other, 10)).toMatchObject({ failures: 1 });
     });
 
-    test('are none for an order that never failed', async () => {
+    test('of an order that never failed: none', async () => {
       expect(await attempts.recent(freshId(), 10)).toEqual({ errors: [], failures: 0 });
     });
 
@@ -527,7 +527,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.childAttempts;
 
   describe('a transaction is run again', () => {
-    /** Two transactions that each wait for the other's lock; resolves with the number of their runs. */
+    /** Two transactions that want what the other holds; answers how often they ran. */
     async function deadlock(lockSecond: (tx: Session, order: StartInput) => Promise<unknown>): Promise<number> {
       const [one, other] = [await orderIn('received'), await orderIn('received')];
       const bothHoldOne = Promise.withResolvers<void>();
@@ -551,13 +551,13 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await deadlock(lock)).toBe(3);
     });
 
-    // After a rollback MySQL runs the following statements outside the transaction; Vitess refuses them.
+    // A MySQL that has rolled a transaction back takes the statements that follow for new ones; Vitess hears none of them.
     if (at === httpUrl)
       test('after it ignored the error of a deadlock', async () => {
         expect(await deadlock((tx, order) => lock(tx, order).catch(() => undefined))).toBe(3);
       });
 
-    test('after a lock wait timeout', async () => {
+    test('when a lock took the server too long', async () => {
       const order = await orderIn('received');
       const holder = await createConnection(url);
       await holder.query('BEGIN');
@@ -624,7 +624,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       proxy.close();
     });
 
-    test('but not after an error of its own code', async () => {
+    test('but not after an error that is its own', async () => {
       const order = await orderIn('received');
       let runs = 0;
       const failing = db.transaction(async (tx) => {
@@ -639,7 +639,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('a connection killed while idle', () => {
-    test.each(['run', 'transaction'] as const)('does not fail the next %s', async (kind) => {
+    test.each(['run', 'transaction'] as const)('is not noticed by the next %s', async (kind) => {
       const single = openDatabase(at);
       for (let round = 0; round < 10; round += 1) {
         const id = await single.run(connectionId);
@@ -651,7 +651,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('a database that does not answer ends in time', () => {
-    /** The client's timeout of 2 s and a margin for a busy machine. */
+    /** The client gives up after 2 s; the rest is for a busy machine. */
     const BOUND_MS = 3_000;
 
     async function rejection(call: Promise<unknown>): Promise<{ message: string; after: number }> {
@@ -672,7 +672,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       });
     }
 
-    test('a transaction that waits for a row, and nothing of it is written', async () => {
+    test('of a transaction that waits for a row, and leaves nothing of it', async () => {
       const order = await orderIn('received');
       const before = await everythingOf(order);
       const validated = () => orders.validated(order.order_id, MONEY);
@@ -686,7 +686,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect((await viewOf(order)).state).toBe('awaiting_approval');
     });
 
-    test('a read that waits for a table', async () => {
+    test('of a read that waits for a table', async () => {
       const order = await orderIn('received');
       await beside(async (holder) => {
         await holder.query('LOCK TABLES orders WRITE');
@@ -697,7 +697,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect((await viewOf(order)).state).toBe('received');
     });
 
-    test('each of sixty concurrent calls', async () => {
+    test('of everyone who asks meanwhile, however many', async () => {
       const order = await orderIn('received');
       await whileLocked(order, async () => {
         const calls = Array.from({ length: 60 }, () => rejection(orders.shipped(order.order_id, PROGRESS)));
@@ -706,19 +706,19 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect((await viewOf(order)).state).toBe('received');
     });
 
-    test('a call on a connection that is accepted and never answered', async () => {
-      const silent = createServer((socket) => socket.on('error', () => socket.destroy()));
-      await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
-      const address = silent.address();
+    test('when it takes the connection and says nothing', async () => {
+      const deaf = createServer((socket) => socket.on('error', () => socket.destroy()));
+      await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
+      const address = deaf.address();
       const lost = openDatabase(`${scheme}//root@127.0.0.1:${typeof address === 'object' ? address?.port : 0}/x`);
       const { message, after } = await rejection(lost.run(connectionId));
       expect(message).not.toBe('no rejection');
       expect(after).toBeLessThan(BOUND_MS);
       await lost.close();
-      silent.close();
+      deaf.close();
     });
 
-    test('a call to a port without a server, at once', async () => {
+    test('at once when nobody listens', async () => {
       const nobody = openDatabase(`${scheme}//root@127.0.0.1:1/x`);
       const { message, after } = await rejection(nobody.transaction(connectionId));
       expect(message).not.toBe('no rejection');
@@ -728,7 +728,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 });
 
-test('both drivers read the same rows of every table, large numbers included', async () => {
+test('both drivers read the same of every table, large numbers too', async () => {
   const big = 2 ** 40 + 1;
   const [overMySql, overHttp] = [openDatabase(url), openDatabase(httpUrl)];
   const order = anOrder();
@@ -757,7 +757,7 @@ test('both drivers read the same rows of every table, large numbers included', a
   await Promise.all([overMySql.close(), overHttp.close()]);
 });
 
-/** A proxy in front of the database that drops the answer to the first COMMIT. */
+/** A way to the database on which the answer to the first commit gets lost. */
 async function losingOneCommit(at: string): Promise<{ url: string; lost(): number; close(): void }> {
   if (at.startsWith('mysql:')) {
     const proxy = await openSqlProxy(at);
@@ -800,7 +800,7 @@ describe('migrate', () => {
     expect(await view()).toEqual(before);
   });
 
-  test('run concurrently on an empty database applies each migration once', async () => {
+  test('run by several at once on an empty database applies each migration once', async () => {
     const fresh = await freshDatabase();
     const name = new URL(fresh.url).pathname.slice(1);
     await beside(async (connection) => {
