@@ -650,7 +650,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     });
   });
 
-  describe('a database that does not answer ends in time', () => {
+  describe('a server that does not answer fails the call', () => {
     /** The client gives up after 2 s; the rest is for a busy machine. */
     const BOUND_MS = 3_000;
 

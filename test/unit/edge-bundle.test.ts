@@ -30,7 +30,7 @@ test('the edge bundle imports nothing of Node', () => {
   expect([...names].filter((name) => name.startsWith('node:') || builtinModules.includes(name))).toEqual([]);
 });
 
-test('the edge bundle carries no driver, SDK, server, logger or page that the edge does without', () => {
+test('the edge bundle contains no driver, SDK, server, logger or page that the edge does not use', () => {
   const unused = /mysql2|@temporalio|@hono\/node-server|pino|swagger-ui/;
   expect(Object.keys(bundle.meta.inputs)).toContain('api/edge.ts');
   expect(Object.keys(bundle.meta.inputs).filter((path) => unused.test(path))).toEqual([]);
