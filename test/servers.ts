@@ -21,7 +21,8 @@ export interface Parts {
 
 export type Part = keyof Parts;
 
-type Union<P extends Part> = { [K in P]: (provided: Parts[K]) => void }[P] extends (provided: infer All) => void
+/** The intersection of what the parts provide. */
+type Provided<P extends Part> = { [K in P]: (provided: Parts[K]) => void }[P] extends (provided: infer All) => void
   ? All
   : never;
 
@@ -29,7 +30,7 @@ type Union<P extends Part> = { [K in P]: (provided: Parts[K]) => void }[P] exten
  * Starts the parts that do not run yet and resolves with what all of them provide, once they can be used. They run until
  * the end of the test run. Rejects with the end of the log of a part that did not start.
  */
-export async function need<P extends Part>(...parts: P[]): Promise<Union<P>> {
+export async function need<P extends Part>(...parts: P[]): Promise<Provided<P>> {
   const provided = await Promise.all(
     parts.map(async (part) => {
       const answer = await fetch(`${inject('servers')}/${part}`, { method: 'POST' });
