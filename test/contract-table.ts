@@ -1,4 +1,4 @@
-/** A vitest reporter: prints the contract suite as one table, a line for each promise, a column for each way to run the API. */
+/** A vitest reporter: prints the results of api.test.ts as a table, a line for each test, a column for each way to run the API. */
 import Table from 'cli-table3';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 
@@ -28,7 +28,7 @@ export default class Columns implements Reporter {
   }
 }
 
-/** From the outermost suite to the test itself. */
+/** The names from the outermost suite to the test. */
 function pathOf(test: TestCase): string[] {
   const path = [test.name];
   for (let at = test.parent; at.type === 'suite'; at = at.parent) path.unshift(at.name);

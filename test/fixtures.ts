@@ -1,16 +1,16 @@
-/** What tests start from: fresh ids, orders, databases. */
+/** Ids, orders and databases that no other test uses, and helpers that wait and draw. */
 import { randomBytes } from 'node:crypto';
 import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
-import { overHttp } from '@trellis/local/stack/stack';
+import { overHttp } from '@trellis/local/stack/node-programs';
 import { createConnection } from 'mysql2/promise';
-import { inject } from 'vitest';
+import { need } from './servers.ts';
 
 export const freshId = (prefix = 'o'): string => `${prefix}-${randomBytes(6).toString('hex')}`;
 
-/** What an order that ships leaves in its trail, in this order. */
+/** The events of an order that ships, in order. */
 export const HAPPY_EVENTS = [
   'order_received',
   'order_validated',
@@ -32,15 +32,10 @@ export function anOrder(given: Partial<StartInput> = {}): StartInput {
   };
 }
 
-/** A migrated database of its own on the shared server, for tests that judge a whole database. */
-export async function freshDatabase(): Promise<{
-  url: string;
-  /** The same one as PlanetScale's driver reaches it. */
-  httpUrl: string;
-  db: Database;
-  drop(): Promise<void>;
-}> {
-  const url = new URL(inject('addresses').DATABASE_URL);
+/** A new migrated database on the run's server, for tests that check the contents of a whole database. */
+export async function freshDatabase(): Promise<{ url: string; db: Database; drop(): Promise<void> }> {
+  const { DATABASE_URL } = await need('database');
+  const url = new URL(DATABASE_URL);
   const name = `test_${randomBytes(6).toString('hex')}`;
   const server = await createConnection(url.href);
   await server.query(`CREATE DATABASE ${name}`);
@@ -49,7 +44,6 @@ export async function freshDatabase(): Promise<{
   const db = openDatabase(url.href);
   return {
     url: url.href,
-    httpUrl: overHttp(url.href, Number(new URL(inject('addresses').PLANETSCALE_URL ?? '').port)),
     db,
     async drop() {
       await db.close();
@@ -59,7 +53,13 @@ export async function freshDatabase(): Promise<{
   };
 }
 
-/** Asks every so many milliseconds until `read` answers something; fails after `within` milliseconds. */
+/** The URL at which PlanetScale's driver reaches the database of a `mysql://` URL. */
+export async function overGateway(url: string): Promise<string> {
+  const { PLANETSCALE_URL } = await need('gateway');
+  return overHttp(url, Number(new URL(PLANETSCALE_URL).port));
+}
+
+/** Calls `read` every `every` milliseconds until it resolves with something truthy; throws after `within` milliseconds. */
 export async function eventually<T>(
   read: () => Promise<T | undefined | false>,
   within = 15_000,
@@ -67,14 +67,14 @@ export async function eventually<T>(
 ): Promise<T> {
   const end = Date.now() + within;
   for (;;) {
-    const answer = await read();
-    if (answer) return answer as T;
+    const value = await read();
+    if (value) return value as T;
     if (Date.now() > end) throw new Error(`did not happen within ${within} ms`);
     await new Promise((resolve) => setTimeout(resolve, every));
   }
 }
 
-/** Numbers from 0 to 1 that are the same on every run (mulberry32). */
+/** A reproducible source of numbers from 0 to 1 (mulberry32). */
 export function seeded(seed: number): () => number {
   let state = seed;
   return () => {

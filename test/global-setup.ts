@@ -1,56 +1,139 @@
-import { fileURLToPath } from 'node:url';
-import { startProcess } from '@trellis/local/stack/processes';
-import { type Addresses, freePort, startStack, throwAwayFolder } from '@trellis/local/stack/stack';
-import { findTestServer } from '@trellis/local/stack/temporal-server';
+/** The test run's side of `servers.ts`: starts a part when the first test file asks for it, and stops all parts at the end. */
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { migrate } from '@trellis/drizzle/migrate';
+import { prepareDatabase, startDatabase } from '@trellis/local/stack/database-server';
+import { startEdge } from '@trellis/local/stack/edge-server';
+import { throwAwayFolder } from '@trellis/local/stack/folder';
+import { overHttp, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
+import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
+import type { Service } from '@trellis/local/stack/processes';
+import { findTestServer, startTemporal } from '@trellis/local/stack/temporal-server';
 import type { TestProject } from 'vitest/node';
+import type { Part, Parts } from './servers.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** The stack that all test files share; it injects no faults. */
-    addresses: Addresses;
-    /** The ways to run the API; all of them serve that stack. */
-    apis: { name: string; url: string }[];
-    /** Where that stack keeps its logs. */
+    /** Where `need` asks for parts. */
+    servers: string;
+    /** Holds the logs of all parts; removed at the end of the run. */
     folder: string;
-    /** The time-skipping server's binary; empty leaves it to the SDK's download. */
-    testServer: string;
   }
 }
 
-const ENVIRONMENT = { FLAKY_CALL: 'off', CORS_ORIGINS: 'https://shop.example' };
+const SETTINGS = { FLAKY_CALL: 'off', POLICY: 'exercise', CORS_ORIGINS: 'https://shop.example' };
+/** Stopped last: the programs drain into them. */
+const SERVERS = ['sql', 'temporal'];
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const { folder, remove } = await throwAwayFolder(say);
-  const stack = await startStack({ folder, persistent: false, edge: true, env: ENVIRONMENT, say });
-  const { addresses } = stack;
-  const { TEMPORAL_HTTP_URL, PLANETSCALE_URL = '', EDGE_URL = '' } = addresses;
-  const port = await freePort();
-  const overHttp = await startProcess(folder, {
-    name: 'api-over-http',
-    command: process.execPath,
-    args: [fileURLToPath(new URL('../api/node.ts', import.meta.url))],
-    env: {
-      ...process.env,
-      ...ENVIRONMENT,
-      PORT: `${port}`,
-      HOST: '127.0.0.1',
-      TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL,
-      DATABASE_URL: PLANETSCALE_URL,
-    },
-    ipc: true,
+  const { start, stop } = await createParts(folder);
+  const server = createServer(async ({ url = '' }, response) => {
+    try {
+      response.end(JSON.stringify(await start(url.slice(1) as Part)));
+    } catch (error) {
+      response.writeHead(500).end(error instanceof Error ? error.message : String(error));
+    }
   });
-  provide('addresses', addresses);
-  provide('apis', [
-    { name: 'Node, gRPC, mysql2', url: addresses.API_URL },
-    { name: 'Node, HTTP, PlanetScale driver', url: `http://127.0.0.1:${port}` },
-    { name: 'workerd, HTTP, PlanetScale driver', url: EDGE_URL },
-  ]);
+  await once(server.listen(0, HOST), 'listening');
+  provide('servers', `http://${HOST}:${(server.address() as AddressInfo).port}`);
   provide('folder', folder);
-  provide('testServer', (await findTestServer(say)) ?? '');
   return async () => {
-    await overHttp.stop();
-    await stack.stop();
+    server.closeAllConnections();
+    server.close();
+    await stop();
     await remove();
   };
+}
+
+/** `start` starts a part once, however often it is called; `stop` waits for parts that are starting. */
+async function createParts(folder: string) {
+  const ports = await choosePorts({ documented: false, used: () => false, say });
+  const starting = new Map<Part, Promise<unknown>>();
+  const services: Service[] = [];
+  const cleanUp: (() => Promise<void>)[] = [];
+
+  async function started<S extends Service>(service: Promise<S>): Promise<S> {
+    services.push(await service);
+    return service;
+  }
+
+  function start<P extends Part>(part: P): Promise<Parts[P]> {
+    const known = starting.get(part) ?? starters[part]();
+    starting.set(part, known);
+    return known as Promise<Parts[P]>;
+  }
+
+  const starters: { [P in Part]: () => Promise<Parts[P]> } = {
+    async database() {
+      const { url, drop } = await prepareDatabase({
+        persistent: false,
+        startServer: () => started(startDatabase({ folder, port: ports.sql, say })),
+      });
+      cleanUp.push(drop);
+      await migrate(url);
+      return { DATABASE_URL: url };
+    },
+    async gateway() {
+      const { DATABASE_URL: databaseUrl } = await start('database');
+      await started(startGateway({ folder, port: ports.gateway, databaseUrl }));
+      return { PLANETSCALE_URL: overHttp(databaseUrl, ports.gateway) };
+    },
+    async temporal() {
+      await started(startTemporal({ folder, ports, persistent: false, say }));
+      return {
+        TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
+        TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
+        TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
+      };
+    },
+    async testServer() {
+      return { testServer: (await findTestServer(say)) ?? '' };
+    },
+    async worker() {
+      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }] = await Promise.all([start('database'), start('temporal')]);
+      await started(startWorker({ folder, env: { ...SETTINGS, DATABASE_URL, TEMPORAL_ADDRESS } }));
+      return { workerLog: join(folder, 'logs/worker.log') };
+    },
+    async api() {
+      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }] = await Promise.all([start('database'), start('temporal')]);
+      const env = { ...SETTINGS, DATABASE_URL, TEMPORAL_ADDRESS };
+      await Promise.all([start('worker'), started(startApi({ folder, port: ports.api, env }))]);
+      return { API_URL: `http://${HOST}:${ports.api}` };
+    },
+    async apis() {
+      const [{ API_URL }, { PLANETSCALE_URL: database }, { TEMPORAL_HTTP_URL: temporal }] = await Promise.all([
+        start('api'),
+        start('gateway'),
+        start('temporal'),
+      ]);
+      const port = await freePort();
+      const env = { ...SETTINGS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
+      const settings = { ...process.env, ...SETTINGS };
+      await Promise.all([
+        started(startApi({ folder, name: 'api-over-http', port, env })),
+        started(startEdge({ folder, port: ports.edge, temporal, database, settings })),
+      ]);
+      return {
+        apis: [
+          { name: 'Node, gRPC, mysql2', url: API_URL },
+          { name: 'Node, HTTP, PlanetScale driver', url: `http://${HOST}:${port}` },
+          { name: 'workerd, HTTP, PlanetScale driver', url: `http://${HOST}:${ports.edge}` },
+        ],
+      };
+    },
+  };
+
+  async function stop(): Promise<void> {
+    await Promise.allSettled(starting.values());
+    const isServer = ({ name }: Service) => SERVERS.includes(name);
+    await Promise.all(services.filter((service) => !isServer(service)).map((service) => service.stop()));
+    await Promise.all(cleanUp.map((work) => work()));
+    await Promise.all(services.filter(isServer).map((service) => service.stop()));
+  }
+
+  return { start, stop };
 }

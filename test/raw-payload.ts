@@ -1,4 +1,4 @@
-/** A payload converter for tests, loaded by its path: sends what `raw` made as it is, whatever encoding it claims. */
+/** A payload converter that a Temporal client loads by path: sends a value of `raw` with exactly its encoding and data. */
 import { defaultPayloadConverter, type Payload, type PayloadConverter } from '@temporalio/common';
 
 interface Raw {

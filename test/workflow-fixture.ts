@@ -1,5 +1,4 @@
-/** The real workflows, activities and stores; only the two companies can be made to misbehave. */
-
+/** A testbed: the real workflows, activities and stores; faults are injected into the payment company's and the carrier's calls alone. */
 import { setImmediate } from 'node:timers/promises';
 import {
   type Client,
@@ -35,52 +34,56 @@ import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/
 import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/worker';
 import { eq } from 'drizzle-orm';
-import { afterAll, afterEach, expect, inject, onTestFinished } from 'vitest';
+import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
 import { anOrder, eventually, freshDatabase, freshId } from './fixtures.ts';
+import { need } from './servers.ts';
 
-/** What a company does with a call; `call` counts them from 1. The call reaches the company when `real` is called. */
-export type Twist = <T>(real: () => Promise<T>, call: number) => Promise<T>;
+/** Replaces a call of the payment company or the carrier: `real` makes the call, `call` is its number for this order, from 1. */
+export type Fault = <T>(real: () => Promise<T>, call: number) => Promise<T>;
 export type Call = 'charge' | 'refund' | 'dispatch' | 'close';
-type Twisted = <T>(real: () => Promise<T>) => Promise<T>;
+type CountedFault = <T>(real: () => Promise<T>) => Promise<T>;
 
-export const hangs: Twist = () => new Promise(() => {});
-export const commitsThenHangs: Twist = async (real) => {
+export const hangs: Fault = () => new Promise(() => {});
+export const commitsThenHangs: Fault = async (real) => {
   await real();
   return new Promise(() => {});
 };
-export const losesFirstAnswer: Twist = async (real, call) => {
+export const losesFirstAnswer: Fault = async (real, call) => {
   const answer = await real();
   if (call === 1) throw Object.assign(new Error('connection reset'), { code: 'ECONNRESET' });
   return answer;
 };
-export const failsTwice: Twist = async (real, call) => {
+export const failsTwice: Fault = async (real, call) => {
   if (call <= 2) throw new Error('connection refused');
   return real();
 };
 
-/** Holds a company's calls, either before it hears of them or before it answers, until `open`. */
+/**
+ * Faults that hold a call until `open`: `before` it reaches the company, or `after` the company has carried it out and
+ * before its answer. `reached` resolves when a call is held, `answered` with the answer of a call that was let through.
+ */
 export function gate() {
   const [reached, opened, answered] = [
     Promise.withResolvers<void>(),
     Promise.withResolvers<void>(),
     Promise.withResolvers<unknown>(),
   ];
-  const before: Twist = async (real) => {
+  const before: Fault = async (real) => {
     reached.resolve();
     await opened.promise;
     const answer = await real();
     answered.resolve(answer);
     return answer;
   };
-  const after: Twist = async (real) => {
+  const after: Fault = async (real) => {
     const answer = await real();
     reached.resolve();
     await opened.promise;
     answered.resolve(answer);
     return answer;
   };
-  /** The first call alone, before its answer. */
-  const afterFirst: Twist = (real, call) => (call === 1 ? after(real, call) : real());
+  /** As `after`, for the first call alone. */
+  const afterFirst: Fault = (real, call) => (call === 1 ? after(real, call) : real());
   return {
     before,
     after,
@@ -91,18 +94,18 @@ export function gate() {
   };
 }
 
-export type Shop = Awaited<ReturnType<typeof openShop>>;
+export type Testbed = Awaited<ReturnType<typeof openTestbed>>;
 
-export interface ShopOptions {
-  /** Whose workers run from the start. */
+export interface TestbedOptions {
+  /** The queues whose workers run from the start: by default both. */
   queues?: QueueName[];
   flakyCall?: () => Promise<void>;
-  /** False has every workflow task replay the whole history; then a worker may be replaced on the skipping server too. */
-  remembering?: boolean;
+  /** False: every workflow task replays the whole history. Workers can then be replaced on the skipping server too. Default: true. */
+  cacheWorkflows?: boolean;
   /**
-   * `skipping` (by default) passes the time that nobody needs while a test waits for an order's end. It doesn't once a
-   * workflow closed over a call that hung, never tells a parent of its child's termination, and never gives up a
-   * stopped worker's sticky queue: `real` is the dev server, where time passes as it does for everybody.
+   * `skipping` (default): the time-skipping server, which moves its clock ahead while a test waits for an order's end. It
+   * stops skipping once a workflow has ended while an activity of it hangs, does not report a child's termination to its
+   * parent, and never gives up a stopped worker's sticky queue. `real`: the dev server.
    */
   clock?: 'skipping' | 'real';
 }
@@ -110,7 +113,7 @@ export interface ShopOptions {
 export interface PlaceOptions extends Partial<WorkflowStartOptions> {
   /** Instead of the order. */
   args?: unknown[];
-  twists?: Partial<Record<Call, Twist>>;
+  faults?: Partial<Record<Call, Fault>>;
   /** Sent with the start. */
   signal?: string;
   signalArgs?: unknown[];
@@ -121,9 +124,9 @@ export const log = createLogger('error');
 installTemporalRuntime(log);
 const bundle = bundleWorkflows();
 
-/** A shop has a database and a Temporal server, or namespace, of its own, so a test may judge all of both. */
-export async function openShop(options: ShopOptions = {}) {
-  const { queues = ['orders', 'shipping'], flakyCall, remembering = true, clock = 'skipping' } = options;
+/** Opens a testbed with a new database and a Temporal server or namespace of its own, so that a test can check all their contents. */
+export async function openTestbed(options: TestbedOptions = {}) {
+  const { queues = ['orders', 'shipping'], flakyCall, cacheWorkflows = true, clock = 'skipping' } = options;
   const env = await (clock === 'skipping' ? skippingServer() : realServer());
   const namespace = env.namespace ?? 'default';
   const { url, db: plain, drop } = await freshDatabase();
@@ -143,13 +146,17 @@ export async function openShop(options: ShopOptions = {}) {
   const parcels = createParcelBook(sandbox);
   const attemptStore = createAttemptStore(db);
   const attemptLog = createAttemptLog(attemptStore, log);
-  const twists = new Map<string, Twisted>();
+  const faults = new Map<string, CountedFault>();
   const deps = {
     views,
     orders: createOrderStore(db),
     payments: createPaymentStore(db),
     shipments: createShipmentStore(db),
-    ...twistedCompanies(twists, createSandboxPaymentCompany(createPaymentBook(sandbox)), createSandboxCarrier(parcels)),
+    ...companiesWithFaults(
+      faults,
+      createSandboxPaymentCompany(createPaymentBook(sandbox)),
+      createSandboxCarrier(parcels),
+    ),
     onFailedAttempt: attemptLog.record,
     ...(flakyCall && { flakyCall }),
   };
@@ -157,13 +164,13 @@ export async function openShop(options: ShopOptions = {}) {
   const stops = new Set<() => Promise<void>>();
   const placed: PlacedOrder[] = [];
 
-  /** Starts workers; answers how to stop them. */
-  async function work(...names: QueueName[]): Promise<() => Promise<void>> {
+  /** Starts workers on the queues; resolves with the function that stops them. */
+  async function startWorkers(...names: QueueName[]): Promise<() => Promise<void>> {
     const workflowBundle = await bundle;
     const { nativeConnection: connection } = env;
-    const memory = remembering ? {} : { maxCachedWorkflows: 0 };
+    const cache = cacheWorkflows ? {} : { maxCachedWorkflows: 0 };
     const workers = await Promise.all(
-      names.map((name) => createWorker(name, { connection, namespace, activities, workflowBundle, ...memory })),
+      names.map((name) => createWorker(name, { connection, namespace, activities, workflowBundle, ...cache })),
     );
     const running = Promise.all(workers.map((worker) => worker.run()));
     const stop = async () => {
@@ -174,48 +181,48 @@ export async function openShop(options: ShopOptions = {}) {
     stops.add(stop);
     return stop;
   }
-  await work(...queues);
+  await startWorkers(...queues);
 
   return {
     env,
     db,
     databaseUrl: url,
-    work,
-    /** A client to whom time passes as it does for everybody. */
-    patient: createTemporalClient(env.connection, namespace),
+    startWorkers,
+    /** A client that does not skip time while it waits for a result. */
+    realTimeClient: createTemporalClient(env.connection, namespace),
 
-    /** Starts an order as any Temporal caller would. */
+    /** Starts an order as a Temporal caller does, without the API. */
     async place(order: StartInput = anOrder(), options: PlaceOptions = {}): Promise<PlacedOrder> {
-      const { args = [order], twists: own = {}, signal, signalArgs = [], client = env.client, ...rest } = options;
-      for (const [call, twist] of Object.entries(own)) twists.set(`${call} ${order.order_id}`, counting(twist));
+      const { args = [order], faults: ofOrder = {}, signal, signalArgs = [], client = env.client, ...rest } = options;
+      for (const [call, fault] of Object.entries(ofOrder)) faults.set(`${call} ${order.order_id}`, counting(fault));
       const start = { workflowId: orderWorkflowId(order.order_id), taskQueue: ORDERS_QUEUE, args, ...rest };
       const handle = await (signal === undefined
         ? client.workflow.start(ORDER_WORKFLOW, start)
         : client.workflow.signalWithStart(ORDER_WORKFLOW, { ...start, signal, signalArgs }));
-      const one = placedOrder(order, handle, views);
-      placed.push(one);
-      return one;
+      const started = placedOrder(order, handle, views);
+      placed.push(started);
+      return started;
     },
 
-    /** Places an order that is approved from the start. */
-    approved(order?: StartInput, options?: PlaceOptions): Promise<PlacedOrder> {
+    /** Starts an order whose first signal, sent with the start, is its approval. */
+    placeApproved(order?: StartInput, options?: PlaceOptions): Promise<PlacedOrder> {
       return this.place(order, { signal: 'approve', ...options });
     },
 
-    /** Waits for the transactions that were begun by now. */
-    async quiet(): Promise<void> {
+    /** Waits for the end of the transactions that have begun. */
+    async transactionsSettled(): Promise<void> {
       await setImmediate();
       await Promise.allSettled(transactions);
     },
 
-    /** The order's failed attempts. */
-    async failures(orderId: string): Promise<{ step: string; error: string }[]> {
+    /** The order's rows in `attempts`: which activity failed, and with which error. */
+    async failedAttempts(orderId: string): Promise<{ step: string; error: string }[]> {
       await attemptLog.flush();
       const { errors } = await attemptStore.recent(orderId, 100);
       return errors.map(({ step, error }) => ({ step, error }));
     },
 
-    /** The companies' books on an order. */
+    /** The order in the sandbox companies' books: the status of each charge, and the parcel. */
     async books(orderId: string) {
       const ofOrder = eq(sandboxCharges.order_id, orderId);
       const charges = await sandbox.run((session) => session.select().from(sandboxCharges).where(ofOrder));
@@ -225,10 +232,13 @@ export async function openShop(options: ShopOptions = {}) {
       };
     },
 
-    /** What no order may leave behind: books that disagree, a workflow task that failed, a history that doesn't replay, a workflow that ended in an error. */
-    async wrongs(): Promise<unknown[]> {
-      const lives = await Promise.all(placed.splice(0).map(lifeOf));
-      return [...(await audit(db)), ...lives.flatMap(brokenTasks), ...(await unlikeTheCode(lives))];
+    /**
+     * What the orders since the last call broke: the audit's findings, failed workflow tasks, histories that do not replay,
+     * workflows that ended other than completed.
+     */
+    async violations(): Promise<unknown[]> {
+      const outcomes = await Promise.all(placed.splice(0).map(outcomeOf));
+      return [...(await audit(db)), ...outcomes.flatMap(workflowFailures), ...(await replayFailures(outcomes))];
     },
 
     async close() {
@@ -241,17 +251,18 @@ export async function openShop(options: ShopOptions = {}) {
   };
 }
 
-function skippingServer(): Promise<TestWorkflowEnvironment> {
-  const path = inject('testServer');
+async function skippingServer(): Promise<TestWorkflowEnvironment> {
+  const { testServer: path } = await need('testServer');
   return TestWorkflowEnvironment.createTimeSkipping(
     path === '' ? {} : { server: { executable: { type: 'existing-path', path } } },
   );
 }
 
 async function realServer(): Promise<TestWorkflowEnvironment> {
+  const { TEMPORAL_ADDRESS } = await need('temporal');
   const namespace = freshId('test');
   const env = await TestWorkflowEnvironment.createFromExistingServer({
-    address: inject('addresses').TEMPORAL_ADDRESS,
+    address: TEMPORAL_ADDRESS,
     namespace,
   });
   const { workflowService } = env.connection;
@@ -269,19 +280,19 @@ async function realServer(): Promise<TestWorkflowEnvironment> {
   return env;
 }
 
-/** The shop that a file's tests share, one after the other; none of them may leave anything wrong. */
-export async function sharedShop(): Promise<Shop> {
-  const shop = await openShop();
-  afterEach(async () => expect(await shop.wrongs()).toEqual([]));
-  afterAll(() => shop.close());
-  return shop;
+/** A testbed for all tests of a file; each test ends with a check for violations. */
+export async function sharedTestbed(): Promise<Testbed> {
+  const bed = await openTestbed();
+  afterEach(async () => expect(await bed.violations()).toEqual([]));
+  afterAll(() => bed.close());
+  return bed;
 }
 
-/** A shop for one test, which may stop its workers or move its clock. */
-export async function ownShop(options: ShopOptions): Promise<Shop> {
-  const shop = await openShop(options);
-  onTestFinished(() => shop.close());
-  return shop;
+/** A testbed for one test, which may stop its workers or break its database. */
+export async function ownTestbed(options: TestbedOptions): Promise<Testbed> {
+  const bed = await openTestbed(options);
+  onTestFinished(() => bed.close());
+  return bed;
 }
 
 export type PlacedOrder = ReturnType<typeof placedOrder>;
@@ -311,7 +322,7 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
         ...(updateId !== undefined && { updateId }),
       }),
     signal: (command: Command, ...args: unknown[]) => handle.signal(COMMANDS[command].temporal, ...args),
-    /** A signal whose argument is bytes of our making. */
+    /** Sends a signal whose argument is `json` as it is, valid or not. */
     signalRaw: (command: Command, json: string) =>
       handle.client.workflowService.signalWorkflowExecution({
         namespace: handle.client.options.namespace,
@@ -319,24 +330,24 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
         signalName: COMMANDS[command].temporal,
         input: { payloads: [{ metadata: { encoding: Buffer.from('json/plain') }, data: Buffer.from(json) }] },
       }),
-    /** Waits for the order's end, skipping the time nobody needs; answers the workflow's result. */
+    /** Waits for the order's end, skipping time where the server can; resolves with the workflow's result. */
     end: (): Promise<unknown> => handle.result(),
-    /** From start to close by the server's clock. */
-    async lasted(): Promise<number> {
+    /** Milliseconds from the run's start to its close, by the server's clock. */
+    async duration(): Promise<number> {
       const { startTime, closeTime } = await handle.describe();
       return (closeTime?.getTime() ?? Number.POSITIVE_INFINITY) - startTime.getTime();
     },
   };
 }
 
-type WorkflowLife = Awaited<ReturnType<typeof lifeOf>>;
+type Outcome = Awaited<ReturnType<typeof outcomeOf>>;
 
-async function lifeOf({ handle }: PlacedOrder) {
+async function outcomeOf({ handle }: PlacedOrder) {
   const [history, { status }] = await Promise.all([handle.fetchHistory(), handle.describe()]);
   return { workflowId: handle.workflowId, history, status: status.name };
 }
 
-function brokenTasks({ workflowId, history, status }: WorkflowLife): string[] {
+function workflowFailures({ workflowId, history, status }: Outcome): string[] {
   const failures = (history.events ?? []).map((event) => event.workflowTaskFailedEventAttributes?.failure?.message);
   return [
     ...failures
@@ -346,14 +357,14 @@ function brokenTasks({ workflowId, history, status }: WorkflowLife): string[] {
   ];
 }
 
-async function unlikeTheCode(lives: WorkflowLife[]): Promise<string[]> {
-  const unlike: string[] = [];
-  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, lives))
-    if (error) unlike.push(`${workflowId}: does not replay: ${error.message}`);
-  return unlike;
+async function replayFailures(outcomes: Outcome[]): Promise<string[]> {
+  const failures: string[] = [];
+  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, outcomes))
+    if (error) failures.push(`${workflowId}: does not replay: ${error.message}`);
+  return failures;
 }
 
-/** Why an update was refused. */
+/** Waits for an update that must be refused; resolves with its error's code and details. */
 export async function refusal(update: Promise<CommandAnswer>): Promise<{ code: unknown; details: unknown }> {
   const error = await update.then(
     () => undefined,
@@ -373,18 +384,18 @@ export async function expectTooLate(order: PlacedOrder, ...commands: Command[]):
     });
 }
 
-function counting(twist: Twist): Twisted {
+function counting(fault: Fault): CountedFault {
   let calls = 0;
   return (real) => {
     calls += 1;
-    return twist(real, calls);
+    return fault(real, calls);
   };
 }
 
-function twistedCompanies(twists: Map<string, Twisted>, payments: PaymentCompany, parcels: Carrier) {
+function companiesWithFaults(faults: Map<string, CountedFault>, payments: PaymentCompany, parcels: Carrier) {
   const via = <T>(call: Call, orderId: string, real: () => Promise<T>): Promise<T> => {
-    const twist = twists.get(`${call} ${orderId}`);
-    return twist ? twist(real) : real();
+    const fault = faults.get(`${call} ${orderId}`);
+    return fault ? fault(real) : real();
   };
   const paymentCompany: PaymentCompany = {
     charge: (payment) => via('charge', payment.order_id, () => payments.charge(payment)),

@@ -2,15 +2,15 @@
 import { readFile } from 'node:fs/promises';
 import { ORDERS_QUEUE, SETTLE_WORKFLOW, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { failsTwice, gate, hangs, type PlacedOrder, type Shop } from '../workflow-fixture.ts';
+import { failsTwice, gate, hangs, type PlacedOrder, type Testbed } from '../workflow-fixture.ts';
 
 /** This code's version, which names the folder of its histories. */
 export const { version: VERSION }: { version: string } = JSON.parse(
   await readFile(new URL('../../package.json', import.meta.url), 'utf8'),
 );
 
-/** Takes an order down its path to the end. The shop has the real clock and no worker yet. */
-export type Path = (shop: Shop) => Promise<PlacedOrder>;
+/** Takes an order down its path to the end. The testbed has the real clock and no worker yet. */
+export type Path = (bed: Testbed) => Promise<PlacedOrder>;
 
 const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
@@ -29,31 +29,31 @@ async function ended(order: PlacedOrder): Promise<PlacedOrder> {
 /** Runs the path with workers on both queues. */
 const withWorkers =
   (path: Path): Path =>
-  async (shop) => {
-    const stop = await shop.work('orders', 'shipping');
-    return path(shop).finally(stop);
+  async (bed) => {
+    const stop = await bed.startWorkers('orders', 'shipping');
+    return path(bed).finally(stop);
   };
 
 export const PATHS: Record<string, Path> = {
-  shipped: withWorkers(async (shop) => {
-    const order = await shop.place();
+  shipped: withWorkers(async (bed) => {
+    const order = await bed.place();
     await atReview(order);
     await order.update('approve');
     return ended(order);
   }),
 
-  expired: withWorkers(async (shop) => ended(await shop.place())),
+  expired: withWorkers(async (bed) => ended(await bed.place())),
 
-  'canceled before it was approved': withWorkers(async (shop) => {
-    const order = await shop.place();
+  'canceled before it was approved': withWorkers(async (bed) => {
+    const order = await bed.place();
     await atReview(order);
     await order.update('cancel', ['changed my mind']);
     return ended(order);
   }),
 
-  'canceled while it was charged': withWorkers(async (shop) => {
+  'canceled while it was charged': withWorkers(async (bed) => {
     const charge = gate();
-    const order = await shop.approved(anOrder(), { twists: { charge: charge.after } });
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after } });
     await charge.reached;
     await order.update('cancel');
     await ended(order);
@@ -61,9 +61,9 @@ export const PATHS: Record<string, Path> = {
     return order;
   }),
 
-  'canceled during the dispatch': withWorkers(async (shop) => {
+  'canceled during the dispatch': withWorkers(async (bed) => {
     const dispatch = gate();
-    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.before } });
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
     await order.update('cancel');
     await ended(order);
@@ -71,49 +71,53 @@ export const PATHS: Record<string, Path> = {
     return order;
   }),
 
-  'canceled too late': withWorkers(async (shop) => {
+  'canceled too late': withWorkers(async (bed) => {
     const dispatch = gate();
-    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.after } });
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.after } });
     await dispatch.reached;
     await order.update('cancel').catch(() => undefined);
     dispatch.open();
     return ended(order);
   }),
 
-  'canceled through Temporal': withWorkers(async (shop) => {
-    const order = await shop.place();
+  'canceled through Temporal': withWorkers(async (bed) => {
+    const order = await bed.place();
     await atReview(order);
     await order.handle.cancel();
     return ended(order);
   }),
 
-  'failed: INVALID_ORDER': withWorkers(async (shop) => {
+  'failed: INVALID_ORDER': withWorkers(async (bed) => {
     const given = anOrder();
-    return ended(await shop.place(given, { args: [{ ...given, items: null }] }));
+    return ended(await bed.place(given, { args: [{ ...given, items: null }] }));
   }),
 
-  'failed: PAYMENT_DECLINED': withWorkers(async (shop) =>
-    ended(await shop.approved(anOrder({ payment_id: freshId('declined') }))),
+  'failed: PAYMENT_DECLINED': withWorkers(async (bed) =>
+    ended(await bed.placeApproved(anOrder({ payment_id: freshId('declined') }))),
   ),
 
-  'failed: PAYMENT_CONFLICT': withWorkers(async (shop) => {
-    const first = await ended(await shop.approved());
-    return ended(await shop.approved(anOrder({ payment_id: first.order.payment_id })));
+  'failed: PAYMENT_CONFLICT': withWorkers(async (bed) => {
+    const first = await ended(await bed.placeApproved());
+    return ended(await bed.placeApproved(anOrder({ payment_id: first.order.payment_id })));
   }),
 
-  'failed: CARRIER_REFUSED': withWorkers(async (shop) => ended(await shop.approved(anOrder({ address: UNREACHABLE })))),
+  'failed: CARRIER_REFUSED': withWorkers(async (bed) =>
+    ended(await bed.placeApproved(anOrder({ address: UNREACHABLE }))),
+  ),
 
-  'failed: DEADLINE': withWorkers(async (shop) => ended(await shop.approved(anOrder(), { twists: { charge: hangs } }))),
+  'failed: DEADLINE': withWorkers(async (bed) =>
+    ended(await bed.placeApproved(anOrder(), { faults: { charge: hangs } })),
+  ),
 
-  'shipped at the third try, to another address': withWorkers(async (shop) => {
-    const order = await shop.approved(anOrder({ address: UNREACHABLE }));
+  'shipped at the third try, to another address': withWorkers(async (bed) => {
+    const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }));
     await attemptedToShip(order, 2);
     await order.update('address', [BOSTON]);
     return ended(order);
   }),
 
-  'address changed at the review, by signal and by update': withWorkers(async (shop) => {
-    const order = await shop.place();
+  'address changed at the review, by signal and by update': withWorkers(async (bed) => {
+    const order = await bed.place();
     await atReview(order);
     await order.signal('address', BOSTON);
     await order.update('address', [{ ...BOSTON, line1: '3 Birch' }]);
@@ -121,9 +125,9 @@ export const PATHS: Record<string, Path> = {
     return ended(order);
   }),
 
-  'commands repeated, malformed and refused': withWorkers(async (shop) => {
+  'commands repeated, malformed and refused': withWorkers(async (bed) => {
     const dispatch = gate();
-    const order = await shop.place(anOrder(), { twists: { dispatch: dispatch.after } });
+    const order = await bed.place(anOrder(), { faults: { dispatch: dispatch.after } });
     await atReview(order);
     await order.signal('address', { line1: 7 }, 'first');
     await order.update('address', [null]).catch(() => undefined);
@@ -135,10 +139,10 @@ export const PATHS: Record<string, Path> = {
     return ended(order);
   }),
 
-  'addresses that waited together for a refused try': withWorkers(async (shop) => {
+  'addresses that waited together for a refused try': withWorkers(async (bed) => {
     const dispatch = gate();
-    const order = await shop.approved(anOrder({ address: UNREACHABLE }), {
-      twists: { dispatch: dispatch.afterFirst },
+    const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
+      faults: { dispatch: dispatch.afterFirst },
     });
     await dispatch.reached;
     await order.signal('address', { city: 'no street' });
@@ -147,35 +151,35 @@ export const PATHS: Record<string, Path> = {
     return ended(order);
   }),
 
-  'calls that fail before they succeed': withWorkers(async (shop) =>
-    ended(await shop.approved(anOrder(), { twists: { charge: failsTwice, dispatch: failsTwice } })),
+  'calls that fail before they succeed': withWorkers(async (bed) =>
+    ended(await bed.placeApproved(anOrder(), { faults: { charge: failsTwice, dispatch: failsTwice } })),
   ),
 
-  'a try to ship terminated from outside': withWorkers(async (shop) => {
+  'a try to ship terminated from outside': withWorkers(async (bed) => {
     const dispatch = gate();
-    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.before } });
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
     await order.handle.client.getHandle(shippingWorkflowId(order.id, 1)).terminate();
     dispatch.open();
     return ended(order);
   }),
 
-  'production’s rules': withWorkers(async (shop) => {
+  'production’s rules': withWorkers(async (bed) => {
     const given = anOrder();
-    const order = await shop.place(given, { args: [{ ...given, policy: 'production' }] });
+    const order = await bed.place(given, { args: [{ ...given, policy: 'production' }] });
     await atReview(order);
     await order.update('approve');
     return ended(order);
   }),
 
-  'a second run': withWorkers(async (shop) => {
-    const first = await ended(await shop.approved());
-    return ended(await shop.place(first.order, { workflowIdReusePolicy: 'ALLOW_DUPLICATE' }));
+  'a second run': withWorkers(async (bed) => {
+    const first = await ended(await bed.placeApproved());
+    return ended(await bed.place(first.order, { workflowIdReusePolicy: 'ALLOW_DUPLICATE' }));
   }),
 
-  'settled after its run was terminated': withWorkers(async (shop) => {
+  'settled after its run was terminated': withWorkers(async (bed) => {
     const dispatch = gate();
-    const order = await shop.approved(anOrder(), { twists: { dispatch: dispatch.before } });
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
     await order.handle.terminate();
     const settling = await order.handle.client.start(SETTLE_WORKFLOW, {
@@ -188,27 +192,27 @@ export const PATHS: Record<string, Path> = {
     return order;
   }),
 
-  'approved before its first workflow task, by a command that was queued': async (shop) => {
-    const order = await shop.place();
+  'approved before its first workflow task, by a command that was queued': async (bed) => {
+    const order = await bed.place();
     await order.signal('approve', 'queued');
-    const stop = await shop.work('orders', 'shipping');
+    const stop = await bed.startWorkers('orders', 'shipping');
     return ended(order).finally(stop);
   },
 
-  'worker restarted in the middle': async (shop) => {
-    const stopFirst = await shop.work('orders', 'shipping');
+  'worker restarted in the middle': async (bed) => {
+    const stopFirst = await bed.startWorkers('orders', 'shipping');
     const charge = gate();
-    const order = await shop.approved(anOrder(), { twists: { charge: charge.before } });
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.before } });
     await charge.reached;
     await stopFirst();
     charge.open();
-    const stop = await shop.work('orders', 'shipping');
+    const stop = await bed.startWorkers('orders', 'shipping');
     return ended(order).finally(stop);
   },
 
-  'no shipping worker until it was too late': async (shop) => {
-    const stop = await shop.work('orders');
-    return ended(await shop.approved()).finally(stop);
+  'no shipping worker until it was too late': async (bed) => {
+    const stop = await bed.startWorkers('orders');
+    return ended(await bed.placeApproved()).finally(stop);
   },
 };
 

@@ -7,7 +7,7 @@ import { type Client, isGrpcServiceError } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { orderWorkflowId, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { expect, test } from 'vitest';
-import { ownShop } from '../workflow-fixture.ts';
+import { ownTestbed } from '../workflow-fixture.ts';
 import { fileOf, PATHS, VERSION } from './paths.ts';
 
 const folder = fileURLToPath(new URL(`${VERSION}/`, import.meta.url));
@@ -21,8 +21,8 @@ test('this version has no histories yet', () => {
 });
 
 test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, async ([path, walk]) => {
-  const shop = await ownShop({ queues: [], clock: 'real' });
-  const { id, row } = await walk(shop);
+  const bed = await ownTestbed({ queues: [], clock: 'real' });
+  const { id, row } = await walk(bed);
   const attempts = (await row()).child_attempts;
   const parts: [part: string, workflowId: string][] = [
     ['', orderWorkflowId(id)],
@@ -32,7 +32,7 @@ test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, asyn
   if (attempts > 1) parts.push(['last-ship', shippingWorkflowId(id, attempts)]);
   await mkdir(folder, { recursive: true });
   for (const [part, workflowId] of parts) {
-    const json = await historyOf(shop.patient, workflowId);
+    const json = await historyOf(bed.realTimeClient, workflowId);
     if (json) await writeFile(folder + fileOf(path, part), json);
   }
 });

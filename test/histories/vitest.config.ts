@@ -1,7 +1,4 @@
-import { mergeConfig } from 'vitest/config';
-import base from '../vitest.config.ts';
+import { defineConfig } from 'vitest/config';
+import { withServers } from '../vitest.config.ts';
 
-export default mergeConfig(
-  { ...base, test: { ...base.test, include: [] } },
-  { test: { include: ['histories/record.ts'] } },
-);
+export default defineConfig({ test: { include: ['histories/record.ts'], ...withServers } });

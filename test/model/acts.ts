@@ -1,24 +1,28 @@
-/** What fast-check lets happen to an order: each act is done to the model and to the real order alike. */
-import type { Command } from '@trellis/contracts/command';
+/** The acts from which fast-check makes sequences: each is applied to the model and to the real order. */
+import {
+  COMMAND_NAMES,
+  COMMANDS,
+  type Command,
+  cancelReasonOf,
+  DEFAULT_CANCEL_REASON,
+} from '@trellis/contracts/command';
 import fc from 'fast-check';
 import type { Call } from '../workflow-fixture.ts';
-import type { OrderModel, Plan } from './order-model.ts';
-import { UNREACHABLE } from './order-model.ts';
-import type { Message, ModelRun } from './run.ts';
-import { addressOf } from './run.ts';
+import { type OrderModel, type Plan, UNREACHABLE } from './order-model.ts';
+import { addressOf, type Message, type ModelRun } from './run.ts';
 
-/** What the acts act on; the workers can be replaced only where they forget. */
+/** The real side of an act. Workers can be replaced only where they do not cache workflows. */
 export interface Real {
   run: ModelRun;
-  /** Acts on the order since its end. */
-  afterwards: number;
+  /** Number of acts since the order's end. */
+  actsAfterEnd: number;
   replaceWorkers: ((meanwhile: () => Promise<void>) => Promise<void>) | undefined;
 }
 
 type Possible = (model: OrderModel) => boolean;
 
-/** Nothing new happens to an order that has ended. */
-const MAX_AFTERWARDS = 2;
+/** An ended order does not change any more, so a few acts on it are enough. */
+const MAX_ACTS_AFTER_END = 2;
 
 class Act implements fc.AsyncCommand<OrderModel, Real> {
   readonly name: string;
@@ -32,8 +36,8 @@ class Act implements fc.AsyncCommand<OrderModel, Real> {
   }
 
   async run(model: OrderModel, real: Real): Promise<void> {
-    if (model.stop === 'over') real.afterwards += 1;
-    if (real.afterwards > MAX_AFTERWARDS) return;
+    if (model.stage === 'ended') real.actsAfterEnd += 1;
+    if (real.actsAfterEnd > MAX_ACTS_AFTER_END) return;
     if (await real.run.ready(this.check)) await this.act(real);
   }
 
@@ -45,7 +49,7 @@ const NO_ADDRESS: unknown[] = [undefined, null, 42, 'here', { line1: '1 Main' },
 const NO_REASON: unknown[] = [undefined, null, 42, { reason: 'x' }, ['x'], ''];
 const NO_ID: unknown[] = [undefined, null, 7, '', { id: 'k1' }, 'with space'];
 const NO_JSON = '{"line1": ';
-/** Few, so that commands meet again. */
+/** Few, so that several commands share an id. */
 const ids = fc.option(fc.constantFrom('k1', 'k2'), { nil: undefined, freq: 2 });
 
 let drawn = 0;
@@ -63,58 +67,65 @@ interface Draft {
   badId: unknown;
 }
 
+/** Of each command: its weight, and the first arguments that it is sent with, valid and malformed. */
+const GIVEN: Record<Command, { weight: number; given: fc.Arbitrary<unknown> }> = {
+  approve: { weight: 6, given: fc.constantFrom(...NO_ADDRESS) },
+  cancel: {
+    weight: 1,
+    given: fc.oneof(fc.constantFrom<unknown>('late', 'expensive', 'ugly'), fc.constantFrom(...NO_REASON)),
+  },
+  address: {
+    weight: 4,
+    given: fc.oneof(
+      { weight: 3, arbitrary: fc.constantFrom<unknown>(...CITIES.map(addressOf)) },
+      fc.constantFrom(...NO_ADDRESS),
+    ),
+  },
+};
+
 const drafts = (by: Draft['by'][]): fc.Arbitrary<Draft> =>
   fc.oneof(
-    { weight: 6, arbitrary: draft('approve', by, fc.constantFrom<unknown>(...NO_ADDRESS)) },
-    {
-      weight: 1,
-      arbitrary: draft('cancel', by, fc.oneof(fc.constantFrom('late', 'dear', 'ugly'), fc.constantFrom(...NO_REASON))),
-    },
-    {
-      weight: 4,
-      arbitrary: draft(
-        'address',
-        by,
-        fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...CITIES).map(addressOf) }, fc.constantFrom(...NO_ADDRESS)),
-      ),
-    },
+    ...COMMAND_NAMES.map((command) => ({
+      weight: GIVEN[command].weight,
+      arbitrary: fc.record({
+        command: fc.constant(command),
+        by: fc.constantFrom(...by),
+        id: ids,
+        given: GIVEN[command].given,
+        raw: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
+        badId: fc.constantFrom(...NO_ID),
+      }),
+    })),
   );
 
-const draft = (command: Command, by: Draft['by'][], given: fc.Arbitrary<unknown>): fc.Arbitrary<Draft> =>
-  fc.record({
-    command: fc.constant(command),
-    by: fc.constantFrom(...by),
-    id: ids,
-    given,
-    raw: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
-    badId: fc.constantFrom(...NO_ID),
-  });
+/** Whether the draft is a signal whose argument is sent as bytes that are no JSON. */
+const asBytes = ({ command, by, raw }: Draft): boolean => raw && by === 'signal' && COMMANDS[command].argument !== null;
 
-/** A draft becomes a new message each time it is sent. */
-function messageOf({ command, by, id, given, raw, badId }: Draft): Message {
-  const city = (given as { city?: string; line1?: string } | null | undefined)?.line1
-    ? (given as { city?: string }).city
-    : undefined;
-  const asBytes = raw && by === 'signal' && command !== 'approve';
-  const reason = typeof given === 'string' && given !== '' && command === 'cancel' && !asBytes ? given : 'user_request';
-  const argument = command === 'approve' && by === 'signal' ? [] : [given];
+/** A new message of a draft each time: an act can run more than once. */
+function messageOf(draft: Draft): Message {
+  const { command, by, id, given, badId } = draft;
+  const bytes = asBytes(draft);
+  const { line1, city } = (given ?? {}) as { line1?: string; city?: string };
+  const reason = command === 'cancel' && !bytes ? cancelReasonOf(given) : DEFAULT_CANCEL_REASON;
+  const argument = COMMANDS[command].argument === null && by === 'signal' ? [] : [given];
   const idArgument = by === 'signal' ? [id ?? badId] : [];
   return {
-    asked: {
+    sent: {
       command,
       by,
-      id: (asBytes ? undefined : id) ?? fresh(),
-      city: command === 'address' && !asBytes ? (city ?? null) : null,
+      id: (bytes ? undefined : id) ?? fresh(),
+      city: command === 'address' && !bytes && line1 ? (city ?? null) : null,
       reason,
-      echoes: [],
+      repetitions: [],
     },
     args: [...argument, ...idArgument],
-    ...(asBytes && { raw: NO_JSON }),
+    ...(bytes && { raw: NO_JSON }),
   };
 }
 
-function nameOf({ command, by, id, given, raw, badId }: Draft): string {
-  const what = raw && by === 'signal' && command !== 'approve' ? 'bytes' : (JSON.stringify(given) ?? 'nothing');
+function nameOf(draft: Draft): string {
+  const { command, by, id, given, badId } = draft;
+  const what = asBytes(draft) ? 'bytes' : (JSON.stringify(given) ?? 'nothing');
   return `${by} ${command}(${what}) as ${id ?? (by === 'signal' ? JSON.stringify(badId) : 'drawn')}`;
 }
 
@@ -127,92 +138,101 @@ const temporalCancel = fc.constant(
     'Temporal cancellation',
     ({ run }) =>
       run.send({
-        asked: { command: 'cancel', by: 'temporal', id: fresh(), city: null, reason: 'temporal_cancel', echoes: [] },
+        sent: {
+          command: 'cancel',
+          by: 'temporal',
+          id: fresh(),
+          city: null,
+          reason: 'temporal_cancel',
+          repetitions: [],
+        },
         args: [],
       }),
-    (model) => model.stop !== 'over' && !model.canceledByTemporal,
+    (model) => model.stage !== 'ended' && !model.canceledByTemporal,
   ),
 );
 
-const waits = (model: OrderModel, call: Call): boolean =>
+const isHeld = (model: OrderModel, call: Call): boolean =>
   call === 'close'
     ? model.cancels.length > 0
-    : { charge: 'charge', dispatch: 'ship', refund: 'refund' }[call] === model.stop;
+    : { charge: 'charge', dispatch: 'ship', refund: 'refund' }[call] === model.stage;
 
 const act = (call: Call, does: string, how: (run: ModelRun) => Promise<void>) =>
   new Act(
     `${call} ${does}`,
     ({ run }) => how(run),
-    (model) => waits(model, call),
+    (model) => isHeld(model, call),
   );
 
 const CALLS: Call[] = ['charge', 'dispatch', 'close', 'refund'];
-const answered = fc.constantFrom(...CALLS).map((call) => act(call, 'is answered', (run) => run.answer(call)));
-const heard = fc.constantFrom(...CALLS).map((call) => act(call, 'is heard, its answer late', (run) => run.hear(call)));
-const failing = fc.constantFrom(...CALLS).map((call) => act(call, 'breaks off', (run) => run.fail(call, 'at once')));
-const garbled = fc
+const answering = fc.constantFrom(...CALLS).map((call) => act(call, 'is answered', (run) => run.answer(call)));
+const carriedOut = fc
   .constantFrom(...CALLS)
-  .map((call) => act(call, 'gets an answer without sense', (run) => run.fail(call, 'by Temporal')));
+  .map((call) => act(call, 'is carried out, its answer is held', (run) => run.carryOut(call)));
+const failing = fc.constantFrom(...CALLS).map((call) => act(call, 'fails', (run) => run.fail(call, 'at once')));
+const invalidAnswer = fc
+  .constantFrom(...CALLS)
+  .map((call) => act(call, 'gets an invalid answer', (run) => run.fail(call, 'by Temporal')));
 const hanging = fc.constantFrom('charge' as const, 'dispatch' as const).map(
   (call) =>
     new Act(
-      `${call} hangs`,
+      `${call} times out`,
       ({ run }) => run.hang(call),
-      // What a late call has told us meanwhile needs no asking anew.
-      (model) => waits(model, call) && (call !== 'charge' || model.payment === 'pending'),
+      // A payment that a late call has settled meanwhile is not charged again.
+      (model) => isHeld(model, call) && (call !== 'charge' || model.payment === 'pending'),
     ),
 );
-const waking = fc.constant(
+const lateAnswer = fc.constant(
   new Act(
-    'a late call wakes',
-    ({ run }) => run.wake(),
+    'a late call is answered',
+    ({ run }) => run.answerLate(),
     (model) => model.late.length > 0,
   ),
 );
 
-/** Time passes only while no activity is under way. */
-const atRest: Possible = (model) => ['review', 'pause'].includes(model.stop) && model.cancels.length === 0;
-const lingering = fc
+/** Time is skipped only while no activity runs. */
+const atRest: Possible = (model) => ['review', 'backoff'].includes(model.stage) && model.cancels.length === 0;
+const passing = fc
   .constantFrom(0.3, 0.8, 1)
-  .map((share) => new Act(`${share} of the time left passes`, ({ run }) => run.linger(share), atRest));
-const waiting = fc.constant(
+  .map((share) => new Act(`${share} of the time left passes`, ({ run }) => run.passTime(share), atRest));
+const timingOut = fc.constant(
   new Act(
-    'time runs out',
-    ({ run }) => run.waitOut(),
-    // A charge that a late call has brought meanwhile needs no company.
+    'the stage times out',
+    ({ run }) => run.timeOut(),
+    // Nor does a charge time out that a late call has settled meanwhile.
     (model) =>
       model.timer !== undefined &&
       model.cancels.length === 0 &&
-      (model.stop !== 'charge' || model.payment === 'pending'),
+      (model.stage !== 'charge' || model.payment === 'pending'),
   ),
 );
 
-const rival = fc.constant(new Act('another order uses the card', ({ run }) => run.rival()));
+const otherOrder = fc.constant(new Act('another order uses the payment id', ({ run }) => run.otherOrder()));
 const startAgain = fc
   .constantFrom('elsewhere' as const, 'use existing' as const, 'refuse' as const)
   .map((how) => new Act(`the order is started again: ${how}`, ({ run }) => run.startAgain(how)));
-const stranger = fc
+const foreignSignal = fc
   .constantFrom<[string, unknown[]]>(
     ['no_such_signal', [1]],
-    ['dispatch_failed', ['so they say']],
+    ['dispatch_failed', ['from outside']],
     ['dispatch_failed', [null]],
   )
   .map(
     ([name, args]) =>
       new Act(
         `signal ${name}(${JSON.stringify(args)})`,
-        ({ run }) => run.stranger(name, args),
-        (model) => model.stop !== 'over',
+        ({ run }) => run.foreignSignal(name, args),
+        (model) => model.stage !== 'ended',
       ),
   );
 
-/** An address and a cancel that arrive together are decided by what the worker takes up first. */
+/** Without an address and a cancel in one set: the worker's order of processing, which is not fixed, would decide between them. */
 const together = fc
   .array(drafts(['signal']), { maxLength: 3 })
   .filter(
     (all) => !(all.some(({ command }) => command === 'address') && all.some(({ command }) => command === 'cancel')),
   );
-/** The skipping server's clock stands still while a signal waits for a worker, so it is either signals or time. */
+/** Signals or time, not both: the skipping server's clock stands still while a signal waits for a worker. */
 const meanwhile = fc.oneof(
   together.map((signals) => ({ signals, late: false })),
   fc.constant<{ signals: Draft[]; late: boolean }>({ signals: [], late: true }),
@@ -220,7 +240,7 @@ const meanwhile = fc.oneof(
 const restart = meanwhile.map(
   ({ signals, late }) =>
     new Act(
-      `the workers are replaced, meanwhile ${late ? 'time runs out' : signals.map(nameOf).join(', ') || 'nothing'}`,
+      `the workers are replaced, meanwhile ${late ? 'the stage times out' : signals.map(nameOf).join(', ') || 'nothing'}`,
       async ({ run, replaceWorkers }) => {
         if (replaceWorkers)
           await run.restart(
@@ -233,24 +253,24 @@ const restart = meanwhile.map(
     ),
 );
 
-/** Any sequence of what can happen; what can't happen to the order at its turn is left out. */
+/** Sequences of acts; an act that is impossible when its turn comes is skipped. */
 export const sequences = (replayPath: string | undefined) =>
   fc.commands<OrderModel, Real, false>(
     [
       fc.oneof(
         { weight: 30, arbitrary: commands },
-        { weight: 20, arbitrary: answered },
-        { weight: 10, arbitrary: heard },
+        { weight: 20, arbitrary: answering },
+        { weight: 10, arbitrary: carriedOut },
         { weight: 4, arbitrary: failing },
-        { weight: 2, arbitrary: garbled },
+        { weight: 2, arbitrary: invalidAnswer },
         { weight: 1, arbitrary: hanging },
-        { weight: 6, arbitrary: waking },
-        { weight: 3, arbitrary: lingering },
-        { weight: 3, arbitrary: waiting },
-        { weight: 2, arbitrary: rival },
+        { weight: 6, arbitrary: lateAnswer },
+        { weight: 3, arbitrary: passing },
+        { weight: 3, arbitrary: timingOut },
+        { weight: 2, arbitrary: otherOrder },
         { weight: 2, arbitrary: startAgain },
         { weight: 2, arbitrary: temporalCancel },
-        { weight: 1, arbitrary: stranger },
+        { weight: 1, arbitrary: foreignSignal },
         { weight: 1, arbitrary: restart },
       ),
     ],
@@ -261,14 +281,14 @@ const plan: fc.Arbitrary<Plan> = fc
   .record({
     card: fc.oneof({ weight: 9, arbitrary: fc.constant('good' as const) }, fc.constant('declined' as const)),
     city: fc.oneof({ weight: 3, arbitrary: fc.constant('Chicago') }, fc.constant(UNREACHABLE)),
-    sound: fc.oneof({ weight: 19, arbitrary: fc.constant(true) }, fc.constant(false)),
-    // It spoils the servers for the orders that follow, so it is rare.
-    outlived: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, fc.constant(true)),
+    valid: fc.oneof({ weight: 19, arbitrary: fc.constant(true) }, fc.constant(false)),
+    // Rare, because actsAfterEnd the testbed's clock no longer skips.
+    lateCallsAfterEnd: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, fc.constant(true)),
   })
-  // The caller's timeout, less what is kept back for a refund, leaves the order three minutes.
+  // Less the reserve for the refund it leaves the order three minutes.
   .map((drawnPlan) => ({ ...drawnPlan, timeoutMs: 33 * 60_000 }));
 
-/** How an order begins. */
+/** The conditions under which an order starts. */
 export const beginnings = fc.record({
   plan,
   withStart: fc.option(
@@ -278,8 +298,8 @@ export const beginnings = fc.record({
     })),
     { freq: 3, nil: undefined },
   ),
-  /** Whether the workers keep workflows in memory, or replay each from its history at every task. */
-  workers: fc.constantFrom('remember' as const, 'forget' as const),
-  /** Seeds flaky_call; without it there are no faults. */
+  /** Whether the workers cache workflows or replay the whole history at every workflow task. */
+  workers: fc.constantFrom('cache' as const, 'replay' as const),
+  /** Seed of flaky_call's faults; none when undefined. */
   flaky: fc.oneof({ weight: 5, arbitrary: fc.constant(undefined) }, fc.integer()),
 });

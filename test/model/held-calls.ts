@@ -1,54 +1,52 @@
-/** The companies' calls of one order, each held until the test says how it goes on. */
+/** Holds the calls of one order to the payment company and the carrier until the test decides their outcome. */
 import { Context } from '@temporalio/activity';
-import type { Call, Twist } from '../workflow-fixture.ts';
+import type { Call, Fault } from '../workflow-fixture.ts';
 
 interface Held {
   call: Call;
-  /** Has the company do what is asked, once. */
-  hear(): Promise<unknown>;
+  /** Lets the company carry out the call, once, and holds the answer. */
+  carryOut(): Promise<unknown>;
   answer(): Promise<void>;
   fail(error: Error): void;
 }
 
-export type HeldCalls = ReturnType<typeof holdCalls>;
-
 export function holdCalls() {
-  /** By activity; one that was too slow has left earlier calls behind, which go on together with its last. */
+  /** Held calls by activity. An activity whose call timed out has several, which are answered together. */
   const underWay = new Map<string, Held[]>();
   const late: Held[][] = [];
-  /** Activities that the order has left: what they go on asking comes late. */
-  const left = new Map<string, Held[]>();
-  /** Activities whose call was answered; one that had just given it up asks once more. */
+  /** Activities that the order has abandoned: their further calls are late ones. */
+  const abandonedBy = new Map<string, Held[]>();
+  /** Activities whose call was answered; when it had just timed out, the activity repeats it. */
   const answered = new Set<string>();
-  const away = new Set<Call>();
-  /** Calls that failed for good, so that Temporal tries again; and the attempt that did so last. */
+  const down = new Set<Call>();
+  /** Number of failures that the activity leaves to Temporal's retries, and the Temporal attempt of the last call. */
   let failures = 0;
   let attempt = 1;
   let open = false;
 
-  const twist =
-    (call: Call): Twist =>
+  const fault =
+    (call: Call): Fault =>
     <T>(real: () => Promise<T>): Promise<T> => {
       const { info } = Context.current();
       const { activityType, activityId, workflowExecution } = info;
       if (open || (call === 'close' && activityType !== 'close_parcel')) return real();
       attempt = info.attempt;
-      if (away.has(call)) {
+      if (down.has(call)) {
         failures += 1;
-        return Promise.reject(garbage());
+        return Promise.reject(invalidAnswer());
       }
       const { promise, resolve, reject } = Promise.withResolvers<T>();
-      let said: Promise<T> | undefined;
-      const hear = () => {
-        said ??= real();
-        return said;
+      let outcome: Promise<T> | undefined;
+      const carryOut = () => {
+        outcome ??= real();
+        return outcome;
       };
       const key = `${workflowExecution?.workflowId} ${activityId}`;
       if (answered.has(key)) return real();
-      const held = { call, hear, answer: () => hear().then(resolve, reject), fail: reject };
-      const nobodys = left.get(key);
-      if (nobodys && !late.includes(nobodys)) return real();
-      if (nobodys) nobodys.push(held);
+      const held = { call, carryOut, answer: () => carryOut().then(resolve, reject), fail: reject };
+      const abandoned = abandonedBy.get(key);
+      if (abandoned && !late.includes(abandoned)) return real();
+      if (abandoned) abandoned.push(held);
       else underWay.set(key, [...(underWay.get(key) ?? []), held]);
       return promise;
     };
@@ -61,44 +59,44 @@ export function holdCalls() {
     });
 
   return {
-    twists: { charge: twist('charge'), refund: twist('refund'), dispatch: twist('dispatch'), close: twist('close') },
-    /** How many activities wait for the company's answer. */
+    faults: { charge: fault('charge'), refund: fault('refund'), dispatch: fault('dispatch'), close: fault('close') },
+    /** Number of activities whose call is held. */
     count: (call: Call): number => of(call).length,
-    async hear(call: Call): Promise<void> {
-      await Promise.all(of(call).flatMap(([, calls]) => calls.map((held) => held.hear())));
+    async carryOut(call: Call): Promise<void> {
+      await Promise.all(of(call).flatMap(([, calls]) => calls.map((held) => held.carryOut())));
     },
     async answer(call: Call): Promise<void> {
       for (const [key] of of(call)) answered.add(key);
       await Promise.all(take(call).map((held) => held.answer()));
     },
-    /** Whether the company has heard it or not, the call fails and is made anew: `at once`, or by `Temporal`. */
+    /** Fails the held call, carried out or not; the activity retries it `at once`, or `by Temporal` after its backoff. */
     fail(call: Call, retried: 'at once' | 'by Temporal'): void {
-      for (const held of take(call)) held.fail(retried === 'at once' ? new Error('connection reset') : garbage());
+      for (const held of take(call)) held.fail(retried === 'at once' ? new Error('connection reset') : invalidAnswer());
     },
-    /** Every call fails from now on. */
-    goAway(call: Call): void {
-      away.add(call);
-      for (const held of take(call)) held.fail(garbage());
+    /** Fails the held call and every further one. */
+    goDown(call: Call): void {
+      down.add(call);
+      for (const held of take(call)) held.fail(invalidAnswer());
     },
     failures: (): number => failures,
-    /** Milliseconds that Temporal waits before it tries once more. */
+    /** Milliseconds of Temporal's backoff before the next attempt. */
     retryIn: (): number => Math.min(RETRIES.maximumInterval, RETRIES.initialInterval * 2 ** (attempt - 1)),
-    comeBack: (call: Call): boolean => away.delete(call),
-    /** The calls under way are nobody's any more; so is, if `forGood`, what their activity makes of it. */
-    leave(call: Call, forGood: boolean): void {
+    comeUp: (call: Call): boolean => down.delete(call),
+    /** Turns the held calls into late ones; with `forGood` also the later calls of their activities. */
+    abandon(call: Call, forGood: boolean): void {
       const keys = of(call).map(([key]) => key);
       const calls = take(call);
       late.push(calls);
-      if (forGood) for (const key of keys) left.set(key, calls);
+      if (forGood) for (const key of keys) abandonedBy.set(key, calls);
     },
     lateCount: (): number => late.length,
-    async wake(): Promise<void> {
+    async answerLate(): Promise<void> {
       await Promise.all((late.shift() ?? []).map((held) => held.answer()));
     },
-    /** Nothing is held any more. */
+    /** Answers all held calls, and holds none from now on. */
     async release(): Promise<void> {
       open = true;
-      away.clear();
+      down.clear();
       const all = [...underWay.values(), ...late].flat();
       underWay.clear();
       await Promise.all(all.map((held) => held.answer()));
@@ -106,8 +104,8 @@ export function holdCalls() {
   };
 }
 
-/** As workers/workflows/steps.ts has it. */
+/** As in workers/workflows/run-activity.ts. */
 const RETRIES = { initialInterval: 100, maximumInterval: 10_000 };
 
-/** The quick retries within an activity leave what they don't understand to Temporal's. */
-const garbage = () => new TypeError('the answer makes no sense');
+/** An error that an activity does not retry itself but leaves to Temporal. */
+const invalidAnswer = () => new TypeError('the answer is invalid');

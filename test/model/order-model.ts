@@ -1,56 +1,56 @@
-/** What the design says of one order, as a machine that moves only when somebody acts on it: a person, a company, the clock. It knows no Temporal and no SQL. */
+/** The design's rules for one order as a state machine, without Temporal and SQL. It changes only through calls: commands, outcomes of the companies' calls, time. */
 import type { Command } from '@trellis/contracts/command';
 import { type FailureReason, isTerminal, movesForward, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import { POLICIES, type Policy } from '@trellis/contracts/policy';
 
-/** A moment that lies between two, in milliseconds of the server's clock. */
+/** A moment known only as an interval, in milliseconds of the server's clock. */
 export interface Span {
   from: number;
   to: number;
 }
 
-/** The clock skips its hours, and its seconds are long enough for a slow machine. */
+/** Its windows are long enough for a slow machine; the clock skips them. */
 export const POLICY = 'production';
 
-/** What is decided when the order is placed. */
+/** The properties of an order that are fixed at its start. */
 export interface Plan {
-  /** The caller's timeout of the run. */
+  /** The run timeout that the caller sets. */
   timeoutMs: number;
   card: 'good' | 'declined';
   city: string;
-  /** Whether the order is one at all. */
-  sound: boolean;
-  /** Whether calls that the order has left may wake only after its end. */
-  outlived: boolean;
+  /** Whether the start argument is valid. */
+  valid: boolean;
+  /** Whether abandoned calls may be answered after the order's end. */
+  lateCallsAfterEnd: boolean;
 }
 
-/** Where an order rests until somebody acts. `undecided`: cancels wait for the carrier; `closing`: shipped, but such a cancel has yet to be answered. */
-export type Stop = 'review' | 'charge' | 'ship' | 'pause' | 'undecided' | 'refund' | 'closing' | 'over';
+/** What the order waits for. `undecided`: cancels wait for the carrier; `answering`: shipped, but such a cancel is not answered yet. */
+export type Stage = 'review' | 'charge' | 'ship' | 'backoff' | 'undecided' | 'refund' | 'answering' | 'ended';
 
-/** The companies' calls that the test holds. `close` is the question whether a cancel still comes in time. */
+/** The companies' calls that the test holds. `close` closes the carrier's key for a cancel. */
 export type Call = 'charge' | 'dispatch' | 'close' | 'refund';
 
-export interface Asked {
+export interface SentCommand {
   command: Command;
   by: 'update' | 'signal' | 'temporal';
   id: string;
-  /** Where an address change goes; null if its address is none. */
+  /** The city of an address change; null if its address is invalid. */
   city: string | null;
-  /** A cancel's reason as it is to be kept. */
+  /** A cancel's reason as it is stored. */
   reason: string;
-  /** Undefined while undecided. */
+  /** Undefined while the command is undecided. */
   answer?: string;
-  /** Later commands with its id. */
-  echoes: Asked[];
+  /** Later commands with the same id. */
+  repetitions: SentCommand[];
 }
 
-/** A call that nobody waits for any more. */
+/** A call that the order has abandoned. */
 export interface Late {
   call: Call;
   attempt: number;
   city: string;
-  heard: string | undefined;
+  outcome: string | undefined;
 }
 
 interface Ending {
@@ -60,7 +60,7 @@ interface Ending {
 
 export const UNREACHABLE = 'Unreachable';
 
-/** The run took so long that the clock, and not the order, decides; nothing can be said of it. */
+/** Thrown when the outcome depends on timing that the test can't see: such a run is skipped. */
 export class Undecidable extends Error {
   override readonly name = 'Undecidable';
 }
@@ -68,44 +68,44 @@ export class Undecidable extends Error {
 export class OrderModel {
   readonly plan: Plan;
   readonly policy: Policy;
-  /** When what is happening happens. */
+  /** The time of the current act. */
   now: Span;
   readonly deadline: Span;
 
-  stop: Stop = 'review';
+  stage: Stage = 'review';
   entered: Span;
   state: State = 'received';
   step: Step = 'validate_order';
   approved = false;
-  cancelReason: string | null = null;
+  cancel_reason: string | null = null;
   reason: FailureReason | null = null;
   city: string;
 
-  /** SQL: the order's state, its tries, its payment, its events; a list among the events is one in any order. */
+  /** In SQL: the order's state, shipping attempts, payment and events. A nested list holds events in any order. */
   recorded: State = 'received';
-  tries: { city: string; status: 'prepared' | 'dispatched' | 'failed' }[] = [];
+  attempts: { city: string; status: 'prepared' | 'dispatched' | 'failed' }[] = [];
   payment: PaymentStatus | undefined;
-  trail: (string | string[])[] = ['order_received'];
+  events: (string | string[])[] = ['order_received'];
 
-  /** The companies' books. */
+  /** The companies' books: the charge, the parcel, and which order has the payment id. */
   card: 'charged' | 'declined' | 'refunded' | 'closed' | undefined;
   parcel: string | undefined;
-  cardUsedBy: 'nobody' | 'us' | 'rival' = 'nobody';
+  paymentUsedBy: 'none' | 'this order' | 'other order' = 'none';
 
-  /** What the company has said to the call under way, if it has heard it. */
-  readonly heard = new Map<Call, string>();
+  /** The outcomes of calls that the company has carried out and not answered yet. */
+  readonly outcomes = new Map<Call, string>();
   readonly late: Late[] = [];
   canceledByTemporal = false;
-  cancels: Asked[] = [];
-  addresses: Asked[] = [];
+  cancels: SentCommand[] = [];
+  addresses: SentCommand[] = [];
 
-  private readonly known = new Map<string, Asked>();
+  private readonly known = new Map<string, SentCommand>();
   private readonly acceptedUpdates = new Set<string>();
-  private readonly notedRefusals = new Set<string>();
+  private readonly recordedRefusals = new Set<string>();
   private phase: 'open' | 'settling' | 'taken' = 'open';
-  private holdsMoney = false;
+  private mayHoldMoney = false;
   private mayBeTaken = false;
-  private movedHouse = false;
+  private addressChanged = false;
   private ending: Ending | undefined;
 
   constructor(plan: Plan, started: Span) {
@@ -119,18 +119,18 @@ export class OrderModel {
     this.deadline = plus(started, Math.min(budget, plan.timeoutMs) - refund_reserve_ms);
   }
 
-  /** The first steps, with what came along with the start. */
-  begin(asked?: Asked): void {
-    if (asked) this.ask(asked, false);
-    if (!this.plan.sound) {
+  /** The steps until the review, with a command sent with the start. */
+  begin(sent?: SentCommand): void {
+    if (sent) this.receive(sent, false);
+    if (!this.plan.valid) {
       this.settle({ state: 'failed', reason: 'INVALID_ORDER' });
       return;
     }
-    // An address that came with the start is judged beside the order.
-    const beside = this.trail.splice(1).flat();
-    this.trail.push(beside.length > 0 ? [...beside, 'order_validated'] : 'order_validated');
-    if (asked?.command === 'address' && asked.answer !== 'INVALID')
-      asked.answer = `${asked.answer} or ${asked.answer?.replace('received', 'awaiting_approval')}`;
+    // The address change and the validation are recorded in any order.
+    const beside = this.events.splice(1).flat();
+    this.events.push(beside.length > 0 ? [...beside, 'order_validated'] : 'order_validated');
+    if (sent?.command === 'address' && sent.answer !== 'INVALID')
+      sent.answer = `${sent.answer} or ${sent.answer?.replace('received', 'awaiting_approval')}`;
     this.recorded = 'awaiting_approval';
     this.state = this.approved ? 'approved' : 'awaiting_approval';
     this.step = 'awaiting_approval';
@@ -138,213 +138,214 @@ export class OrderModel {
     this.react();
   }
 
-  /** A command arrives; its answer stands in it, at once or later. Without `react` the order doesn't get to act on it yet. */
-  ask(asked: Asked, react = true): void {
-    const { command, by, id } = asked;
+  /** A command arrives; its `answer` is set now or later. With `react` false the order does not act on it yet. */
+  receive(sent: SentCommand, react = true): void {
+    const { command, by, id } = sent;
     const known = by === 'temporal' ? undefined : this.known.get(id);
-    if (this.stop === 'over') {
-      if (by === 'update' && this.acceptedUpdates.has(id)) asked.answer = known?.answer ?? '';
-      else asked.answer = 'gone';
+    if (this.stage === 'ended') {
+      if (by === 'update' && this.acceptedUpdates.has(id)) sent.answer = known?.answer ?? '';
+      else sent.answer = 'gone';
       return;
     }
     if (known) {
       if (by === 'update') this.acceptedUpdates.add(id);
-      if (known.answer === undefined) known.echoes.push(asked);
-      else this.answer(asked, known.answer);
+      if (known.answer === undefined) known.repetitions.push(sent);
+      else this.answer(sent, known.answer);
       return;
     }
     if (by === 'update') {
       if (this.tooLate(command)) {
-        asked.answer = `TOO_LATE ${this.state}`;
+        sent.answer = `TOO_LATE ${this.state}`;
         return;
       }
       this.acceptedUpdates.add(id);
     }
     if (by === 'temporal') this.canceledByTemporal = true;
-    this.known.set(id, asked);
-    if (this.tooLate(command)) this.refuse(asked);
-    else this[command](asked);
+    this.known.set(id, sent);
+    if (this.tooLate(command)) this.refuse(sent);
+    else this[command](sent);
     if (react) this.react();
   }
 
-  /** Commands that arrive at once. An address has to be written first, so its answer knows of the others. */
-  askTogether(all: Asked[]): void {
-    for (const asked of all) this.ask(asked, false);
-    for (const asked of all)
-      if (asked.command === 'address' && asked.answer && this.known.get(asked.id) === asked)
-        asked.answer = asked.answer.replace(/^(accepted|no change) .*/, `$1 ${this.state}`);
+  /** Commands that arrive in one workflow task. An address is answered after it is written, with the state that the others led to. */
+  receiveTogether(all: SentCommand[]): void {
+    for (const sent of all) this.receive(sent, false);
+    for (const sent of all)
+      if (sent.command === 'address' && sent.answer && this.known.get(sent.id) === sent)
+        sent.answer = sent.answer.replace(/^(accepted|no change) .*/, `$1 ${this.state}`);
   }
 
-  /** The company does what the call under way asks of it. */
-  hear(call: Call): string {
-    const said = this.heard.get(call) ?? this.company(call, this.tries.at(-1)?.city ?? '');
-    this.heard.set(call, said);
-    return said;
+  /** The company carries out the held call; returns the outcome. */
+  carryOut(call: Call): string {
+    const outcome = this.outcomes.get(call) ?? this.company(call, this.attempts.at(-1)?.city ?? '');
+    this.outcomes.set(call, outcome);
+    return outcome;
   }
 
-  /** The company's answer arrives, and the order goes on. Of several cancels the one with this reason was first. */
-  answers(call: Call, firstReason = ''): void {
-    const said = this.hear(call);
-    this.heard.delete(call);
+  /** The company's answer arrives and the order continues. Of several cancels the one with `firstReason` was first. */
+  completes(call: Call, firstReason = ''): void {
+    const outcome = this.carryOut(call);
+    this.outcomes.delete(call);
     if (call === 'charge') {
-      this.bookCharge(said);
-      this.charged(said === 'charged');
+      this.bookCharge(outcome);
+      this.charged(outcome === 'charged');
     } else if (call === 'dispatch') {
-      this.bookDispatch(this.tries.length, said);
-      if (said === 'taken') this.ship();
-      else this.tryFailed(said === 'refused' ? 'CARRIER_REFUSED' : 'DEADLINE', said === 'closed');
-    } else if (call === 'close') this.decideCancels(said, firstReason);
-    else this.refunded(said === 'refunded');
+      this.bookDispatch(this.attempts.length, outcome);
+      if (outcome === 'taken') this.ship();
+      else this.attemptFailed(outcome === 'refused' ? 'CARRIER_REFUSED' : 'DEADLINE', outcome === 'closed');
+    } else if (call === 'close') this.decideCancels(outcome, firstReason);
+    else this.refunded(outcome === 'refunded');
   }
 
-  /** The call is lost, whether heard or not, and tried again. */
-  stumbles(call: Call): void {
-    this.heard.delete(call);
-    // What a late call has told us meanwhile needs no asking.
+  /** The call fails, carried out or not, and is retried. */
+  callFails(call: Call): void {
+    this.outcomes.delete(call);
+    // A payment that a late call has settled meanwhile is not charged again.
     if (call === 'charge' && this.payment !== 'pending') this.charged(this.payment === 'charged');
   }
 
-  /** Nobody waits for the call under way any more; another one takes its place. */
-  hangs(call: 'charge' | 'dispatch'): void {
+  /** The held call times out; a new call replaces it. */
+  callTimesOut(call: 'charge' | 'dispatch'): void {
     this.late.push({
       call,
-      attempt: this.tries.length,
-      city: this.tries.at(-1)?.city ?? '',
-      heard: this.heard.get(call),
+      attempt: this.attempts.length,
+      city: this.attempts.at(-1)?.city ?? '',
+      outcome: this.outcomes.get(call),
     });
-    this.heard.delete(call);
+    this.outcomes.delete(call);
   }
 
-  /** A call that was given up wakes. */
-  wakes(): void {
+  /** The company answers the first late call. */
+  lateCallAnswered(): void {
     const late = this.late.shift();
     if (!late) return;
-    const said = late.heard ?? this.company(late.call, late.city);
-    if (late.call === 'charge') this.bookCharge(said);
-    else this.bookDispatch(late.attempt, said);
+    const outcome = late.outcome ?? this.company(late.call, late.city);
+    if (late.call === 'charge') this.bookCharge(outcome);
+    else this.bookDispatch(late.attempt, outcome);
   }
 
-  /** The stop's own time is over. */
-  timeIsUp(): void {
-    if (this.stop === 'review') this.settle({ state: 'expired' });
-    else if (this.stop === 'charge') {
-      this.heard.delete('charge');
+  /** The stage's time limit passes. */
+  timesOut(): void {
+    if (this.stage === 'review') this.settle({ state: 'expired' });
+    else if (this.stage === 'charge') {
+      this.outcomes.delete('charge');
       this.settle({ state: 'failed', reason: 'DEADLINE' });
-    } else if (this.stop === 'ship') {
-      this.heard.delete('dispatch');
-      this.tryFailed('DEADLINE', false);
-    } else if (this.stop === 'pause') this.tryToShip();
+    } else if (this.stage === 'ship') {
+      this.outcomes.delete('dispatch');
+      this.attemptFailed('DEADLINE', false);
+    } else if (this.stage === 'backoff') this.attemptShipping();
   }
 
-  /** When the order leaves its stop by itself. */
+  /** When the stage's time limit passes. */
   get timer(): Span | undefined {
     const { review_ms, shipping_backoff_ms, shipping_attempt_ms, min_shipping_attempts } = this.policy;
-    if (this.stop === 'review') return earlier(plus(this.entered, review_ms), this.deadline);
-    if (this.stop === 'charge') return this.deadline;
-    if (this.stop === 'pause') return plus(this.entered, shipping_backoff_ms);
-    if (this.stop !== 'ship') return undefined;
-    const owed = Math.max(0, min_shipping_attempts - this.tries.length) * (shipping_backoff_ms + shipping_attempt_ms);
+    if (this.stage === 'review') return earlier(plus(this.entered, review_ms), this.deadline);
+    if (this.stage === 'charge') return this.deadline;
+    if (this.stage === 'backoff') return plus(this.entered, shipping_backoff_ms);
+    if (this.stage !== 'ship') return undefined;
+    const owed =
+      Math.max(0, min_shipping_attempts - this.attempts.length) * (shipping_backoff_ms + shipping_attempt_ms);
     return later(plus(this.entered, shipping_attempt_ms), plus(this.deadline, -owed));
   }
 
-  /** What the order makes of what people asked. */
+  /** Continues the order after accepted commands. */
   react(): void {
-    const canceled = this.cancelReason !== null;
-    if (['review', 'charge', 'ship', 'pause'].includes(this.stop) && canceled) this.settle({ state: 'canceled' });
-    else if (this.stop === 'review' && this.approved) this.charge();
-    else if (this.stop === 'pause' && this.movedHouse) this.tryToShip();
+    const canceled = this.cancel_reason !== null;
+    if (['review', 'charge', 'ship', 'backoff'].includes(this.stage) && canceled) this.settle({ state: 'canceled' });
+    else if (this.stage === 'review' && this.approved) this.charge();
+    else if (this.stage === 'backoff' && this.addressChanged) this.attemptShipping();
   }
 
-  private enter(stop: Stop): void {
-    this.stop = stop;
+  private enter(stage: Stage): void {
+    this.stage = stage;
     this.entered = this.now;
   }
 
   private tooLate(command: Command): boolean {
-    if (command === 'cancel' && this.cancelReason !== null) return false;
-    const canceled = this.cancelReason !== null;
+    if (command === 'cancel' && this.cancel_reason !== null) return false;
+    const canceled = this.cancel_reason !== null;
     if (command === 'approve' && this.approved && !canceled && this.phase !== 'settling') return false;
     return canceled || this.phase !== 'open';
   }
 
-  private approve(asked: Asked): void {
+  private approve(sent: SentCommand): void {
     const changed = !this.approved;
     this.approved = true;
     if (this.state === 'awaiting_approval') this.state = 'approved';
-    this.accept(asked, changed);
+    this.accept(sent, changed);
   }
 
-  private cancel(asked: Asked): void {
-    if (this.cancelReason !== null) this.accept(asked, false);
-    else if (this.tries.length > 0) this.cancels.push(asked);
+  private cancel(sent: SentCommand): void {
+    if (this.cancel_reason !== null) this.accept(sent, false);
+    else if (this.attempts.length > 0) this.cancels.push(sent);
     else {
-      this.cancelReason = asked.reason;
-      this.accept(asked, true);
+      this.cancel_reason = sent.reason;
+      this.accept(sent, true);
     }
   }
 
-  private address(asked: Asked): void {
-    this.addresses.push(asked);
+  private address(sent: SentCommand): void {
+    this.addresses.push(sent);
     this.decideAddresses();
   }
 
   private decideAddresses(): void {
-    const canceled = this.cancelReason !== null;
+    const canceled = this.cancel_reason !== null;
     if (this.phase === 'open' && !canceled && (this.mayBeTaken || this.cancels.length > 0)) return;
-    for (const asked of this.addresses.splice(0)) {
-      if (this.phase !== 'open' || canceled) this.refuse(asked);
-      else if (asked.city === null) this.refuse(asked, 'INVALID');
+    for (const sent of this.addresses.splice(0)) {
+      if (this.phase !== 'open' || canceled) this.refuse(sent);
+      else if (sent.city === null) this.refuse(sent, 'INVALID');
       else {
-        const changed = asked.city !== this.city;
-        this.city = asked.city;
-        this.movedHouse = true;
-        this.trail.push(`address_updated ${asked.city}`);
-        this.accept(asked, changed);
+        const changed = sent.city !== this.city;
+        this.city = sent.city;
+        this.addressChanged = true;
+        this.events.push(`address_updated ${sent.city}`);
+        this.accept(sent, changed);
       }
     }
   }
 
-  private decideCancels(said: string, firstReason: string): void {
-    const asked = this.cancels.splice(0);
-    if (said === 'closed') this.cancelReason = firstReason;
-    for (const one of asked) {
-      if (said === 'taken') this.refuse(one);
+  private decideCancels(outcome: string, firstReason: string): void {
+    const sent = this.cancels.splice(0);
+    if (outcome === 'closed') this.cancel_reason = firstReason;
+    for (const one of sent) {
+      if (outcome === 'taken') this.refuse(one);
       else this.accept(one, one.reason === firstReason);
     }
     this.decideAddresses();
-    if (this.stop === 'closing') this.enter('over');
-    else if (this.stop !== 'undecided') this.react();
+    if (this.stage === 'answering') this.enter('ended');
+    else if (this.stage !== 'undecided') this.react();
     else if (this.ending) this.settle(this.ending);
-    else this.tryToShip();
+    else this.attemptShipping();
   }
 
-  private accept(asked: Asked, changed: boolean): void {
-    this.answer(asked, `${changed ? 'accepted' : 'no change'} ${this.state}`);
+  private accept(sent: SentCommand, changed: boolean): void {
+    this.answer(sent, `${changed ? 'accepted' : 'no change'} ${this.state}`);
   }
 
-  private refuse(asked: Asked, code = 'TOO_LATE'): void {
-    this.answer(asked, code === 'INVALID' ? code : `${code} ${this.state}`);
+  private refuse(sent: SentCommand, code = 'TOO_LATE'): void {
+    this.answer(sent, code === 'INVALID' ? code : `${code} ${this.state}`);
   }
 
-  /** Nobody waits for a signal's answer, so its refusal is noted, once for its id. */
-  private answer(asked: Asked, answer: string): void {
-    asked.answer = answer;
+  /** A signal has no answer, so its refusal is recorded as an event, once per id. */
+  private answer(sent: SentCommand, answer: string): void {
+    sent.answer = answer;
     const refused = answer.startsWith('TOO_LATE') || answer === 'INVALID';
-    if (refused && asked.by === 'signal' && !this.notedRefusals.has(asked.id)) {
-      this.notedRefusals.add(asked.id);
-      this.trail.push(`command_refused ${asked.command} ${answer.split(' ')[0]}`);
+    if (refused && sent.by === 'signal' && !this.recordedRefusals.has(sent.id)) {
+      this.recordedRefusals.add(sent.id);
+      this.events.push(`command_refused ${sent.command} ${answer.split(' ')[0]}`);
     }
-    for (const echo of asked.echoes.splice(0)) this.answer(echo, answer);
+    for (const repetition of sent.repetitions.splice(0)) this.answer(repetition, answer);
   }
 
   private charge(): void {
     this.step = 'charge_payment';
-    if (this.cardUsedBy === 'rival') {
+    if (this.paymentUsedBy === 'other order') {
       this.settle({ state: 'failed', reason: 'PAYMENT_CONFLICT' });
       return;
     }
-    this.cardUsedBy = 'us';
-    this.holdsMoney = true;
+    this.paymentUsedBy = 'this order';
+    this.mayHoldMoney = true;
     this.payment = 'pending';
     this.record('approved', 'order_approved');
     this.enter('charge');
@@ -352,55 +353,55 @@ export class OrderModel {
 
   private charged(taken: boolean): void {
     if (!taken) {
-      this.holdsMoney = false;
+      this.mayHoldMoney = false;
       this.settle({ state: 'failed', reason: 'PAYMENT_DECLINED' });
       return;
     }
     this.state = 'shipping';
     this.step = 'shipping_child';
-    this.tryToShip();
+    this.attemptShipping();
   }
 
-  private tryToShip(): void {
+  private attemptShipping(): void {
     if (this.cancels.length > 0) {
       this.enter('undecided');
       return;
     }
-    if (this.cancelReason !== null) {
+    if (this.cancel_reason !== null) {
       this.settle({ state: 'canceled' });
       return;
     }
     this.failUnfinished();
-    this.tries.push({ city: this.city, status: 'prepared' });
-    this.record('shipping', `package_prepared ${this.tries.length} ${this.city}`);
+    this.attempts.push({ city: this.city, status: 'prepared' });
+    this.record('shipping', `package_prepared ${this.attempts.length} ${this.city}`);
     this.mayBeTaken = true;
-    this.movedHouse = false;
+    this.addressChanged = false;
     this.enter('ship');
   }
 
-  private tryFailed(reason: FailureReason, keyClosed: boolean): void {
+  private attemptFailed(reason: FailureReason, keyClosed: boolean): void {
     const { min_shipping_attempts, shipping_backoff_ms, shipping_attempt_ms } = this.policy;
     if (reason === 'CARRIER_REFUSED' || keyClosed) this.mayBeTaken = false;
     const lastMoment = plus(this.deadline, -shipping_backoff_ms - shipping_attempt_ms);
-    if (keyClosed || (this.tries.length >= min_shipping_attempts && this.isPast(lastMoment))) {
+    if (keyClosed || (this.attempts.length >= min_shipping_attempts && this.isPast(lastMoment))) {
       this.settle({ state: 'failed', reason });
       return;
     }
-    this.enter('pause');
+    this.enter('backoff');
     this.decideAddresses();
     this.react();
   }
 
   private ship(): void {
-    const before = this.trail.length;
+    const before = this.events.length;
     this.phase = 'taken';
     this.decideAddresses();
-    // What is too late now is noted beside the order's end.
-    const beside = this.trail.splice(before).flat();
+    // The refusals and the order's end are recorded in any order.
+    const beside = this.events.splice(before).flat();
     this.record('shipped', beside.length > 0 ? ['order_shipped', ...beside] : 'order_shipped');
     this.state = 'shipped';
     this.step = 'done';
-    this.enter(this.cancels.length > 0 ? 'closing' : 'over');
+    this.enter(this.cancels.length > 0 ? 'answering' : 'ended');
   }
 
   private settle(ending: Ending): void {
@@ -410,25 +411,25 @@ export class OrderModel {
       this.enter('undecided');
       return;
     }
-    if (this.cancelReason !== null) this.ending = { state: 'canceled' };
+    if (this.cancel_reason !== null) this.ending = { state: 'canceled' };
     this.reason = this.ending.reason ?? null;
     this.phase = 'settling';
     this.decideAddresses();
-    if (!this.holdsMoney) {
+    if (!this.mayHoldMoney) {
       this.close();
       return;
     }
     if (this.company('close') === 'taken') {
-      this.credit(this.tries.length);
+      this.credit(this.attempts.length);
       this.ship();
     } else this.enter('refund');
   }
 
-  /** The call that the order was waiting for goes on without it. */
+  /** Abandons the call that the order waits for. */
   private abandon(): void {
-    if (this.cancelReason === null || (this.stop !== 'charge' && this.stop !== 'ship')) return;
-    if (this.stop === 'charge') this.hangs('charge');
-    if (this.stop === 'ship') this.hangs('dispatch');
+    if (this.cancel_reason === null || (this.stage !== 'charge' && this.stage !== 'ship')) return;
+    if (this.stage === 'charge') this.callTimesOut('charge');
+    if (this.stage === 'ship') this.callTimesOut('dispatch');
   }
 
   private refunded(wasCharged: boolean): void {
@@ -443,10 +444,10 @@ export class OrderModel {
   private close(): void {
     const { state, reason } = this.ending ?? { state: 'failed' };
     this.failUnfinished();
-    const why = state === 'canceled' ? this.cancelReason : reason;
+    const why = state === 'canceled' ? this.cancel_reason : reason;
     this.record(state, `order_${state}${why ? ` ${why}` : ''}`);
     this.state = state;
-    this.enter('over');
+    this.enter('ended');
   }
 
   private company(call: Call, city = ''): string {
@@ -467,30 +468,30 @@ export class OrderModel {
     return this.parcel === 'closed' ? 'closed' : 'taken';
   }
 
-  private bookCharge(said: string): void {
+  private bookCharge(outcome: string): void {
     if (isTerminal(this.recorded)) return;
-    if (said === 'declined' && this.payment === 'pending') this.payment = 'failed';
-    if (said !== 'charged') return;
+    if (outcome === 'declined' && this.payment === 'pending') this.payment = 'failed';
+    if (outcome !== 'charged') return;
     if (this.payment === 'pending') this.payment = 'charged';
     this.record('payment_charged');
     this.note('payment_charged');
   }
 
-  private bookDispatch(attempt: number, said: string): void {
-    if (said === 'taken') {
+  private bookDispatch(attempt: number, outcome: string): void {
+    if (outcome === 'taken') {
       this.credit(attempt);
       return;
     }
-    if (said !== 'refused') return;
-    const shipment = this.tries[attempt - 1];
+    if (outcome !== 'refused') return;
+    const shipment = this.attempts[attempt - 1];
     if (shipment?.status === 'prepared') shipment.status = 'failed';
     if (!isTerminal(this.recorded)) this.note(`dispatch_failed ${attempt}`);
   }
 
-  /** The first try that is known to have handed the parcel over has shipped it. */
+  /** Records the first attempt that is known to have handed over the parcel as dispatched. */
   private credit(attempt: number): void {
-    const shipment = this.tries[attempt - 1];
-    if (!shipment || this.tries.some(({ status }) => status === 'dispatched')) {
+    const shipment = this.attempts[attempt - 1];
+    if (!shipment || this.attempts.some(({ status }) => status === 'dispatched')) {
       this.failUnfinished();
       return;
     }
@@ -500,16 +501,16 @@ export class OrderModel {
   }
 
   private failUnfinished(): void {
-    for (const shipment of this.tries) if (shipment.status === 'prepared') shipment.status = 'failed';
+    for (const shipment of this.attempts) if (shipment.status === 'prepared') shipment.status = 'failed';
   }
 
   private record(state: State, event?: string | string[]): void {
     if (movesForward(this.recorded, state)) this.recorded = state;
-    if (event !== undefined) this.trail.push(event);
+    if (event !== undefined) this.events.push(event);
   }
 
   private note(event: string): void {
-    if (!this.trail.flat().includes(event)) this.trail.push(event);
+    if (!this.events.flat().includes(event)) this.events.push(event);
   }
 
   private isPast(moment: Span): boolean {

@@ -1,86 +1,86 @@
-/** One order of the model beside its real one: what is done to the one is done to the other, and both are compared. */
-
+/** One order and its model: applies each act to both and compares them. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { WorkflowNotFoundError, WorkflowUpdateFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
-import type { CommandAnswer } from '@trellis/contracts/command';
+import { COMMANDS, type CommandAnswer } from '@trellis/contracts/command';
 import type { OrderView } from '@trellis/contracts/order';
+import { ORDER_WORKFLOW, ORDERS_QUEUE } from '@trellis/contracts/temporal';
 import { expect } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import type { Call, PlacedOrder, Shop } from '../workflow-fixture.ts';
+import type { Call, PlacedOrder, Testbed } from '../workflow-fixture.ts';
 import { holdCalls } from './held-calls.ts';
-import { type Asked, OrderModel, type Plan, POLICY, type Span, Undecidable } from './order-model.ts';
+import { OrderModel, type Plan, POLICY, type SentCommand, type Span, Undecidable } from './order-model.ts';
 
-/** What a caller sends, and what the model makes of it. */
+/** A command as a caller sends it, and its entry in the model. */
 export interface Message {
-  asked: Asked;
+  sent: SentCommand;
   args: unknown[];
-  /** Sent as these bytes. */
+  /** Sent instead of `args`, as these bytes. */
   raw?: string;
 }
 
-/** An order and its model agree within this, or they don't. */
+/** Time within which the order must agree with its model. */
 const AGREE_WITHIN_MS = 5_000;
 const SKIP_WITHIN_MS = 5_000;
-const GIVES_UP_WITHIN_MS = 2_000;
-/** Two moments that are closer might be one. */
+const STOPS_RETRYING_WITHIN_MS = 2_000;
+/** Two moments closer than this can't be ordered. */
 const CLOSE_MS = 100;
-/** No single act takes longer by the server's clock; one that does says nothing. */
+/** Longest act by the server's clock; a run with a longer one is undecidable. */
 const ALLOWANCE_MS = 10_000;
-/** People don't act this shortly before a stop's time is over, because nobody could tell who was first. */
+/** No act happens this shortly before the stage's time limit: the order of the two would be unknown. */
 const MARGIN_MS = 15_000;
 
 export type ModelRun = Awaited<ReturnType<typeof beginRun>>;
 
-export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
-  const { patient: client, env } = shop;
+export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
+  const { realTimeClient: client, env } = bed;
   const calls = holdCalls();
-  const answers: { asked: Asked; real: { answer?: string } }[] = [];
+  const answers: { sent: SentCommand; real: { answer?: string } }[] = [];
   const clock = () => env.currentTimeMs();
   const given = anOrder({ address: addressOf(plan.city) });
   const order = plan.card === 'good' ? given : { ...given, payment_id: `declined-${given.order_id}` };
 
   const before = await clock();
-  const { asked, args } = withStart ?? {};
-  const placed: PlacedOrder = await shop.place(order, {
+  const { sent, args } = withStart ?? {};
+  const placed: PlacedOrder = await bed.place(order, {
     client,
-    twists: calls.twists,
-    args: [{ ...order, policy: POLICY, ...(plan.sound ? {} : { items: null }) }],
+    faults: calls.faults,
+    args: [{ ...order, policy: POLICY, ...(plan.valid ? {} : { items: null }) }],
     workflowRunTimeout: plan.timeoutMs,
-    ...(asked && { signal: NAMES[asked.command], signalArgs: args ?? [] }),
+    ...(sent && { signal: COMMANDS[sent.command].temporal, signalArgs: args ?? [] }),
   });
   const model = new OrderModel(plan, { from: before, to: await clock() });
 
-  /** Does something to both and waits until they agree; `longer` than usual it may take. */
+  /** Applies an act to both and waits until they agree; `longer` is added to the allowance. */
   async function act(real: () => unknown, modeled: () => void, longer = 0): Promise<void> {
     const from = await clock();
     await real();
     model.now = { from, to: from + ALLOWANCE_MS + longer };
     modeled();
-    while (calls.lateCount() < model.late.length) calls.leave(model.late[calls.lateCount()]?.call ?? 'charge', true);
+    while (calls.lateCount() < model.late.length) calls.abandon(model.late[calls.lateCount()]?.call ?? 'charge', true);
     await agree();
     const to = await clock();
     if (to > model.now.to) throw new Undecidable();
     model.now.to = to;
-    if (model.entered === model.now) model.entered = await restingSince();
+    if (model.entered === model.now) model.entered = await enteredAt();
   }
 
-  /** Moves the server's clock, which stands still while an activity is under way. */
+  /** Moves the server's clock, which stands still while an activity runs. */
   async function skip(ms: number): Promise<void> {
     await env.connection.withAbortSignal(AbortSignal.timeout(SKIP_WITHIN_MS), () => env.sleep(ms));
   }
 
-  /** Looks until everything is as the model says; what is dear to ask for, only once the rest is. */
+  /** Polls until everything is as the model expects; costly observations are made only once the cheap ones agree. */
   async function agree(): Promise<void> {
     const wanted = expected(model, answers);
     for (const end = Date.now() + AGREE_WITHIN_MS; ; await sleep(3)) {
       const late = Date.now() > end;
-      let actual: Partial<Sight> = near();
-      for (const look of [recorded, told])
+      let actual: Partial<Observation> = fromTest();
+      for (const look of [fromSql, fromTemporal])
         if (
           late ||
-          Object.entries(actual).every(([key, value]) => isDeepStrictEqual(value, wanted[key as keyof Sight]))
+          Object.entries(actual).every(([key, value]) => isDeepStrictEqual(value, wanted[key as keyof Observation]))
         )
           actual = { ...actual, ...(await look()) };
       if (isDeepStrictEqual(actual, wanted)) return;
@@ -88,52 +88,52 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
     }
   }
 
-  /** Since when the order is where it is, exactly if Temporal knows. */
-  async function restingSince(): Promise<Span> {
-    const { now, stop } = model;
-    if (stop === 'review') return exactly((await timersOf(placed))[0] ?? now.to);
-    if (stop === 'pause') return exactly((await pauses(placed)).at(-1)?.since ?? now.to);
+  /** When the order entered its stage, exactly if the history shows it. */
+  async function enteredAt(): Promise<Span> {
+    const { now, stage } = model;
+    if (stage === 'review') return exactly((await timersOf(placed))[0] ?? now.to);
+    if (stage === 'backoff') return exactly((await backoffs(placed)).at(-1)?.since ?? now.to);
     return now;
   }
 
-  /** What can be seen without asking anybody. */
-  const near = () => ({
-    answers: answers.map(({ asked, real }) => (oneOf(asked.answer, real.answer) ? asked.answer : real.answer)),
+  /** Observed in this process. */
+  const fromTest = () => ({
+    answers: answers.map(({ sent, real }) => (oneOf(sent.answer, real.answer) ? sent.answer : real.answer)),
     held: CALLS.map((call) => calls.count(call)),
   });
 
-  /** What SQL and the companies' books have. */
-  async function recorded() {
-    const [view, books] = await Promise.all([placed.view().catch(() => undefined), shop.books(placed.id)]);
+  /** Observed in SQL and the companies' books. */
+  async function fromSql() {
+    const [view, books] = await Promise.all([placed.view().catch(() => undefined), bed.books(placed.id)]);
     return {
       state: view?.state,
       city: (view?.address as { city?: string } | null | undefined)?.city,
       payments: view?.payments.map(({ status, amount }) => `${status} ${amount}`),
       shipments: view?.shipments.map(({ attempt, status, payload }) => `${attempt} ${status} ${cityOf(payload)}`),
-      events: view && inOrderOf(model.trail, view.events.map(eventName)),
+      events: view && inOrderOf(model.events, view.events.map(eventName)),
       charges: books.charges,
       parcel: books.parcel?.status === 'taken' ? cityOf({ address: books.parcel.address }) : books.parcel?.status,
     };
   }
 
-  /** What Temporal answers. */
-  async function told() {
-    const over = model.stop === 'over';
+  /** Observed through Temporal. */
+  async function fromTemporal() {
+    const ended = model.stage === 'ended';
     const [status, waits, row, result] = await Promise.all([
       placed.status(),
-      model.stop === 'pause' ? pauses(placed) : [],
-      over ? placed.row() : undefined,
-      over ? Promise.race([placed.end(), sleep(AGREE_WITHIN_MS, 'no end', { ref: false })]) : undefined,
+      model.stage === 'backoff' ? backoffs(placed) : [],
+      ended ? placed.row() : undefined,
+      ended ? Promise.race([placed.end(), sleep(AGREE_WITHIN_MS, 'no end', { ref: false })]) : undefined,
     ]);
     return {
       result,
       status: [status.state, status.step, status.approved, status.cancel_reason, status.child_attempts, status.reason],
       row: row && [row.step, row.approved, row.cancel_reason, row.child_attempts, row.reason],
-      pausing: waits.at(-1)?.after ?? 0,
+      backingOff: waits.at(-1)?.after ?? 0,
     };
   }
 
-  /** Lets time pass, but not beyond what the order waits for. */
+  /** Skips time within the stage's limit. */
   const pass = (ms: number) =>
     act(
       () => skip(ms),
@@ -143,103 +143,103 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
 
   const self = {
     model,
-    shop,
+    bed,
     placed,
 
-    /** Whether what a command asks for can still be done: the clock may have gone on. */
+    /** Whether an act is possible; first lets the stage time out if its limit is near. */
     async ready(possible: (model: OrderModel) => boolean): Promise<boolean> {
       const { timer } = model;
       if (timer && (await clock()) > timer.from - MARGIN_MS) {
-        if (model.stop === 'charge' || model.stop === 'ship') throw new Undecidable();
-        await self.waitOut();
+        if (model.stage === 'charge' || model.stage === 'ship') throw new Undecidable();
+        await self.timeOut();
       }
       return possible(model);
     },
 
-    send: ({ asked, args, raw }: Message) =>
+    send: ({ sent, args, raw }: Message) =>
       act(
         () => {
           const real: { answer?: string } = {};
-          if (asked.by === 'temporal') return placed.handle.cancel();
-          if (asked.by === 'signal')
+          if (sent.by === 'temporal') return placed.handle.cancel();
+          if (sent.by === 'signal')
             return (
-              raw === undefined ? placed.signal(asked.command, ...args) : placed.signalRaw(asked.command, raw)
+              raw === undefined ? placed.signal(sent.command, ...args) : placed.signalRaw(sent.command, raw)
             ).catch((error: unknown) => {
-              if (!(isNotFound(error) && model.stop === 'over')) throw error;
+              if (!(isNotFound(error) && model.stage === 'ended')) throw error;
             });
-          answers.push({ asked, real });
-          void answerOf(placed.update(asked.command, args, asked.id)).then((answer) => {
+          answers.push({ sent, real });
+          void answerOf(placed.update(sent.command, args, sent.id)).then((answer) => {
             real.answer = answer;
           });
           return undefined;
         },
-        () => model.ask(asked),
+        () => model.receive(sent),
       ),
 
-    hear: (call: Call) =>
+    carryOut: (call: Call) =>
       act(
-        () => calls.hear(call),
-        () => void model.hear(call),
+        () => calls.carryOut(call),
+        () => void model.carryOut(call),
       ),
 
     async answer(call: Call): Promise<void> {
-      while (call === 'refund' && !plan.outlived && model.late.length > 0) await self.wake();
+      while (call === 'refund' && !plan.lateCallsAfterEnd && model.late.length > 0) await self.answerLate();
       let first = '';
       await act(
         async () => {
           const undecided = model.cancels.map(({ reason }) => reason);
           await calls.answer(call);
-          // Which of several cancels was first is Temporal's to say.
+          // Which of several cancels was first is up to Temporal.
           if (call === 'close' && undecided.length > 0) first = await firstOf(undecided);
         },
-        () => model.answers(call, first),
+        () => model.completes(call, first),
       );
     },
 
     fail: (call: Call, retried: 'at once' | 'by Temporal') =>
       act(
         () => calls.fail(call, retried),
-        () => model.stumbles(call),
+        () => model.callFails(call),
         retried === 'at once' ? 0 : 1_000,
       ),
 
-    /** The call under way is given up after two seconds, and made anew. */
+    /** The held call times out after two seconds and is repeated. */
     hang: (call: 'charge' | 'dispatch') =>
       act(
-        () => calls.leave(call, false),
-        () => model.hangs(call),
+        () => calls.abandon(call, false),
+        () => model.callTimesOut(call),
         3_000,
       ),
 
-    wake: () =>
+    answerLate: () =>
       act(
         async () => {
-          await calls.wake();
-          await shop.quiet();
+          await calls.answerLate();
+          await bed.transactionsSettled();
         },
-        () => model.wakes(),
+        () => model.lateCallAnswered(),
       ),
 
-    /** Lets a share of the time pass that the order would wait here. */
-    async linger(share: number): Promise<void> {
+    /** Skips a share of the time that is left in the stage. */
+    async passTime(share: number): Promise<void> {
       const left = (model.timer?.from ?? 0) - MARGIN_MS - (await clock());
       if (left > 0) await pass(Math.floor(left * share));
     },
 
-    /** Lets the stop's time pass, the company being away meanwhile. */
-    async waitOut(): Promise<void> {
-      const { timer, stop } = model;
-      const call = stop === 'charge' ? 'charge' : stop === 'ship' ? 'dispatch' : undefined;
+    /** Lets the stage time out; the company that it waits for is down until then. */
+    async timeOut(): Promise<void> {
+      const { timer, stage } = model;
+      const call = stage === 'charge' ? 'charge' : stage === 'ship' ? 'dispatch' : undefined;
       if (!call) {
         const left = Math.max(0, (timer?.to ?? 0) - (await clock())) + 5;
         return act(
           () => skip(left),
-          () => model.timeIsUp(),
+          () => model.timesOut(),
           left,
         );
       }
-      calls.goAway(call);
-      // Temporal gives up as soon as the next retry would come too late.
+      calls.goDown(call);
+      // Temporal stops retrying once the next attempt would start after the deadline.
       const end = timer ?? model.now;
       let from = await clock();
       while (from + calls.retryIn() < end.to + CLOSE_MS) {
@@ -249,48 +249,48 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
         await eventually(async () => calls.failures() > failures, AGREE_WITHIN_MS, 2);
         from = await clock();
       }
-      const gaveUp = async () =>
-        calls.count('refund') > 0 || (await pauses(placed)).at(-1)?.after === model.tries.length;
-      // Or it means to try once more, and no longer at a moment that anybody could foretell.
-      await eventually(gaveUp, GIVES_UP_WITHIN_MS, 10).catch(() => {
+      const stopped = async () =>
+        calls.count('refund') > 0 || (await backoffs(placed)).at(-1)?.after === model.attempts.length;
+      // Otherwise it retries at a moment that can't be predicted.
+      await eventually(stopped, STOPS_RETRYING_WITHIN_MS, 10).catch(() => {
         throw new Undecidable();
       });
       await act(
-        () => calls.comeBack(call),
-        () => model.timeIsUp(),
+        () => calls.comeUp(call),
+        () => model.timesOut(),
       );
     },
 
-    /** Another caller's order wants to pay with the same card. */
-    rival: () =>
+    /** Another order uses the same payment id. */
+    otherOrder: () =>
       act(
         async () => {
-          const rival = await shop.approved(anOrder({ payment_id: order.payment_id }), { client });
-          const free = model.cardUsedBy === 'nobody';
-          expect(await rival.end()).toBe(free && plan.card === 'good' ? 'shipped' : 'failed');
-          const { reason } = await rival.row();
+          const otherOrder = await bed.placeApproved(anOrder({ payment_id: order.payment_id }), { client });
+          const free = model.paymentUsedBy === 'none';
+          expect(await otherOrder.end()).toBe(free && plan.card === 'good' ? 'shipped' : 'failed');
+          const { reason } = await otherOrder.row();
           expect(reason).toBe(free ? (plan.card === 'good' ? null : 'PAYMENT_DECLINED') : 'PAYMENT_CONFLICT');
         },
         () => {
-          if (model.cardUsedBy === 'nobody') model.cardUsedBy = 'rival';
+          if (model.paymentUsedBy === 'none') model.paymentUsedBy = 'other order';
         },
         2_000,
       ),
 
-    /** Another caller starts the same order under another workflow id, or under its own once more. */
+    /** Another caller starts the same order, under another workflow id or under its own. */
     startAgain: (how: 'elsewhere' | 'use existing' | 'refuse') =>
       act(
         async () => {
           const again = { ...order, items: [{ sku: 'XYZ', qty: 9 }] };
           if (how === 'elsewhere') {
-            const other = await shop.place(again, { workflowId: freshId('other'), client });
+            const other = await bed.place(again, { workflowId: freshId('other'), client });
             expect(await other.end()).toBe(model.recorded);
             return;
           }
-          const existing = how === 'use existing' && model.stop !== 'over';
-          const start = client.workflow.start('OrderWorkflow', {
+          const existing = how === 'use existing' && model.stage !== 'ended';
+          const start = client.workflow.start(ORDER_WORKFLOW, {
             workflowId: placed.handle.workflowId,
-            taskQueue: 'orders-tq',
+            taskQueue: ORDERS_QUEUE,
             args: [again],
             workflowIdReusePolicy: 'REJECT_DUPLICATE',
             workflowIdConflictPolicy: how === 'use existing' ? 'USE_EXISTING' : 'FAIL',
@@ -302,50 +302,50 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
         1_000,
       ),
 
-    /** Signals that nobody has asked for. */
-    stranger: (name: string, args: unknown[]) =>
+    /** Sends a signal that is no command. */
+    foreignSignal: (name: string, args: unknown[]) =>
       act(
         () => placed.handle.signal(name, ...args),
         () => {},
       ),
 
-    /** No worker lives while the signals arrive, and perhaps the time runs out; then another one comes. */
+    /** Stops the workers, sends the signals or lets the stage time out, and starts new workers. */
     restart: (replace: (meanwhile: () => Promise<void>) => Promise<void>, messages: Message[], late: boolean) => {
-      const { stop } = model;
+      const { stage } = model;
       return act(
         () =>
           replace(async () => {
-            for (const { asked, args } of messages) await placed.signal(asked.command, ...args);
+            for (const { sent, args } of messages) await placed.signal(sent.command, ...args);
             const left = (model.timer?.to ?? 0) - (await clock()) + 5;
             if (late) await skip(Math.max(1, left));
           }),
         () => {
-          model.askTogether(messages.map(({ asked }) => asked));
+          model.receiveTogether(messages.map(({ sent }) => sent));
           model.react();
-          if (late && model.stop === stop) model.timeIsUp();
+          if (late && model.stage === stage) model.timesOut();
         },
         late ? (model.timer?.to ?? 0) - model.now.from + 3_000 : 3_000,
       );
     },
 
-    /** Whatever else happens to the order, it comes to an end. */
+    /** Brings the order to its end and checks it. */
     async finish(): Promise<void> {
-      for (let n = 0; model.stop !== 'over'; n += 1) {
-        if (n > 60) throw new Error(`the order does not end: it is at ${model.stop}`);
-        if (model.stop === 'undecided' || model.stop === 'closing' || model.cancels.length > 0)
+      for (let n = 0; model.stage !== 'ended'; n += 1) {
+        if (n > 60) throw new Error(`the order does not end: it is at ${model.stage}`);
+        if (model.stage === 'undecided' || model.stage === 'answering' || model.cancels.length > 0)
           await self.answer('close');
-        else if (model.stop === 'charge') await self.answer('charge');
-        else if (model.stop === 'ship') await self.answer('dispatch');
-        else if (model.stop === 'refund') await self.answer('refund');
-        else await self.waitOut();
+        else if (model.stage === 'charge') await self.answer('charge');
+        else if (model.stage === 'ship') await self.answer('dispatch');
+        else if (model.stage === 'refund') await self.answer('refund');
+        else await self.timeOut();
       }
-      while (model.late.length > 0) await self.wake();
+      while (model.late.length > 0) await self.answerLate();
       await calls.release();
-      await shop.quiet();
+      await bed.transactionsSettled();
       await agree();
     },
 
-    /** Lets go of everything, after a failure. */
+    /** Releases all held calls, after a failure. */
     release: () => calls.release(),
   };
 
@@ -362,20 +362,19 @@ export async function beginRun(shop: Shop, plan: Plan, withStart?: Message) {
 
   await act(
     () => {},
-    () => model.begin(asked),
+    () => model.begin(sent),
   );
   return self;
 }
 
 const CALLS = ['charge', 'dispatch', 'close', 'refund'] as const;
-const NAMES = { approve: 'approve', cancel: 'cancel_order', address: 'update_address' } as const;
 
 export const addressOf = (city: string) => ({ line1: '1 Main', city });
 const cityOf = (payload: unknown) => (payload as { address?: { city?: string } } | null)?.address?.city;
 
-interface Sight {
+interface Observation {
   answers: (string | undefined)[];
-  /** How many calls of each kind wait for a company. */
+  /** Number of held calls of each kind. */
   held: number[];
   state: string | undefined;
   city: string | undefined;
@@ -387,40 +386,40 @@ interface Sight {
   result: unknown;
   status: unknown[];
   row: unknown[] | undefined;
-  /** After which failed try the order waits for the next one. */
-  pausing: number;
+  /** The failed attempt after which the order waits for the next one; 0 when it does not. */
+  backingOff: number;
 }
 
-/** What the model says should be seen. */
-function expected(model: OrderModel, answers: { asked: Asked }[]): Sight {
-  const { stop, state, step, approved, cancelReason, tries, reason, payment, card, parcel } = model;
-  const over = stop === 'over';
+/** What the model expects. */
+function expected(model: OrderModel, answers: { sent: SentCommand }[]): Observation {
+  const { stage, state, step, approved, cancel_reason, attempts, reason, payment, card, parcel } = model;
+  const ended = stage === 'ended';
   return {
-    answers: answers.map(({ asked }) => asked.answer),
-    result: over ? state : undefined,
-    status: [state, step, approved, cancelReason, tries.length, reason],
-    row: over ? [step, approved, cancelReason, tries.length, reason] : undefined,
+    answers: answers.map(({ sent }) => sent.answer),
+    result: ended ? state : undefined,
+    status: [state, step, approved, cancel_reason, attempts.length, reason],
+    row: ended ? [step, approved, cancel_reason, attempts.length, reason] : undefined,
     state: model.recorded,
     city: model.city,
     payments: payment ? [`${payment} 2.00`] : [],
-    shipments: tries.map(({ city, status }, n) => `${n + 1} ${status} ${city}`),
-    events: model.trail.flatMap((event) => (typeof event === 'string' ? event : [...event].sort())),
+    shipments: attempts.map(({ city, status }, n) => `${n + 1} ${status} ${city}`),
+    events: model.events.flatMap((event) => (typeof event === 'string' ? event : [...event].sort())),
     charges: card ? [card] : [],
     parcel,
-    held: [stop === 'charge' ? 1 : 0, stop === 'ship' ? 1 : 0, model.cancels.length, stop === 'refund' ? 1 : 0],
-    pausing: stop === 'pause' ? tries.length : 0,
+    held: [stage === 'charge' ? 1 : 0, stage === 'ship' ? 1 : 0, model.cancels.length, stage === 'refund' ? 1 : 0],
+    backingOff: stage === 'backoff' ? attempts.length : 0,
   };
 }
 
-/** Whether an answer is among those that the model allows. */
+/** Whether an answer is one of those that the model allows. */
 const oneOf = (allowed: string | undefined, answer: string | undefined): boolean =>
   answer !== undefined && (allowed?.split(' or ') ?? []).includes(answer);
 
-/** Sorts the events that may come in any order. */
-function inOrderOf(trail: (string | string[])[], events: string[]): string[] {
+/** The events, sorted where the model allows any order. */
+function inOrderOf(expected: (string | string[])[], events: string[]): string[] {
   const sorted: string[] = [];
-  for (const expected of trail) {
-    const next = events.slice(sorted.length, sorted.length + (typeof expected === 'string' ? 1 : expected.length));
+  for (const one of expected) {
+    const next = events.slice(sorted.length, sorted.length + (typeof one === 'string' ? 1 : one.length));
     sorted.push(...next.sort());
   }
   return [...sorted, ...events.slice(sorted.length)];
@@ -437,8 +436,8 @@ function eventName({ type, payload }: OrderView['events'][number]): string {
   return type;
 }
 
-/** After which failed try the order waited for the next one, and since when. One that needn't wait leaves no trace. */
-async function pauses({ handle }: PlacedOrder): Promise<{ after: number; since: number }[]> {
+/** Each backoff: the failed attempt before it, and its start. A backoff of no length leaves no timer. */
+async function backoffs({ handle }: PlacedOrder): Promise<{ after: number; since: number }[]> {
   const { events } = await handle.fetchHistory();
   const began: { after: number; since: number }[] = [];
   let failed = 0;
@@ -451,7 +450,7 @@ async function pauses({ handle }: PlacedOrder): Promise<{ after: number; since: 
   return began;
 }
 
-/** When the order began to wait, each time. */
+/** The starts of all timers. */
 async function timersOf({ handle }: PlacedOrder): Promise<number[]> {
   const { events } = await handle.fetchHistory();
   return (events ?? []).filter((event) => event.timerStartedEventAttributes).map(timeOf);

@@ -5,10 +5,12 @@ import { gzipSync } from 'node:zlib';
 import { findExecutable, pythonPackage } from '@trellis/local/stack/programs';
 import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freshId } from '../fixtures.ts';
+import { need } from '../servers.ts';
 import { type OutsideProject, outsideProject, printed, REPOSITORY } from './outside-project.ts';
 
+const { API_URL, TEMPORAL_ADDRESS } = await need('api', 'temporal');
 let project: OutsideProject;
 beforeAll(async () => {
   project = await outsideProject();
@@ -111,7 +113,6 @@ test('vite builds a page with the client, and the client with its dependencies f
 
 describe('the example of the documentation ships an order', () => {
   const approved = (order_id: string) => ({ order_id, approved: true, state: expect.any(String) });
-  const { API_URL, TEMPORAL_ADDRESS } = inject('addresses');
   const built = (file: string) => join(project.folder, 'built', file);
 
   beforeAll(async () => {
@@ -176,7 +177,6 @@ describe('a client generated from /openapi.json ships an order', () => {
     status: { order_id, approved: true },
     code: 'NOT_FOUND',
   });
-  const { API_URL } = inject('addresses');
 
   test('in TypeScript, by openapi-typescript and openapi-fetch', async () => {
     await project.run('openapi-typescript/bin/cli.js', `${API_URL}/openapi.json`, '-o', 'schema.d.ts');

@@ -1,5 +1,5 @@
+/** Malformed arguments of workflows, signals, updates and queries never fail or stall a workflow task. */
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection } from '@temporalio/client';
 import { COMMANDS } from '@trellis/contracts/command';
@@ -12,9 +12,12 @@ import {
   SHIPPING_WORKFLOW,
   STATUS_QUERY,
 } from '@trellis/contracts/temporal';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { anOrder, freshId } from '../fixtures.ts';
 import { raw } from '../raw-payload.ts';
+import { need } from '../servers.ts';
+
+const { TEMPORAL_ADDRESS, workerLog } = await need('temporal', 'worker');
 
 const MALFORMED: [what: string, argument: unknown][] = [
   ['null', null],
@@ -25,24 +28,24 @@ const MALFORMED: [what: string, argument: unknown][] = [
   ['an empty object', {}],
   ['bytes', new Uint8Array([0, 255, 1])],
   [
-    'wrong types all over',
+    'wrong types in every field',
     { order_id: 7, payment_id: [], address: 'x', items: { sku: 1 }, policy: 9, line1: 1, city: null },
   ],
-  ['something huge', { line1: 'x'.repeat(250_000), city: 'y'.repeat(250_000) }],
+  ['text of 500 kB', { line1: 'x'.repeat(250_000), city: 'y'.repeat(250_000) }],
   [
-    'a problem in each of thousands of fields',
+    'thousands of invalid fields',
     { items: Array(30_000).fill(1), ...Object.fromEntries(Array.from({ length: 20_000 }, (_, n) => [`k${n}`, 1])) },
   ],
-  ['half a character everywhere', { order: null, parent_workflow_id: '\ud800', line1: '\ud800', city: '\udc00' }],
+  ['lone surrogates in every text', { order: null, parent_workflow_id: '\ud800', line1: '\ud800', city: '\udc00' }],
   ['broken JSON', raw('json/plain', '{"line1": ')],
-  ['an encoding nobody knows', raw('json/protobuf', '{}')],
+  ['an unknown encoding', raw('json/protobuf', '{}')],
   ['no encoding at all', raw('', '')],
 ];
 
 let connection: Connection;
 let client: Client;
 beforeAll(async () => {
-  connection = await Connection.connect({ address: inject('addresses').TEMPORAL_ADDRESS });
+  connection = await Connection.connect({ address: TEMPORAL_ADDRESS });
   client = new Client({
     connection,
     dataConverter: { payloadConverterPath: fileURLToPath(new URL('../raw-payload.ts', import.meta.url)) },
@@ -57,7 +60,7 @@ const start = (order_id: string, argument: unknown) =>
     args: [argument],
   });
 
-/** A failed workflow task is retried for ever and leaves this in the history. */
+/** The number of failed workflow tasks in the history. Temporal retries such a task for ever. */
 async function failedTasks(workflowId: string): Promise<number> {
   const { events } = await client.workflow.getHandle(workflowId).fetchHistory();
   return (events ?? []).filter(
@@ -66,14 +69,14 @@ async function failedTasks(workflowId: string): Promise<number> {
 }
 
 describe.each(MALFORMED)('%s', (_, argument) => {
-  test('as the argument of an order ends it failed', async () => {
+  test('as the argument of OrderWorkflow ends the order failed', async () => {
     const order_id = freshId('bad');
     const handle = await start(order_id, argument);
     expect(await handle.result()).toBe('failed');
     expect(await failedTasks(handle.workflowId)).toBe(0);
   });
 
-  test('as the argument of a shipment fails it', async () => {
+  test('as the argument of ShippingWorkflow fails the workflow', async () => {
     const handle = await client.workflow.start(SHIPPING_WORKFLOW, {
       workflowId: freshId('bad-ship'),
       taskQueue: SHIPPING_QUEUE,
@@ -83,7 +86,7 @@ describe.each(MALFORMED)('%s', (_, argument) => {
     expect(await failedTasks(handle.workflowId)).toBe(0);
   });
 
-  test('in every signal, update and query leaves the order alive and well', async () => {
+  test('in every signal, update and query does not keep the order from shipping', async () => {
     const order = anOrder();
     const handle = await start(order.order_id, order);
     for (const name of [DISPATCH_FAILED_SIGNAL, COMMANDS.address.temporal, 'no_such_signal'])
@@ -97,7 +100,7 @@ describe.each(MALFORMED)('%s', (_, argument) => {
     expect(await failedTasks(handle.workflowId)).toBe(0);
   });
 
-  test('as the reason of a cancel cancels all the same', async () => {
+  test('as the reason of a cancel cancels the order', async () => {
     const order = anOrder();
     const handle = await start(order.order_id, order);
     await handle.signal(COMMANDS.cancel.temporal, argument, argument);
@@ -106,8 +109,8 @@ describe.each(MALFORMED)('%s', (_, argument) => {
   });
 });
 
-test('and no worker has logged an error about any of it', async () => {
-  const log = await readFile(join(inject('folder'), 'logs/worker.log'), 'utf8');
+test('the worker has logged no error about a malformed argument', async () => {
+  const log = await readFile(workerLog, 'utf8');
   const levels = log
     .split('\n')
     .flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as { level: number }] : []));

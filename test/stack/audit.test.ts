@@ -1,4 +1,4 @@
-/** The audit finds every violation of the money invariant in either side's books, and nothing else. */
+/** The audit reports every violation of the money invariant in either side's books, and nothing else. */
 import type { Ending } from '@trellis/contracts/lifecycle';
 import type { StartInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/status';
@@ -30,14 +30,14 @@ const REFUNDED = 'refunded by the company, but not in our book';
 const STRAY_CHARGE = 'charged for no order';
 const STRAY_PARCEL = 'a parcel left for no order';
 
-let shop: Awaited<ReturnType<typeof openShop>>;
+let books: Awaited<ReturnType<typeof openBooks>>;
 beforeEach(async () => {
-  shop = await openShop();
+  books = await openBooks();
 });
-afterEach(() => shop.close());
+afterEach(() => books.close());
 
-/** A database of its own with both sides' books, and what brings orders into each state in it. */
-async function openShop() {
+/** A database of its own with both sides' books, and functions that bring orders into a state. */
+async function openBooks() {
   const { db, url, drop } = await freshDatabase();
   const companies = openDatabase(url);
   const [orders, payments, shipments] = [createOrderStore(db), createPaymentStore(db), createShipmentStore(db)];
@@ -120,39 +120,39 @@ const shipmentOf = (order: string, attempt: number) =>
   `INSERT INTO shipments (order_id, attempt, status) VALUES ('${order}', ${attempt}, 'dispatched')`;
 
 describe('sound books', () => {
-  test('have no violation, however the orders ended', async () => {
-    await shop.everyEnd();
-    expect(await shop.audit()).toEqual([]);
+  test('have no violation, with orders in every terminal state', async () => {
+    await books.everyEnd();
+    expect(await books.audit()).toEqual([]);
   });
 
   test('have no violation when they are empty', async () => {
-    expect(await shop.audit()).toEqual([]);
+    expect(await books.audit()).toEqual([]);
   });
 
   test('may hold a refunded second charge of an order that shipped', async () => {
-    await shop.everyEnd();
-    await shop.run(chargeOf('shipped', 'second').replace("'charged'", "'refunded'"));
-    await shop.run(paymentOf('shipped', 'second', 'refunded'));
-    expect(await shop.audit()).toEqual([]);
+    await books.everyEnd();
+    await books.run(chargeOf('shipped', 'second').replace("'charged'", "'refunded'"));
+    await books.run(paymentOf('shipped', 'second', 'refunded'));
+    expect(await books.audit()).toEqual([]);
   });
 
-  test('may hold anything of orders that have not ended', async () => {
-    await shop.everyEnd();
-    await shop.approved('approved');
-    await shop.charged('charged');
-    await shop.dispatched('dispatched');
-    await shop.run("UPDATE sandbox_charges SET amount = 9 WHERE order_id = 'charged'");
-    await shop.run("UPDATE payments SET status = 'pending' WHERE order_id = 'dispatched'");
-    expect(await shop.audit()).toEqual([]);
+  test('may disagree about orders that have not ended', async () => {
+    await books.everyEnd();
+    await books.approved('approved');
+    await books.charged('charged');
+    await books.dispatched('dispatched');
+    await books.run("UPDATE sandbox_charges SET amount = 9 WHERE order_id = 'charged'");
+    await books.run("UPDATE payments SET status = 'pending' WHERE order_id = 'dispatched'");
+    expect(await books.audit()).toEqual([]);
   });
 });
 
 test('a database without the sandbox’s tables is not audited, and the error says what is missing', async () => {
-  await shop.run('DROP TABLE sandbox_charges, sandbox_parcels');
-  await expect(shop.audit()).rejects.toThrow('those of the product and of the sandbox in one database');
+  await books.run('DROP TABLE sandbox_charges, sandbox_parcels');
+  await expect(books.audit()).rejects.toThrow('those of the product and of the sandbox in one database');
 });
 
-describe('a violation is found', () => {
+describe('the audit reports', () => {
   test.each<[what: string, statement: string, order: string, ...rules: string[]]>([
     ['shipped, never charged', "DELETE FROM sandbox_charges WHERE order_id = 'shipped'", 'shipped', DISAGREE, CHARGE],
     [
@@ -289,25 +289,25 @@ describe('a violation is found', () => {
     ],
     ['a parcel for no order', parcelOf('nobody'), 'nobody', STRAY_PARCEL],
   ])('%s', async (_, statement, order, ...rules) => {
-    await shop.everyEnd();
-    await shop.run(statement);
-    expect(await shop.audit()).toEqual(rules.map((rule) => ({ order_id: order, rule })));
+    await books.everyEnd();
+    await books.run(statement);
+    expect(await books.audit()).toEqual(rules.map((rule) => ({ order_id: order, rule })));
   });
 
-  test("a charge of one order on another's payment", async () => {
-    await shop.everyEnd();
-    await shop.run("UPDATE payments SET order_id = 'declined' WHERE order_id = 'shipped'");
-    expect(await shop.audit()).toEqual([
+  test("a payment recorded for another order than the company's charge", async () => {
+    await books.everyEnd();
+    await books.run("UPDATE payments SET order_id = 'declined' WHERE order_id = 'shipped'");
+    expect(await books.audit()).toEqual([
       { order_id: 'declined', rule: UNSETTLED },
       { order_id: 'declined', rule: DISAGREE },
       { order_id: 'shipped', rule: CHARGE },
     ]);
   });
 
-  test('of every order, sorted by id', async () => {
-    await shop.everyEnd();
-    await shop.run("UPDATE sandbox_parcels SET status = IF(status = 'taken', 'closed', 'taken')");
-    expect(await shop.audit()).toEqual([
+  test('every order with a violation, sorted by id', async () => {
+    await books.everyEnd();
+    await books.run("UPDATE sandbox_parcels SET status = IF(status = 'taken', 'closed', 'taken')");
+    expect(await books.audit()).toEqual([
       { order_id: 'canceled', rule: PARCEL_LEFT },
       { order_id: 'failed', rule: PARCEL_LEFT },
       { order_id: 'shipped', rule: PARCEL },

@@ -6,9 +6,10 @@ import { type CommandContext, createOrdersClient, orderErrorOf } from '@trellis/
 import type { ERRORS } from '@trellis/contracts/error';
 import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
-import { describe, expect, expectTypeOf, inject, test } from 'vitest';
+import { describe, expect, expectTypeOf, test } from 'vitest';
 import { buy } from '../callers/caller.ts';
 import { anOrder, freshId } from '../fixtures.ts';
+import { need } from '../servers.ts';
 
 const bought = (order_id: string) => ({
   started: { workflow_id: `order-${order_id}`, run_id: expect.any(String) },
@@ -17,7 +18,9 @@ const bought = (order_id: string) => ({
   refused: { code: 'NOT_FOUND', message: expect.any(String) },
 });
 
-describe.each(inject('apis'))('of the API on $name, an order is bought', ({ url }) => {
+const { apis, API_URL } = await need('apis', 'api');
+
+describe.each(apis)('of the API on $name, an order is bought', ({ url }) => {
   test('from Node', async () => {
     const order = anOrder();
     expect(await buy(url, order, freshId())).toMatchObject(bought(order.order_id));
@@ -38,8 +41,8 @@ test('an order is bought from workerd, which has nothing of Node either', async 
     name: 'caller',
     // Later ones come with Node's globals.
     compatibilityDate: '2025-01-01',
-    manifest: { mainModule: 'caller.js', modules: { 'caller.js': { type: 'esm', contents } } },
-    env: { API_URL: { type: 'text', value: inject('addresses').API_URL } },
+    manifest: { mainModule: 'caller.js', modules: { 'caller.js': { type: 'esm' as const, contents } } },
+    env: { API_URL: { type: 'text' as const, value: API_URL } },
   };
   const workerd = new Miniflare({ cf: false, enableDevRegistry: false, workers: [{ config }] });
   try {

@@ -1,47 +1,49 @@
+/** What an order costs on Temporal: history events, workflow tasks and billable actions. */
 import { type Client, Connection } from '@temporalio/client';
 import { createOrdersClient } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
+import { need } from '../servers.ts';
 import { actionsSoFar, costsOf } from '../trials/cost.ts';
 
-const { API_URL, TEMPORAL_ADDRESS, TEMPORAL_METRICS_URL } = inject('addresses');
+const { API_URL, TEMPORAL_ADDRESS, TEMPORAL_METRICS_URL } = await need('api', 'temporal');
 const api = createOrdersClient(API_URL);
 let connection: Connection;
 let temporal: Client;
-/** The workflow of a closed order. */
-let known: string;
+/** The workflow of an ended order. */
+let endedWorkflow: string;
 
 beforeAll(async () => {
   connection = await Connection.connect({ address: TEMPORAL_ADDRESS });
   temporal = createTemporalClient(connection);
   const order = anOrder();
-  known = orderWorkflowId(order.order_id);
+  endedWorkflow = orderWorkflowId(order.order_id);
   await api.start.mutate(order);
   await api.signal.cancel.mutate({ order_id: order.order_id });
-  await temporal.workflow.getHandle(known).result();
+  await temporal.workflow.getHandle(endedWorkflow).result();
 });
 afterAll(() => connection.close());
 
 const QUERY = 'grpc_QueryWorkflow';
-/** The queries of our own that `settledActions` adds. */
+/** The queries that `settledActions` itself adds. */
 const MARKS = 2;
 
 /**
- * The server writes its counters now and then, one after the other: a query of our own that shows tells that what came
- * before is being written, the next one that it has been.
+ * The server updates its counters late, one after the other. Once a first query made here is counted, the actions before it
+ * are being written; once a second one is, all of them have been.
  */
 async function settledActions(): Promise<number> {
   for (let mark = 0; mark < MARKS; mark += 1) {
     const before = await actionsSoFar(TEMPORAL_METRICS_URL, QUERY);
-    await temporal.workflow.getHandle(known).query(STATUS_QUERY);
+    await temporal.workflow.getHandle(endedWorkflow).query(STATUS_QUERY);
     await eventually(async () => (await actionsSoFar(TEMPORAL_METRICS_URL, QUERY)) > before);
   }
   return actionsSoFar(TEMPORAL_METRICS_URL);
 }
 
-/** Other orders' actions would count as this one's. */
+/** Waits for the end of other orders: their actions would be counted too. */
 const nothingRuns = () =>
   eventually(async () => (await temporal.workflow.count('ExecutionStatus = "Running"')).count === 0, 40_000);
 
@@ -62,7 +64,7 @@ test('an order that is approved by update and ships costs 42 events, 7 workflow 
   expect((await settledActions()) - before - MARKS).toBe(10);
 });
 
-test('the status of a closed order costs no action', async () => {
+test('the status of an ended order costs no action', async () => {
   const order = anOrder();
   await api.start.mutate(order);
   await api.signal.cancel.mutate({ order_id: order.order_id });

@@ -1,3 +1,4 @@
+/** A whole stack as `npm start` starts it, with fault injection, in processes of its own. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
@@ -13,11 +14,10 @@ import { type Stack, startStack, throwAwayFolder } from '@trellis/local/stack/st
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 
-/** The whole stack as `npm start` makes it, faults and all, in processes of its own. */
 describe('under flaky_call', () => {
   const silent = () => {};
   let stack: Stack;
-  /** The one that runs. */
+  /** The running one. */
   let worker: Service;
   let db: Database;
   let client: ReturnType<typeof createOrdersClient>;
@@ -40,8 +40,8 @@ describe('under flaky_call', () => {
 
   const statusOf = (order_id: string) => client.status.query({ order_id });
 
-  /** Asked for seldom, and where it costs Temporal nothing: the orders need the machine. */
-  const closed = (order_id: string, within: number) =>
+  /** Polls rarely, and SQL alone: the orders need the machine. */
+  const ended = (order_id: string, within: number) =>
     eventually(
       async () => {
         const order = await client.get.query({ order_id }).catch(() => undefined);
@@ -51,7 +51,7 @@ describe('under flaky_call', () => {
       250,
     );
 
-  test('forty orders at once all ship within fifteen seconds, each charged once', async () => {
+  test('forty concurrent orders ship within fifteen seconds, each charged once', async () => {
     const orders = Array.from({ length: 40 }, () => anOrder());
     const ends = await Promise.all(
       orders.map(async (order) => {
@@ -59,7 +59,7 @@ describe('under flaky_call', () => {
         await client.start.mutate(order);
         await sleep(800);
         await client.signal.approve.mutate({ order_id: order.order_id });
-        const { state } = await closed(order.order_id, 30_000);
+        const { state } = await ended(order.order_id, 30_000);
         return { state, seconds: (performance.now() - began) / 1000 };
       }),
     );
@@ -68,18 +68,18 @@ describe('under flaky_call', () => {
     expect(await audit(db)).toEqual([]);
   }, 60_000);
 
-  test('orders whose runs are terminated or timed out by a caller are found and settled', async () => {
+  test('orders whose runs are terminated or timed out by a caller are settled by the sweep', async () => {
     const connection = await Connection.connect({ address: stack.addresses.TEMPORAL_ADDRESS });
     const temporal = createTemporalClient(connection);
     const orders = Array.from({ length: 12 }, () => anOrder());
     await Promise.all(orders.map((order) => client.start.mutate(order)));
     await sleep(500);
-    // At a different moment of each order's life.
+    // Each order at another moment of its run.
     await Promise.all(
       orders.map(async ({ order_id }, n) => {
         await client.signal.approve.mutate({ order_id });
         await sleep(n * 120);
-        await temporal.workflow.getHandle(orderWorkflowId(order_id)).terminate().catch(alreadyClosed);
+        await temporal.workflow.getHandle(orderWorkflowId(order_id)).terminate().catch(alreadyCompleted);
       }),
     );
     const hurried = anOrder();
@@ -101,7 +101,7 @@ describe('under flaky_call', () => {
     await connection.close();
   }, 120_000);
 
-  test('without a worker an order is accepted, its status told, its commands kept', async () => {
+  test('without a worker an order is accepted, has a status, and its commands are kept', async () => {
     await worker.stop();
     const order = anOrder();
     const { order_id } = order;
@@ -109,7 +109,7 @@ describe('under flaky_call', () => {
     expect(await statusOf(order_id)).toMatchObject({ state: 'received', step: 'init', source: 'temporal' });
     expect(await client.signal.approve.mutate({ order_id })).toEqual({ ok: true, queued: true });
     worker = await stack.startWorker('late-worker');
-    expect(await closed(order_id, 20_000)).toMatchObject({ state: 'shipped' });
+    expect(await ended(order_id, 20_000)).toMatchObject({ state: 'shipped' });
   }, 60_000);
 
   test('a killed worker loses no order and charges or ships none twice', async () => {
@@ -117,7 +117,7 @@ describe('under flaky_call', () => {
     await Promise.all(orders.map((order) => client.start.mutate(order)));
     await sleep(800);
     await Promise.all(orders.map(({ order_id }) => client.signal.approve.mutate({ order_id })));
-    // In the thick of it: some are being charged, some shipped.
+    // By then some orders are being charged and some shipped.
     await eventually(async () => {
       const statuses = await Promise.all(orders.map(({ order_id }) => statusOf(order_id)));
       return statuses.some(({ step }) => step === 'shipping_child');
@@ -125,14 +125,14 @@ describe('under flaky_call', () => {
     process.kill(worker.pid, 'SIGKILL');
     await worker.exited;
     worker = await stack.startWorker('second-worker');
-    const ends = await Promise.all(orders.map(({ order_id }) => closed(order_id, 60_000)));
-    // One that could not make its deadline is refunded; none is lost.
+    const ends = await Promise.all(orders.map(({ order_id }) => ended(order_id, 60_000)));
+    // An order that missed its deadline is refunded; none is lost.
     expect(ends.filter(({ state, reason }) => state !== 'shipped' && reason !== 'DEADLINE')).toEqual([]);
     expect(await audit(db)).toEqual([]);
   }, 120_000);
 });
 
-/** A run may end by itself before it is terminated. */
-function alreadyClosed(error: unknown): void {
+/** A run may complete before it is terminated. */
+function alreadyCompleted(error: unknown): void {
   if (!(error instanceof WorkflowNotFoundError)) throw error;
 }

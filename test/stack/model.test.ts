@@ -1,4 +1,4 @@
-/** Random lives of orders, each compared with a model of the design after every act. */
+/** Random sequences of acts on orders; after each act the order is compared with a model of the design. */
 import { flaky_call } from '@trellis/workers/activities/flaky-call';
 import fc from 'fast-check';
 import { expect, inject, test } from 'vitest';
@@ -6,40 +6,41 @@ import { seeded } from '../fixtures.ts';
 import { beginnings, type Real, sequences } from '../model/acts.ts';
 import { Undecidable } from '../model/order-model.ts';
 import { beginRun, type ModelRun } from '../model/run.ts';
-import { openShop, type Shop } from '../workflow-fixture.ts';
+import { openTestbed, type Testbed } from '../workflow-fixture.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** What `npm run model` was asked for. */
+    /** The options of `npm run model`. */
     model:
       | { runs: number; seed?: number | undefined; path?: string | undefined; replay?: string | undefined }
       | undefined;
   }
 }
 
-type Workers = 'remember' | 'forget';
+type Workers = 'cache' | 'replay';
 
 /** Set by `npm run model`. */
 const { runs = 200, seed = Math.floor(Math.random() * 2 ** 31), path, replay } = inject('model') ?? {};
-/** An order mostly waits, so several are under way at once, each on servers of its own. */
+/** An order mostly waits, so several run concurrently, each on a testbed of its own. */
 const LANES = path === undefined ? 3 : 1;
-/** Most of it is for making a counterexample smaller. */
+/** Most of it is for shrinking a counterexample. */
 const TIME_LIMIT_MS = 300_000 + runs * 3_000;
-/** Servers are shared by so many orders, one after the other: their memory grows with what they have seen. */
-const ORDERS_A_SHOP = 100;
-/** A clock that skips takes no time for it. */
+/** A testbed serves this many orders, one after the other: its servers' memory grows with each. */
+const ORDERS_PER_TESTBED = 100;
+/** A clock that still skips needs less. */
 const SKIPS_WITHIN_MS = 500;
 
-interface Open {
-  shop: Shop;
+interface OpenTestbed {
+  bed: Testbed;
+  /** Stops its workers. */
   stop: () => Promise<void>;
-  /** What flaky_call draws from; there are no faults when absent. */
+  /** The source of flaky_call's faults; none when undefined. */
   random: (() => number) | undefined;
-  /** What happened to its orders, by workflow. */
-  lives: Map<string, string>;
+  /** The plan and the acts of each order, by workflow id. */
+  sequences: Map<string, string>;
 }
 
-test('an order does what its model says, whatever happens to it', { timeout: TIME_LIMIT_MS }, async () => {
+test('an order agrees with its model after every act of a random sequence', { timeout: TIME_LIMIT_MS }, async () => {
   const lanes = await Promise.all(Array.from({ length: LANES }, (_, lane) => check(lane)));
   const sum = (key: 'numRuns' | 'numSkips') => lanes.reduce((total, lane) => total + lane[key], 0);
   process.stdout.write(`model: ${sum('numRuns')} orders, ${sum('numSkips')} undecidable, seed ${seed}\n`);
@@ -49,24 +50,24 @@ test('an order does what its model says, whatever happens to it', { timeout: TIM
 
 /** Runs a lane's share of the orders, one after the other. */
 async function check(lane: number) {
-  const shops = new Map<Workers, Open>();
+  const testbeds = new Map<Workers, OpenTestbed>();
 
-  async function shopOf(workers: Workers): Promise<Open> {
-    const known = shops.get(workers);
-    if (known && known.lives.size < ORDERS_A_SHOP && (await skips(known.shop))) return known;
-    shops.delete(workers);
-    if (known) await closeShop(known);
+  async function testbedOf(workers: Workers): Promise<OpenTestbed> {
+    const known = testbeds.get(workers);
+    if (known && known.sequences.size < ORDERS_PER_TESTBED && (await skips(known.bed))) return known;
+    testbeds.delete(workers);
+    if (known) await closeTestbed(known);
     const flakyCall = async () => {
       if (open.random) await flaky_call(open.random);
     };
-    const shop = await openShop({ queues: [], flakyCall, remembering: workers === 'remember' });
-    const open: Open = {
-      shop,
-      stop: await shop.work('orders', 'shipping'),
+    const bed = await openTestbed({ queues: [], flakyCall, cacheWorkflows: workers === 'cache' });
+    const open: OpenTestbed = {
+      bed,
+      stop: await bed.startWorkers('orders', 'shipping'),
       random: undefined,
-      lives: new Map(),
+      sequences: new Map(),
     };
-    shops.set(workers, open);
+    testbeds.set(workers, open);
     return open;
   }
 
@@ -74,28 +75,28 @@ async function check(lane: number) {
     beginnings,
     sequences(replay),
     async ({ plan, withStart, workers, flaky }, acts) => {
-      const open = await shopOf(workers);
+      const open = await testbedOf(workers);
       open.random = flaky === undefined ? undefined : seeded(flaky);
       let run: ModelRun | undefined;
       const ended = new AbortController();
       try {
         const real = async () => {
-          run = await beginRun(open.shop, plan, withStart?.message());
-          open.lives.set(run.placed.handle.workflowId, `${JSON.stringify(plan)}, ${[...acts].join(', ')}`);
+          run = await beginRun(open.bed, plan, withStart?.message());
+          open.sequences.set(run.placed.handle.workflowId, `${JSON.stringify(plan)}, ${[...acts].join(', ')}`);
           const replaceWorkers =
-            workers === 'forget' ? (meanwhile: () => Promise<void>) => replace(open, meanwhile) : undefined;
-          return { model: run.model, real: { run, afterwards: 0, replaceWorkers } satisfies Real };
+            workers === 'replay' ? (meanwhile: () => Promise<void>) => replace(open, meanwhile) : undefined;
+          return { model: run.model, real: { run, actsAfterEnd: 0, replaceWorkers } satisfies Real };
         };
-        await open.shop.env.connection.withAbortSignal(ended.signal, async () => {
+        await open.bed.env.connection.withAbortSignal(ended.signal, async () => {
           await fc.asyncModelRun(real, acts);
           await run?.finish();
         });
       } catch (error) {
-        // Nobody knows what it left behind.
-        shops.delete(workers);
+        // The testbed's state is unknown after a failure.
+        testbeds.delete(workers);
         await run?.release();
         ended.abort();
-        await open.shop.close();
+        await open.bed.close();
         if (error instanceof Undecidable) fc.pre(false);
         throw error;
       }
@@ -106,12 +107,12 @@ async function check(lane: number) {
     seed: seed + lane,
     ...(path === undefined ? {} : { path }),
   });
-  for (const open of shops.values()) await closeShop(open);
+  for (const open of testbeds.values()) await closeTestbed(open);
   return checked;
 }
 
-/** The skipping server stops its clock for ever for an activity whose workflow has closed over it. */
-async function skips({ env }: Shop): Promise<boolean> {
+/** Whether the clock still skips: it stops for good when a workflow has ended while an activity of it hangs. */
+async function skips({ env }: Testbed): Promise<boolean> {
   const skipped = env.connection.withAbortSignal(AbortSignal.timeout(SKIPS_WITHIN_MS), () =>
     env.sleep(2 * SKIPS_WITHIN_MS),
   );
@@ -121,16 +122,16 @@ async function skips({ env }: Shop): Promise<boolean> {
   );
 }
 
-/** Closes the shop; none of its orders may have left anything wrong. */
-async function closeShop({ shop, lives }: Open): Promise<void> {
-  const wrongs = (await shop.wrongs()).map(String);
-  await shop.close();
-  const culprits = [...lives].filter(([id]) => wrongs.some((wrong) => wrong.includes(id)));
-  expect(wrongs, culprits.map(([id, life]) => `${id}: ${life}`).join('\n')).toEqual([]);
+/** Checks the testbed's orders for violations and closes it. */
+async function closeTestbed({ bed, sequences: all }: OpenTestbed): Promise<void> {
+  const violations = (await bed.violations()).map(String);
+  await bed.close();
+  const affected = [...all].filter(([id]) => violations.some((violation) => violation.includes(id)));
+  expect(violations, affected.map(([id, sequence]) => `${id}: ${sequence}`).join('\n')).toEqual([]);
 }
 
-async function replace(open: Open, meanwhile: () => Promise<void>): Promise<void> {
+async function replace(open: OpenTestbed, meanwhile: () => Promise<void>): Promise<void> {
   await open.stop();
   await meanwhile();
-  open.stop = await open.shop.work('orders', 'shipping');
+  open.stop = await open.bed.startWorkers('orders', 'shipping');
 }

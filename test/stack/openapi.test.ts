@@ -1,17 +1,14 @@
-import { type SpecData, Validator } from '@seriousme/openapi-schema-validator';
+/** The OpenAPI document as both runtimes serve it, and their answers measured by it. */
 import { expect, inject, test } from 'vitest';
+import { need } from '../servers.ts';
 import { fuzz } from '../trials/schemathesis.ts';
 
-const [onNode, , onWorkerd] = inject('apis').map(({ url }) => url);
+const { apis } = await need('apis');
+const [onNode, , onWorkerd] = apis.map(({ url }) => url);
 /** `npm run fuzz` sends more. */
 const REQUESTS = 300;
 
-test('the document is sound OpenAPI 3.1', async () => {
-  const document = (await (await fetch(`${onNode}/openapi.json`)).json()) as SpecData;
-  expect(await new Validator().validate(document)).toEqual({ valid: true });
-});
-
-test('is the same on both runtimes, to the byte', async () => {
+test('the OpenAPI document is the same on both runtimes, to the byte', async () => {
   const [one, other] = await Promise.all(
     [onNode, onWorkerd].map(async (url) => (await fetch(`${url}/openapi.json`)).text()),
   );
@@ -22,7 +19,7 @@ test.each([
   ['Node', onNode],
   ['workerd', onWorkerd],
 ])(
-  '%s answers whatever is asked as the document says',
+  '%s answers generated requests, valid and invalid, as the OpenAPI document says',
   async (_, url = '') => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     const { failure, requests } = await fuzz(url, { requests: REQUESTS, seed, folder: inject('folder') });

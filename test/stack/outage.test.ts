@@ -1,4 +1,4 @@
-/** While neighbours are away, the API says what can be said, in time, and orders wait at no cost. */
+/** Outages: what the API still answers without Temporal or SQL, and orders that wait for their database. */
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -6,12 +6,13 @@ import { createTemporalClient } from '@trellis/contracts/config/temporal-client'
 import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import { openStores } from '@trellis/drizzle/stores';
-import { afterAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
-import { ownShop } from '../workflow-fixture.ts';
+import { need } from '../servers.ts';
+import { ownTestbed } from '../workflow-fixture.ts';
 
-const { DATABASE_URL, TEMPORAL_ADDRESS } = inject('addresses');
-const NOBODY = '127.0.0.1:1';
+const { DATABASE_URL, TEMPORAL_ADDRESS } = await need('database', 'temporal', 'worker');
+const CLOSED_PORT = '127.0.0.1:1';
 const closing: (() => Promise<void>)[] = [];
 afterAll(() => Promise.all(closing.map((close) => close())));
 
@@ -33,9 +34,9 @@ function appWith({ temporal = TEMPORAL_ADDRESS, sql = DATABASE_URL } = {}) {
 }
 
 const call = appWith();
-const withoutTemporal = appWith({ temporal: NOBODY });
-const withoutSql = appWith({ sql: `mysql://root@${NOBODY}/x` });
-const withoutBoth = appWith({ temporal: NOBODY, sql: `mysql://root@${NOBODY}/x` });
+const withoutTemporal = appWith({ temporal: CLOSED_PORT });
+const withoutSql = appWith({ sql: `mysql://root@${CLOSED_PORT}/x` });
+const withoutBoth = appWith({ temporal: CLOSED_PORT, sql: `mysql://root@${CLOSED_PORT}/x` });
 
 const UNAVAILABLE = { status: 503, retryAfter: '1', body: { code: 'UNAVAILABLE' } };
 
@@ -54,13 +55,13 @@ async function canceled(): Promise<string> {
 }
 
 describe('without Temporal', () => {
-  test('a start and a command are unavailable, and say when to try again', async () => {
+  test('a start and a command are UNAVAILABLE with Retry-After', async () => {
     const { order_id, ...order } = anOrder();
     expect(await withoutTemporal('POST', `/orders/${order_id}/start`, order)).toMatchObject(UNAVAILABLE);
     expect(await withoutTemporal('POST', `/orders/${await placed()}/signals/approve`)).toMatchObject(UNAVAILABLE);
   });
 
-  test('the status of any recorded order is told from SQL', async () => {
+  test('the status of a recorded order is read from SQL', async () => {
     expect(await withoutTemporal('GET', `/orders/${await canceled()}/status`)).toMatchObject({
       status: 200,
       body: { state: 'canceled', source: 'sql' },
@@ -73,7 +74,7 @@ describe('without Temporal', () => {
 });
 
 describe('without SQL', () => {
-  test('an order starts, tells its status and takes commands', async () => {
+  test('an order is started, has a status and accepts commands', async () => {
     const { order_id, ...order } = anOrder();
     const first = await withoutSql('POST', `/orders/${order_id}/start`, order);
     expect(first.status).toBe(200);
@@ -84,33 +85,33 @@ describe('without SQL', () => {
     expect(await withoutSql('POST', `/orders/${order_id}/signals/cancel`)).toMatchObject({ status: 200 });
   });
 
-  test('what only SQL knows is unavailable', async () => {
+  test('answers that need SQL are UNAVAILABLE', async () => {
     expect(await withoutSql('GET', '/orders')).toMatchObject(UNAVAILABLE);
     expect(await withoutSql('GET', `/orders/${await placed()}`)).toMatchObject(UNAVAILABLE);
     expect(await withoutSql('POST', `/orders/${await canceled()}/signals/approve`)).toMatchObject(UNAVAILABLE);
   });
 });
 
-test('without both only health is well', async () => {
+test('without Temporal and SQL only health is ok', async () => {
   expect(await withoutBoth('GET', '/orders/o-1/status')).toMatchObject(UNAVAILABLE);
   expect(await withoutBoth('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
 });
 
-describe('an order whose database is away', () => {
+describe('an order whose database is down', () => {
   test.each([
     'before its first step',
     'while it is charged',
-  ])('%s waits without growing, and ships in the end', async (when) => {
-    const shop = await ownShop({ clock: 'real' });
-    const { transaction } = shop.db;
-    const lose = () => {
-      shop.db.transaction = () => Promise.reject(new Error('the database is away'));
+  ])('%s waits without new history events and ships once it is back', async (when) => {
+    const bed = await ownTestbed({ clock: 'real' });
+    const { transaction } = bed.db;
+    const disconnect = () => {
+      bed.db.transaction = () => Promise.reject(new Error('the database is down'));
     };
-    if (when === 'before its first step') lose();
-    const order = await shop.place({ ...anOrder(), policy: 'production' } as StartInput);
+    if (when === 'before its first step') disconnect();
+    const order = await bed.place({ ...anOrder(), policy: 'production' } as StartInput);
     if (when === 'while it is charged') {
       await eventually(async () => (await order.status()).step === 'awaiting_approval');
-      lose();
+      disconnect();
     }
     await order.signal('approve');
 
@@ -122,8 +123,8 @@ describe('an order whose database is away', () => {
     const early = await afterAttempts(2);
     expect(await afterAttempts(4)).toBe(early);
 
-    shop.db.transaction = transaction;
+    bed.db.transaction = transaction;
     expect(await order.end()).toBe('shipped');
-    expect(await shop.wrongs()).toEqual([]);
+    expect(await bed.violations()).toEqual([]);
   }, 120_000);
 });

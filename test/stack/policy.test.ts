@@ -10,25 +10,25 @@ import { createWorker, QUEUES, type QueueName } from '@trellis/workers/worker';
 import { expect, onTestFinished, test } from 'vitest';
 import { bundleEdited, otherPolicies } from '../edited-workflows.ts';
 import { eventually } from '../fixtures.ts';
-import { ownShop } from '../workflow-fixture.ts';
+import { ownTestbed } from '../workflow-fixture.ts';
 
 test('an order that began before its policy was edited ships under the numbers it began with', async () => {
-  const shop = await ownShop({ queues: [], clock: 'real' });
-  const stop = await shop.work('orders');
-  const order = await shop.place();
+  const bed = await ownTestbed({ queues: [], clock: 'real' });
+  const stop = await bed.startWorkers('orders');
+  const order = await bed.place();
   await eventually(async () => (await order.status()).step === 'awaiting_approval');
   await stop();
 
-  const sandbox = openDatabase(shop.databaseUrl);
+  const sandbox = openDatabase(bed.databaseUrl);
   const activities = createActivities({
-    ...openStores(shop.db),
+    ...openStores(bed.db),
     paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
     carrier: createSandboxCarrier(createParcelBook(sandbox)),
     onFailedAttempt: () => {},
   });
   // With the edited numbers the order's deadline has passed: it would end failed, uncharged.
   const workflowBundle = await bundleEdited({ 'contracts/policy.ts': otherPolicies({ frozen: true }) });
-  const { nativeConnection: connection, namespace = 'default' } = shop.env;
+  const { nativeConnection: connection, namespace = 'default' } = bed.env;
   const workers = await Promise.all(
     (Object.keys(QUEUES) as QueueName[]).map((queue) =>
       createWorker(queue, { connection, namespace, activities, workflowBundle }),

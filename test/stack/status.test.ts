@@ -1,4 +1,4 @@
-/** A status tells what is being tried, for every kind of activity, while it is being tried. */
+/** The status of an order while one of its activities keeps failing. */
 import { Context } from '@temporalio/activity';
 import { createStatusReader } from '@trellis/api/orders/status';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -8,20 +8,20 @@ import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, expect, test } from 'vitest';
 import { eventually } from '../fixtures.ts';
-import { openShop } from '../workflow-fixture.ts';
+import { openTestbed } from '../workflow-fixture.ts';
 
-/** The activity that fails as long as it is named here. */
+/** The name of the activity that fails. */
 let broken: string | undefined;
-const shop = await openShop({
+const bed = await openTestbed({
   clock: 'real',
   async flakyCall() {
     if (Context.current().info.activityType === broken) throw new Error('Forced failure for testing');
   },
 });
-afterAll(() => shop.close());
+afterAll(() => bed.close());
 
-const temporal = createGrpcTemporal(createTemporalClient(shop.env.connection, shop.env.namespace ?? 'default'));
-const deps = { temporal, views: createOrderViews(shop.db), attempts: createAttemptStore(shop.db) };
+const temporal = createGrpcTemporal(createTemporalClient(bed.env.connection, bed.env.namespace ?? 'default'));
+const deps = { temporal, views: createOrderViews(bed.db), attempts: createAttemptStore(bed.db) };
 
 test.each<[activity: string, step: Step]>([
   ['receive_order', 'receive_order'],
@@ -30,9 +30,9 @@ test.each<[activity: string, step: Step]>([
   ['prepare_package', 'shipping_child'],
   ['dispatch_carrier', 'shipping_child'],
   ['mark_shipped', 'mark_shipped'],
-])('of %s: the step, how often it failed, and why', async (activity, step) => {
+])('the status while %s fails shows the step, the number of failures and the error', async (activity, step) => {
   broken = activity;
-  const order = await shop.approved();
+  const order = await bed.placeApproved();
   const reader = createStatusReader(deps);
   const status = await eventually(async () => {
     const seen = await reader.read(order.id);

@@ -28,10 +28,11 @@ import { desc, sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import * as v from 'valibot';
 import { afterAll, describe, expect, test } from 'vitest';
-import { anOrder, freshDatabase, freshId, HAPPY_EVENTS } from '../fixtures.ts';
+import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, overGateway } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
-const { db, url, httpUrl, drop } = await freshDatabase();
+const { db, url, drop } = await freshDatabase();
+const httpUrl = await overGateway(url);
 afterAll(drop);
 
 const MONEY = { amount: '2.00', currency: 'EUR' };
@@ -107,7 +108,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     return view;
   }
 
-  /** All that is stored of an order, `updated_at` included: equal snapshots mean that nothing was written. */
+  /** Everything stored about an order, `updated_at` included: equal snapshots mean that nothing was written. */
   const everythingOf = async (order: StartInput) => [await views.find(order.order_id), await viewOf(order)];
 
   const typesOf = (view: OrderView) => view.events.map((event) => event.type);
@@ -145,7 +146,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await everythingOf(order)).toEqual(before);
     });
 
-    test('even without address, items and payment', async () => {
+    test('also without address, items and payment', async () => {
       const order_id = freshId();
       await orders.receive({ order_id }, { workflow_id: 'w', run_id: 'r' }, null);
       expect(await viewOf({ order_id })).toMatchObject({ address: null, items: null, payment_id: null, amount: null });
@@ -303,7 +304,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await payments.beginCharge(declined.order_id, declined.payment_id)).toEqual({ outcome: 'declined' });
     });
 
-    test('even if that order only refunds it, never charges', async () => {
+    test('also when that order only refunds it', async () => {
       const [first, second] = [await orderIn('awaiting_approval'), await orderIn('awaiting_approval')];
       expect(await payments.claimForRefund(first.order_id, first.payment_id)).toEqual({ outcome: 'ours' });
       expect(await payments.beginCharge(second.order_id, first.payment_id)).toEqual({ outcome: 'conflict' });
@@ -330,7 +331,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(typesOf(await viewOf(order)).slice(-3)).toEqual(['payment_charged', 'payment_refunded', 'order_canceled']);
     });
 
-    test('refunds nothing that was never charged', async () => {
+    test('records no refund of a payment that was never charged', async () => {
       const order = await orderIn('approved');
       await settle(order, order.payment_id, false);
       expect((await viewOf(order)).payments).toMatchObject([{ status: 'failed', ...MONEY }]);
@@ -346,7 +347,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await everythingOf(order)).toEqual(before);
     });
 
-    test("never touches another order's payment", async () => {
+    test("never changes another order's payment", async () => {
       const [first, second] = [await orderIn('payment_charged'), await orderIn('awaiting_approval')];
       const before = await everythingOf(first);
       await settle(second, first.payment_id, false);
@@ -354,7 +355,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await viewOf(second)).toMatchObject({ state: 'canceled', payments: [] });
     });
 
-    test('does all of it or nothing', async () => {
+    test('writes all or nothing', async () => {
       const order = await orderIn('payment_charged');
       const before = await everythingOf(order);
       await beside(async (connection) => {
@@ -367,8 +368,8 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     });
   });
 
-  describe('what is stored comes back as it was', () => {
-    test('ids that differ in case are two orders and two payments', async () => {
+  describe('stored exactly are', () => {
+    test('ids that differ in case alone, as two orders and two payments', async () => {
       const lower = freshId('case');
       const [one, other] = [await orderIn('approved', { order_id: lower }), anOrder({ order_id: lower.toUpperCase() })];
       expect(await views.view(other.order_id)).toBeUndefined();
@@ -412,7 +413,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await views.find(order.order_id)).toMatchObject({ last_error: text });
     });
 
-    test('times as ISO UTC of now, whatever the time zone of the server', async () => {
+    test('times, in UTC, whatever the time zone of the server', async () => {
       const global = "SELECT @@GLOBAL.time_zone AS 'zone'";
       const zone = await beside(async (connection) => (await connection.query<RowDataPacket[]>(global))[0][0]?.zone);
       await beside((connection) => connection.query("SET GLOBAL time_zone = '+05:30'"));
@@ -489,10 +490,10 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   });
 
   describe('list', () => {
-    /** Ten orders, newest last, of which always four share a millisecond. */
+    /** Ten orders, newest last, created four per millisecond. */
     async function tenOrders() {
       const fresh = await freshDatabase();
-      const there = openDatabase(at === url ? fresh.url : fresh.httpUrl);
+      const there = openDatabase(at === url ? fresh.url : await overGateway(fresh.url));
       const store = createOrderStore(there);
       const ids = Array.from({ length: 10 }, (_, n) => `o-${n}`);
       for (const order_id of ids) await store.receive({ order_id }, { workflow_id: 'w', run_id: 'r' }, null);
@@ -503,7 +504,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       return { store, newestFirst: ids.reverse(), list: createOrderViews(there).list, drop };
     }
 
-    test.each([1, 3, 4, 5, 10, 11])('pages of %i: newest first, each order once', async (limit) => {
+    test.each([1, 3, 4, 5, 10, 11])('returns pages of %i, newest first, each order once', async (limit) => {
       const { list, newestFirst, store, drop } = await tenOrders();
       const seen: string[] = [];
       let cursor: string | undefined;
@@ -518,7 +519,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       await drop();
     });
 
-    test('filters by state, over pages too', async () => {
+    test('filters by state across pages', async () => {
       const { list, drop } = await tenOrders();
       const first = await list({ state: 'expired', limit: 1 });
       const second = await list({ state: 'expired', limit: 1, cursor: first.next_cursor ?? '' });
@@ -569,7 +570,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await attempts.recent(freshId(), 10)).toEqual({ errors: [], failures: 0 });
     });
 
-    test('a batch of 500, and errors of any length, cut to 500 characters', async () => {
+    test('are written in batches of 500, with errors cut to 500 characters', async () => {
       const id = freshId();
       const batch = Array.from({ length: 500 }, (_, n) => failure(id, 'charge_payment', n + 1));
       await attempts.add([...batch, { ...failure(id, 'charge_payment', 501), error: 'é'.repeat(2_000) }]);
@@ -595,9 +596,9 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
 
   const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.child_attempts;
 
-  describe('a transaction is retried', () => {
-    /** Two transactions that each lock a row and then want the other's; returns how often they ran. */
-    async function crosswise(lockSecond: (tx: Session, order: StartInput) => Promise<unknown>): Promise<number> {
+  describe('a transaction is run again', () => {
+    /** Two transactions that want what the other holds; answers how often they ran. */
+    async function deadlock(lockSecond: (tx: Session, order: StartInput) => Promise<unknown>): Promise<number> {
       const [one, other] = [await orderIn('received'), await orderIn('received')];
       const bothHoldOne = Promise.withResolvers<void>();
       let [runs, holding] = [0, 0];
@@ -616,14 +617,14 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       return runs;
     }
 
-    test('when a deadlock chose it as the victim', async () => {
-      expect(await crosswise(lock)).toBe(3);
+    test('after it was the victim of a deadlock', async () => {
+      expect(await deadlock(lock)).toBe(3);
     });
 
     // After rolling a transaction back MySQL runs the statements that follow on their own; Vitess rejects them.
     if (at === httpUrl)
-      test('when it went on after a deadlock', async () => {
-        expect(await crosswise((tx, order) => lock(tx, order).catch(() => undefined))).toBe(3);
+      test('after it ignored the error of a deadlock', async () => {
+        expect(await deadlock((tx, order) => lock(tx, order).catch(() => undefined))).toBe(3);
       });
 
     test('when the server timed out waiting for a lock', async () => {
@@ -643,7 +644,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await countOf(order)).toBe(1);
     });
 
-    test('when its connection was killed between two statements', async () => {
+    test('after its connection was killed between two statements', async () => {
       const order = await orderIn('received');
       let runs = 0;
       await db.transaction(async (tx) => {
@@ -656,7 +657,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await countOf(order)).toBe(2);
     });
 
-    test('when its connection was killed during a statement', async () => {
+    test('after its connection was killed during a statement', async () => {
       const order = await orderIn('received');
       let runs = 0;
       await db.transaction(async (tx) => {
@@ -670,7 +671,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await countOf(order)).toBe(1);
     });
 
-    test('when its connection was killed before the commit', async () => {
+    test('after its connection was killed before the commit', async () => {
       const order = await orderIn('received');
       let runs = 0;
       await db.transaction(async (tx) => {
@@ -682,7 +683,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(await countOf(order)).toBe(1);
     });
 
-    test('when the answer to its commit is lost, and does nothing twice', async () => {
+    test('after the answer to its commit was lost, and writes nothing twice', async () => {
       const order = await orderIn('received');
       const proxy = await losingOneCommit(at);
       const through = openDatabase(proxy.url);

@@ -1,4 +1,4 @@
-/** Two roads to Temporal, gRPC and its HTTP API, and the same answers on both. */
+/** The Temporal port: its two adapters, over gRPC and over HTTP, give the same answers. */
 import { createServer as createHttpServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { Connection } from '@temporalio/client';
@@ -7,29 +7,30 @@ import { createHttpTemporal } from '@trellis/api/temporal/http';
 import type { TemporalPort } from '@trellis/api/temporal/port';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { OrderError } from '@trellis/contracts/error';
-import { afterAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { gate, openShop } from '../workflow-fixture.ts';
+import { need } from '../servers.ts';
+import { gate, openTestbed } from '../workflow-fixture.ts';
 
-const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = inject('addresses');
-const NOBODY = '127.0.0.1:1';
+const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = await need('temporal');
+const CLOSED_PORT = '127.0.0.1:1';
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const HASH = 'a'.repeat(64);
 
-const shop = await openShop({ clock: 'real' });
-afterAll(() => shop.close());
-const empty = await openShop({ clock: 'real', queues: [] });
+const bed = await openTestbed({ clock: 'real' });
+afterAll(() => bed.close());
+const empty = await openTestbed({ clock: 'real', queues: [] });
 afterAll(() => empty.close());
 
-interface Road {
+interface Adapter {
   name: string;
-  /** The port of a server at an address of this road's form. */
+  /** The port for a namespace of the server at host:port `at`, by default the run's own. */
   port(namespace: string, at?: string): TemporalPort;
 }
 
 const connections: Connection[] = [];
 afterAll(() => Promise.all(connections.map((connection) => connection.close())));
-const ROADS: Road[] = [
+const ADAPTERS: Adapter[] = [
   {
     name: 'gRPC',
     port(namespace, at = TEMPORAL_ADDRESS) {
@@ -44,16 +45,16 @@ const ROADS: Road[] = [
   },
 ];
 
-const namespaceOf = ({ env }: typeof shop) => env.namespace ?? 'default';
+const namespaceOf = ({ env }: typeof bed) => env.namespace ?? 'default';
 const codeOf = (calling: Promise<unknown>) =>
   calling.then(
     () => 'no error',
     (error: unknown) => (error instanceof OrderError ? error.code : error),
   );
 
-describe.each(ROADS)('over $name', ({ port }) => {
-  const temporal = port(namespaceOf(shop));
-  /** Of orders that nobody works on. */
+describe.each(ADAPTERS)('over $name', ({ port }) => {
+  const temporal = port(namespaceOf(bed));
+  /** For a namespace without workers. */
   const idle = port(namespaceOf(empty));
 
   /** An order that waits for its approval. */
@@ -63,7 +64,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     return given.order_id;
   }
 
-  async function closed() {
+  async function ended() {
     const id = await atReview();
     await temporal.update(id, 'cancel', [], freshId(), 2_000);
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
@@ -79,14 +80,14 @@ describe.each(ROADS)('over $name', ({ port }) => {
     expect(await temporal.query(order.order_id, 2_000)).toMatchObject({ order_id: order.order_id });
   });
 
-  test('a closed order is found, can be asked, and is not started again', async () => {
-    const id = await closed();
+  test('an ended order is found, can be queried, and is not started again', async () => {
+    const id = await ended();
     expect(await temporal.find(id)).toMatchObject({ request_hash: HASH });
     expect(await temporal.query(id, 1_000)).toMatchObject({ state: 'canceled', canceled: true });
     expect(await temporal.start(anOrder({ order_id: id }), HASH)).toBeUndefined();
   });
 
-  test('a command is accepted, and its id sent again gets the first answer, also after the close', async () => {
+  test('a command is accepted, and its id sent again gets the first answer, also after the run has completed', async () => {
     const id = await atReview();
     const first = { outcome: 'decided', answer: { command: 'cancel', state: 'awaiting_approval', changed: true } };
     const key = freshId();
@@ -97,10 +98,10 @@ describe.each(ROADS)('over $name', ({ port }) => {
     expect(await temporal.update(id, 'cancel', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
   });
 
-  test('a command is refused with its code, its words and the state that forbids it', async () => {
+  test('a command is refused with its code, its message and the state that forbids it', async () => {
     const refund = gate();
     const given = anOrder();
-    await shop.place(given, { twists: { refund: refund.before } });
+    await bed.place(given, { faults: { refund: refund.before } });
     await temporal.update(given.order_id, 'approve', [], freshId(), 2_000);
     await eventually(
       async () => (await temporal.update(given.order_id, 'cancel', [], freshId(), 2_000)).outcome === 'decided',
@@ -115,7 +116,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     });
   });
 
-  test('a malformed address is INVALID, with the fields', async () => {
+  test('a malformed address is INVALID, with the failing fields', async () => {
     const id = await atReview();
     expect(await temporal.update(id, 'address', [{ line1: '' }], freshId(), 2_000)).toMatchObject({
       outcome: 'refused',
@@ -124,10 +125,10 @@ describe.each(ROADS)('over $name', ({ port }) => {
     });
   });
 
-  test('a command that is decided only later is accepted meanwhile, and keeps its answer', async () => {
+  test('a command that is not decided in time is accepted, and its id gets the decision later', async () => {
     const dispatch = gate();
     const given = anOrder();
-    await shop.approved(given, { twists: { dispatch: dispatch.before } });
+    await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
     const key = freshId();
     expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 500)).toEqual({ outcome: 'accepted' });
@@ -135,10 +136,10 @@ describe.each(ROADS)('over $name', ({ port }) => {
     expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 2_000)).toMatchObject({ code: 'TOO_LATE' });
   });
 
-  test('a command whose run is ended before it could decide finds it closed', async () => {
+  test('a command whose run is terminated before its decision gets the outcome closed', async () => {
     const dispatch = gate();
     const given = anOrder();
-    const order = await shop.approved(given, { twists: { dispatch: dispatch.before } });
+    const order = await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
     const asked = temporal.update(given.order_id, 'address', [BOSTON], freshId(), 5_000);
     await eventually(async () => {
@@ -150,7 +151,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     dispatch.open();
   });
 
-  test('nobody’s order is closed to commands, takes no signal, answers no question and is not found', async () => {
+  test('an unknown order is closed to commands, takes no signal, answers no query and is not found', async () => {
     const id = freshId();
     expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
@@ -158,14 +159,14 @@ describe.each(ROADS)('over $name', ({ port }) => {
     expect(await temporal.find(id)).toBeUndefined();
   });
 
-  test('a signal reaches an open order and no closed one', async () => {
+  test('a signal reaches a running order and no ended one', async () => {
     const id = await atReview();
     expect(await temporal.signal(id, 'cancel', [null, freshId()])).toBe(true);
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
   });
 
-  test('without a worker a command is unseen and a question unanswered, both in time; a signal is kept', async () => {
+  test('without a worker a command is unseen and a query unanswered, both in time, and a signal is kept', async () => {
     const order = anOrder();
     await idle.start(order, HASH);
     const began = Date.now();
@@ -175,7 +176,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     expect(await idle.signal(order.order_id, 'approve', [freshId()])).toBe(true);
   });
 
-  test('a namespace that does not exist is unavailable, not an order that is missing', async () => {
+  test('an unknown namespace is UNAVAILABLE, not an unknown order', async () => {
     const nowhere = port(freshId('nowhere'));
     expect(await codeOf(nowhere.find('x'))).toBe('UNAVAILABLE');
     expect(await codeOf(nowhere.start(anOrder(), HASH))).toBe('UNAVAILABLE');
@@ -184,33 +185,33 @@ describe.each(ROADS)('over $name', ({ port }) => {
   });
 
   test.each([
-    ['is down', () => NOBODY],
+    ['is down', () => CLOSED_PORT],
     ['never answers', silentServer],
-    ['hangs up', () => serverThat((response) => response.destroy())],
-  ])('a server that %s is given up in time', async (_, at) => {
+    ['closes the connection', () => serverThat((response) => response.destroy())],
+  ])('calls to a server that %s end in time', async (_, at) => {
     const away = port('default', await at());
     const began = Date.now();
     const lost = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
     expect(await Promise.all(lost.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
-    // Nobody knows what became of a command; the signal that follows it will find nobody.
+    // Whether the command arrived is unknown; the signal that follows will fail.
     expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'unseen' });
     expect(await away.query('x', 300)).toBeUndefined();
     expect(Date.now() - began).toBeLessThan(6_000);
   });
 });
 
-test('over HTTP whatever a stranger in between answers is unavailable, and too much at once is BUSY', async () => {
+test('over HTTP an answer that is not Temporal’s is UNAVAILABLE, and status 429 is BUSY', async () => {
   const html = await serverThat((response) => response.end('<html>'));
   expect(await codeOf(createHttpTemporal({ url: `http://${html}`, namespace: 'x' }).find('x'))).toBe('UNAVAILABLE');
   const busy = await serverThat((response) => response.writeHead(429).end('{"code":8}'));
   expect(await codeOf(createHttpTemporal({ url: `http://${busy}`, namespace: 'x' }).find('x'))).toBe('BUSY');
 });
 
-/** The address of an HTTP server that answers as it is told. */
+/** Starts an HTTP server that answers every request with `answer`; resolves with its host:port. */
 const serverThat = (answer: (response: ServerResponse) => unknown): Promise<string> =>
   serving(createHttpServer((_, response) => void answer(response)));
 
-/** The address of a server that takes connections and never says a word. */
+/** Starts a server that accepts connections and never answers; resolves with its host:port. */
 const silentServer = (): Promise<string> => serving(createServer());
 
 async function serving(server: Server): Promise<string> {

@@ -1,4 +1,4 @@
-/** What an order makes of workers that wake too late, operators who intervene, and strangers who know its names. */
+/** Stalled workers, runs terminated or reset by operators, and workflows started by other callers. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import { isTerminal } from '@trellis/contracts/lifecycle';
@@ -16,22 +16,22 @@ import { sweep } from '@trellis/workers/jobs/sweep';
 import { createConnection } from 'mysql2/promise';
 import { afterAll, afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { gate, hangs, log, openShop, ownShop, type PlacedOrder, type Twist } from '../workflow-fixture.ts';
+import { type Fault, gate, hangs, log, openTestbed, ownTestbed, type PlacedOrder } from '../workflow-fixture.ts';
 
-const shop = await openShop({ clock: 'real' });
-afterAll(() => shop.close());
+const bed = await openTestbed({ clock: 'real' });
+afterAll(() => bed.close());
 
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const awaitingApproval = (order: PlacedOrder) =>
   eventually(async () => (await order.status()).step === 'awaiting_approval');
 const shipping = (order: PlacedOrder) => eventually(async () => (await order.status()).child_attempts > 0);
 
-describe('an order that nothing may be left of but one end', () => {
-  afterEach(async () => expect(await shop.wrongs()).toEqual([]));
+describe('adversarial timing never leaves money or parcel behind', () => {
+  afterEach(async () => expect(await bed.violations()).toEqual([]));
 
-  test('is not closed by a frozen worker that still believes nobody approved it', async () => {
+  test('a stalled worker with outdated progress does not end an approved order', async () => {
     const carrier = gate();
-    const order = await shop.approved(anOrder(), { twists: { dispatch: carrier.before } });
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: carrier.before } });
     await carrier.reached;
     const stale = {
       step: 'awaiting_approval',
@@ -40,16 +40,16 @@ describe('an order that nothing may be left of but one end', () => {
       last_error: null,
       dispatch_failed_reason: null,
     } as const;
-    expect(await createOrderStore(shop.db).end(order.id, { state: 'expired' }, stale)).toBe('owed');
+    expect(await createOrderStore(bed.db).end(order.id, { state: 'expired' }, stale)).toBe('owed');
     carrier.open();
     expect(await order.end()).toBe('shipped');
   });
 
-  test('is settled by nobody while it lives: both give the money back, once', async () => {
+  test('settling a live order and its own ending refund once', async () => {
     const [charge, refund] = [gate(), gate()];
-    const order = await shop.approved(anOrder(), { twists: { charge: charge.after, refund: refund.before } });
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: refund.before } });
     await charge.reached;
-    const settling = await shop.env.client.workflow.start(SETTLE_WORKFLOW, {
+    const settling = await bed.env.client.workflow.start(SETTLE_WORKFLOW, {
       workflowId: settleWorkflowId(order.id),
       taskQueue: ORDERS_QUEUE,
       args: [{ order_id: order.id }],
@@ -59,30 +59,30 @@ describe('an order that nothing may be left of but one end', () => {
     await eventually(async () => ['payment_charged', 'shipping'].includes((await order.row()).state));
     refund.open();
     expect(await order.end()).toBe(await settling.result());
-    expect(await shop.books(order.id)).toMatchObject({ charges: ['refunded'], parcel: { status: 'closed' } });
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'], parcel: { status: 'closed' } });
   });
 
-  test('is not approved once its time to review is over, whatever else is still being decided', async () => {
-    const holder = await createConnection(shop.databaseUrl);
+  test('an approval after the review window is refused, also while an address change is being decided', async () => {
+    const holder = await createConnection(bed.databaseUrl);
     onTestFinished(() => holder.end());
     await holder.query('BEGIN');
-    const order = await shop.place();
+    const order = await bed.place();
     await awaitingApproval(order);
     await holder.query('SELECT id FROM orders WHERE id = ? FOR UPDATE', [order.id]);
-    const moved = order.update('address', [BOSTON]);
+    const changed = order.update('address', [BOSTON]);
     await eventually(async () =>
       (await order.handle.fetchHistory()).events?.some((event) => event.timerFiredEventAttributes),
     );
     await expect(order.update('approve')).rejects.toMatchObject({ cause: { type: 'TOO_LATE' } });
     await holder.query('ROLLBACK');
-    await moved;
+    await changed;
     expect(await order.end()).toBe('expired');
   });
 
-  test('is not shipped by a stranger before it is paid for', async () => {
-    const order = await shop.place();
+  test('a ShippingWorkflow that another caller starts ships no unpaid order', async () => {
+    const order = await bed.place();
     await awaitingApproval(order);
-    const stranger = await shop.env.client.workflow.start(SHIPPING_WORKFLOW, {
+    const stranger = await bed.env.client.workflow.start(SHIPPING_WORKFLOW, {
       workflowId: freshId('ship-stranger'),
       taskQueue: SHIPPING_QUEUE,
       args: [{ order: order.order, parent_workflow_id: 'nobody' }],
@@ -90,51 +90,51 @@ describe('an order that nothing may be left of but one end', () => {
     await expect(stranger.result()).rejects.toMatchObject({ cause: { type: 'CARRIER_CLOSED' } });
     await order.update('cancel');
     expect(await order.end()).toBe('canceled');
-    expect((await shop.books(order.id)).parcel).toBeUndefined();
+    expect((await bed.books(order.id)).parcel).toBeUndefined();
   });
 
-  test('keeps an address that was changed while it was being validated', async () => {
-    const order = await shop.place(anOrder(), { signal: 'update_address', signalArgs: [BOSTON] });
+  test('an address changed during the validation is where the parcel goes', async () => {
+    const order = await bed.place(anOrder(), { signal: 'update_address', signalArgs: [BOSTON] });
     await awaitingApproval(order);
     await order.update('approve');
     expect(await order.end()).toBe('shipped');
     expect((await order.row()).address).toEqual(BOSTON);
-    expect((await shop.books(order.id)).parcel?.address).toEqual(BOSTON);
+    expect((await bed.books(order.id)).parcel?.address).toEqual(BOSTON);
   });
 
-  test('replays as it went when its address changes while it is being validated', async () => {
-    const own = await ownShop({
+  test('a history with an address change during the validation replays', async () => {
+    const own = await ownTestbed({
       queues: [],
       clock: 'real',
-      // Validating takes longer than changing the address, which injects no faults.
+      // The validation takes longer than the address change.
       flakyCall: () => sleep(Context.current().info.activityType === 'validate_order' ? 30 : 0),
     });
     const order = await own.place();
     const changed = order.update('address', [BOSTON]);
     const approved = order.update('approve');
-    await own.work('orders', 'shipping');
+    await own.startWorkers('orders', 'shipping');
     expect(await changed).toMatchObject({ changed: true });
     await approved;
     expect(await order.end()).toBe('shipped');
-    expect(await own.wrongs()).toEqual([]);
+    expect(await own.violations()).toEqual([]);
   });
 
-  test('takes no new address while a try that died may have handed the parcel over', async () => {
+  test('a terminated shipping attempt that may have handed over the parcel makes an address change TOO_LATE', async () => {
     const carrier = gate();
-    const order = await shop.approved(anOrder(), {
-      twists: { dispatch: carrier.afterFirst },
+    const order = await bed.placeApproved(anOrder(), {
+      faults: { dispatch: carrier.afterFirst },
     });
     await carrier.reached;
-    await shop.env.client.workflow.getHandle(shippingWorkflowId(order.id, 1)).terminate();
+    await bed.env.client.workflow.getHandle(shippingWorkflowId(order.id, 1)).terminate();
     await expect(order.update('address', [BOSTON])).rejects.toMatchObject({ cause: { type: 'TOO_LATE' } });
     carrier.open();
     expect(await order.end()).toBe('shipped');
-    expect((await order.row()).address).toEqual((await shop.books(order.id)).parcel?.address);
+    expect((await order.row()).address).toEqual((await bed.books(order.id)).parcel?.address);
   });
 });
 
-test('an order that is settled before it was charged leaves its card to others', async () => {
-  const own = await ownShop({ clock: 'real' });
+test('an order settled before its charge leaves its payment id to another order', async () => {
+  const own = await ownTestbed({ clock: 'real' });
   const order = await own.place();
   await awaitingApproval(order);
   await order.handle.terminate();
@@ -144,29 +144,29 @@ test('an order that is settled before it was charged leaves its card to others',
     args: [{ order_id: order.id }],
   });
   expect(await settling.result()).toBe('failed');
-  const next = await own.approved(anOrder({ payment_id: order.order.payment_id }));
+  const next = await own.placeApproved(anOrder({ payment_id: order.order.payment_id }));
   expect(await next.end()).toBe('shipped');
 });
 
-test('a cancel that was accepted outlives the run that accepted it', async () => {
-  const own = await ownShop({ queues: [], clock: 'real' });
-  const stop = await own.work('orders', 'shipping');
+test('an accepted cancel ends the order canceled, also after its run was terminated', async () => {
+  const own = await ownTestbed({ queues: [], clock: 'real' });
+  const stop = await own.startWorkers('orders', 'shipping');
   const charge = gate();
-  let away = true;
-  const refund: Twist = (real) => (away ? Promise.reject(new Error('connection refused')) : real());
-  const order = await own.approved(anOrder(), { twists: { charge: charge.after, refund } });
+  let down = true;
+  const refund: Fault = (real) => (down ? Promise.reject(new Error('connection refused')) : real());
+  const order = await own.placeApproved(anOrder(), { faults: { charge: charge.after, refund } });
   await charge.reached;
   expect(await order.update('cancel', ['changed my mind'])).toMatchObject({ changed: true });
   charge.open();
-  await eventually(async () => (await own.failures(order.id)).some(({ step }) => step === 'refund_payment'));
+  await eventually(async () => (await own.failedAttempts(order.id)).some(({ step }) => step === 'refund_payment'));
   await order.handle.terminate();
-  // No activity of the run may be left to finish its work.
+  // So that no activity of the terminated run goes on.
   await stop();
-  away = false;
-  await own.work('orders', 'shipping');
+  down = false;
+  await own.startWorkers('orders', 'shipping');
   const over = new AbortController();
   const views = createOrderViews(own.db);
-  const sweeping = sweep({ client: own.patient, views, log, signal: over.signal });
+  const sweeping = sweep({ client: own.realTimeClient, views, log, signal: over.signal });
   const row = await eventually(async () => isTerminal((await order.row()).state) && order.row(), 25_000);
   over.abort();
   await sweeping;
@@ -174,25 +174,27 @@ test('a cancel that was accepted outlives the run that accepted it', async () =>
   expect(await own.books(order.id)).toMatchObject({ charges: ['refunded'] });
 });
 
-test('a run that is reset to its beginning, its approval forgotten, gives the money back', async () => {
-  const order = await shop.approved(anOrder(), { twists: { dispatch: hangs } });
+test('a run that is reset to its beginning, without its approval, leaves the books in balance', async () => {
+  const order = await bed.placeApproved(anOrder(), { faults: { dispatch: hangs } });
   await shipping(order);
-  const { client, namespace } = shop.env;
+  const { client, namespace } = bed.env;
   await client.workflowService.resetWorkflowExecution({
     namespace: namespace ?? 'default',
     workflowExecution: { workflowId: order.handle.workflowId },
     workflowTaskFinishEventId: 4 as never,
     requestId: freshId(),
-    // Signals and updates.
+    // 1 is signals, 2 is updates.
     resetReapplyExcludeTypes: [1, 2],
   });
   const reset = client.workflow.getHandle(order.handle.workflowId);
   expect(['expired', 'failed', 'shipped']).toContain(await reset.result());
-  expect(await shop.wrongs().then((wrongs) => wrongs.filter((wrong) => typeof wrong === 'object'))).toEqual([]);
+  expect(
+    await bed.violations().then((violations) => violations.filter((violation) => typeof violation === 'object')),
+  ).toEqual([]);
 });
 
-test('a shipment whose parent has no name fails like any other', async () => {
-  const shipment = await shop.env.client.workflow.start(SHIPPING_WORKFLOW, {
+test('a shipment with an empty parent id fails as invalid', async () => {
+  const shipment = await bed.env.client.workflow.start(SHIPPING_WORKFLOW, {
     workflowId: freshId('ship-orphan'),
     taskQueue: SHIPPING_QUEUE,
     args: [{ order: null, parent_workflow_id: '' }],
@@ -205,13 +207,13 @@ test.each([
   'x',
   {},
   { order_id: '/' },
-  { order_id: 'nobody-knows' },
-])('settling %j settles nothing', async (input) => {
-  const settling = await shop.env.client.workflow.start(SETTLE_WORKFLOW, {
+  { order_id: 'unknown-order' },
+])('settling %j changes nothing', async (input) => {
+  const settling = await bed.env.client.workflow.start(SETTLE_WORKFLOW, {
     workflowId: freshId('settle'),
     taskQueue: ORDERS_QUEUE,
     args: [input],
   });
-  // Nothing is JSON's null to a caller.
+  // A result of undefined reaches the caller as null.
   expect(await settling.result()).toBeFalsy();
 });

@@ -1,19 +1,26 @@
-/** What companies do to an order's money and its parcel, and what comes of it. */
+/** Refusals, conflicts and lost answers of the payment company and the carrier. */
 import type { Shipment } from '@trellis/contracts/shipment';
 import { shippingWorkflowId } from '@trellis/contracts/temporal';
 import { createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import { describe, expect, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { failsTwice, gate, losesFirstAnswer, ownShop, type PlacedOrder, sharedShop } from '../workflow-fixture.ts';
+import {
+  failsTwice,
+  gate,
+  losesFirstAnswer,
+  ownTestbed,
+  type PlacedOrder,
+  sharedTestbed,
+} from '../workflow-fixture.ts';
 
-const shop = await sharedShop();
+const bed = await sharedTestbed();
 
 const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
 const REACHABLE = { line1: '9 Elm', city: 'Boston' };
 
-describe('the card', () => {
-  test('declined ends the order failed, with nothing to refund', async () => {
-    const order = await shop.approved(anOrder({ payment_id: freshId('declined') }));
+describe('a payment', () => {
+  test('that is declined ends the order failed without a refund', async () => {
+    const order = await bed.placeApproved(anOrder({ payment_id: freshId('declined') }));
     expect(await order.end()).toBe('failed');
     expect(await order.view()).toMatchObject({
       reason: 'PAYMENT_DECLINED',
@@ -24,33 +31,35 @@ describe('the card', () => {
     expect(await order.status()).toMatchObject({ step: 'charge_payment', state: 'failed', reason: 'PAYMENT_DECLINED' });
   });
 
-  test('used by another order before fails this one and leaves the other its money', async () => {
-    const first = await shop.approved();
+  test('with the id of another order’s payment fails the order and leaves the other charge', async () => {
+    const first = await bed.placeApproved();
     await first.end();
     const before = await first.view();
-    const second = await shop.approved(anOrder({ payment_id: first.order.payment_id }));
+    const second = await bed.placeApproved(anOrder({ payment_id: first.order.payment_id }));
     expect(await second.end()).toBe('failed');
     expect(await second.view()).toMatchObject({ reason: 'PAYMENT_CONFLICT', payments: [], shipments: [] });
     expect(await first.view()).toEqual(before);
-    expect(await shop.books(first.id)).toMatchObject({ charges: ['charged'] });
+    expect(await bed.books(first.id)).toMatchObject({ charges: ['charged'] });
   });
 
-  test('that the company has under another order stays that order’s, and so does the money', async () => {
-    const own = await ownShop({});
+  test('that the company has recorded for another order fails the order and leaves that charge', async () => {
+    const own = await ownTestbed({});
     const order = anOrder();
-    const stranger = freshId();
-    await createPaymentBook(own.db).charge(order.payment_id, stranger, { amount: '7.00', currency: 'EUR' }, 'charged');
-    const late = await own.approved(order);
+    const otherId = freshId();
+    await createPaymentBook(own.db).charge(order.payment_id, otherId, { amount: '7.00', currency: 'EUR' }, 'charged');
+    const late = await own.placeApproved(order);
     expect(await late.end()).toBe('failed');
     expect(await late.view()).toMatchObject({ reason: 'PAYMENT_CONFLICT', payments: [{ status: 'failed' }] });
-    expect(await own.books(stranger)).toMatchObject({ charges: ['charged'] });
+    expect(await own.books(otherId)).toMatchObject({ charges: ['charged'] });
   });
 
-  test('belongs to the order that tried it first, even while that one is waiting for its charge', async () => {
+  test('belongs to the first order that begins its charge, also while that charge is pending', async () => {
     const charge = gate();
-    const first = await shop.approved(anOrder(), { twists: { charge: charge.before } });
+    const first = await bed.placeApproved(anOrder(), { faults: { charge: charge.before } });
     await charge.reached;
-    const second = await shop.approved(anOrder({ payment_id: first.order.payment_id }), { client: shop.patient });
+    const second = await bed.placeApproved(anOrder({ payment_id: first.order.payment_id }), {
+      client: bed.realTimeClient,
+    });
     expect(await second.end()).toBe('failed');
     expect(await second.row()).toMatchObject({ reason: 'PAYMENT_CONFLICT' });
     charge.open();
@@ -58,57 +67,57 @@ describe('the card', () => {
   });
 
   test('is charged once when the answer is lost', async () => {
-    const order = await shop.approved(anOrder(), { twists: { charge: losesFirstAnswer } });
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: losesFirstAnswer } });
     expect(await order.end()).toBe('shipped');
-    expect(await shop.books(order.id)).toMatchObject({ charges: ['charged'] });
-    expect(await shop.failures(order.id)).toEqual([{ step: 'charge_payment', error: 'connection reset' }]);
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['charged'] });
+    expect(await bed.failedAttempts(order.id)).toEqual([{ step: 'charge_payment', error: 'connection reset' }]);
   });
 
-  test('is given back once when the answer is lost', async () => {
+  test('is refunded once when the answer is lost', async () => {
     const charge = gate();
-    const order = await shop.approved(anOrder(), { twists: { charge: charge.after, refund: losesFirstAnswer } });
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: losesFirstAnswer } });
     await charge.reached;
     await order.update('cancel');
     expect(await order.end()).toBe('canceled');
     expect((await order.events())?.filter((type) => type === 'payment_refunded')).toHaveLength(1);
-    expect(await shop.books(order.id)).toMatchObject({ charges: ['refunded'] });
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'] });
   });
 });
 
 describe('the carrier', () => {
   test('gets one parcel when its answer is lost', async () => {
-    const order = await shop.approved(anOrder(), { twists: { dispatch: losesFirstAnswer } });
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: losesFirstAnswer } });
     expect(await order.end()).toBe('shipped');
     expect(await statuses(order)).toEqual(['1 dispatched']);
-    expect(await shop.failures(order.id)).toEqual([{ step: 'dispatch_carrier', error: 'connection reset' }]);
+    expect(await bed.failedAttempts(order.id)).toEqual([{ step: 'dispatch_carrier', error: 'connection reset' }]);
   });
 
-  test('that fails for a moment is asked again within the same try', async () => {
-    const order = await shop.approved(anOrder(), { twists: { dispatch: failsTwice } });
+  test('that fails twice is called again within the same shipping attempt', async () => {
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: failsTwice } });
     expect(await order.end()).toBe('shipped');
     expect(await statuses(order)).toEqual(['1 dispatched']);
   });
 
   test('that refuses an address ships to the corrected one', async () => {
-    const order = await shop.approved(anOrder({ address: UNREACHABLE }));
+    const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }));
     await eventually(async () => (await order.status()).dispatch_failed_reason);
     expect(await order.update('address', [REACHABLE])).toMatchObject({ state: 'shipping', changed: true });
     expect(await order.end()).toBe('shipped');
     const { shipments } = await order.view();
-    const tries = shipments.length;
-    expect(tries).toBeGreaterThanOrEqual(2);
-    expect(shipments.map(({ status }) => status)).toEqual([...Array(tries - 1).fill('failed'), 'dispatched']);
+    const attempts = shipments.length;
+    expect(attempts).toBeGreaterThanOrEqual(2);
+    expect(shipments.map(({ status }) => status)).toEqual([...Array(attempts - 1).fill('failed'), 'dispatched']);
     expect(shipments.at(-1)?.payload).toMatchObject({ address: REACHABLE });
-    expect((await shop.books(order.id)).parcel).toMatchObject({ status: 'taken', address: REACHABLE });
+    expect((await bed.books(order.id)).parcel).toMatchObject({ status: 'taken', address: REACHABLE });
     await expect(
-      shop.env.client.workflow.getHandle(shippingWorkflowId(order.id, tries)).result(),
+      bed.env.client.workflow.getHandle(shippingWorkflowId(order.id, attempts)).result(),
     ).resolves.toMatchObject({ tracking: expect.any(String) });
   });
 
-  test('that refuses an address has the changes that waited for it decided one after the other', async () => {
+  test('that refuses an address lets the changes that waited for it be decided in order', async () => {
     const carrier = gate();
-    const order = await shop.approved(anOrder({ address: UNREACHABLE }), {
-      twists: { dispatch: carrier.afterFirst },
+    const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
+      faults: { dispatch: carrier.afterFirst },
     });
     await carrier.reached;
     await order.signal('address', { city: 'no street' });

@@ -1,4 +1,4 @@
-/** What an order does about hangs, dead workers and the clock; on the dev server, side by side, because here time has to pass. */
+/** Deadlines, calls that hang and missing workers: on the dev server and concurrently, because real time must pass. */
 import type { FailureReason } from '@trellis/contracts/lifecycle';
 import { shippingWorkflowId } from '@trellis/contracts/temporal';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -6,70 +6,70 @@ import { anOrder, eventually } from '../fixtures.ts';
 import {
   commitsThenHangs,
   expectTooLate,
+  type Fault,
   gate,
   hangs,
-  openShop,
-  ownShop,
+  openTestbed,
+  ownTestbed,
   type PlacedOrder,
-  type Twist,
 } from '../workflow-fixture.ts';
 
 const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
-/** The original's API gives its runs fifteen seconds; with fewer the same happens sooner. */
+/** The original's API sets a run timeout of fifteen seconds; a shorter one shortens the test. */
 const SHORT = { workflowRunTimeout: '8s' } as const;
 
-const shop = await openShop({ clock: 'real' });
-const shippingIsDown = await openShop({ clock: 'real', queues: ['orders'] });
-const shops = [shop, shippingIsDown];
-afterAll(() => Promise.all(shops.map((one) => one.close())));
+const bed = await openTestbed({ clock: 'real' });
+const shippingIsDown = await openTestbed({ clock: 'real', queues: ['orders'] });
+const beds = [bed, shippingIsDown];
+afterAll(() => Promise.all(beds.map(({ close }) => close())));
 
-describe.concurrent('an order whose time runs out', () => {
-  test('because no shipping worker lives fails with its money back within 15 s', async ({ expect }) => {
-    const order = await shippingIsDown.approved();
+describe.concurrent('an order whose deadline passes', () => {
+  test('because no shipping worker runs ends failed and refunded within 15 s', async ({ expect }) => {
+    const order = await shippingIsDown.placeApproved();
     expect(await order.end()).toBe('failed');
-    expect(await order.lasted()).toBeLessThanOrEqual(15_000);
+    expect(await order.duration()).toBeLessThanOrEqual(15_000);
     expect(await order.view()).toMatchObject(refundedFor('DEADLINE'));
   });
 
-  test('ends before the timeout that its caller gave the run', async ({ expect }) => {
-    const order = await shippingIsDown.approved(anOrder(), SHORT);
+  test('ends before the run timeout that its caller set', async ({ expect }) => {
+    const order = await shippingIsDown.placeApproved(anOrder(), SHORT);
     expect(await order.end()).toBe('failed');
-    expect(await order.lasted()).toBeLessThan(8_000);
+    expect(await order.duration()).toBeLessThan(8_000);
     expect(await order.view()).toMatchObject(refundedFor('DEADLINE'));
   });
 
-  test('before it began, by its caller’s timeout, never touches the card', async ({ expect }) => {
-    const order = await shop.place(anOrder(), { workflowRunTimeout: '3s', signal: 'approve' });
+  test('before it begins, because of its caller’s run timeout, is never charged', async ({ expect }) => {
+    const order = await bed.place(anOrder(), { workflowRunTimeout: '3s', signal: 'approve' });
     expect(await order.end()).toBe('failed');
     expect(await order.view()).toMatchObject({ reason: 'DEADLINE', payments: [], shipments: [] });
   });
 
-  test('while the carrier hangs fails with its money back', async ({ expect }) => {
-    const order = await shop.approved(anOrder(), { ...SHORT, twists: { dispatch: hangs } });
+  test('while the carrier hangs ends failed and refunded', async ({ expect }) => {
+    const order = await bed.placeApproved(anOrder(), { ...SHORT, faults: { dispatch: hangs } });
     expect(await order.end()).toBe('failed');
     expect(await order.view()).toMatchObject(refundedFor('DEADLINE'));
-    expect(await shop.books(order.id)).toMatchObject({ parcel: { status: 'closed' } });
+    expect(await bed.books(order.id)).toMatchObject({ parcel: { status: 'closed' } });
   });
 
-  test('while the carrier hangs, but has taken the parcel, has shipped', async ({ expect }) => {
-    const order = await shop.approved(anOrder(), { ...SHORT, twists: { dispatch: commitsThenHangs } });
+  test('while the carrier hangs after taking the parcel ends shipped', async ({ expect }) => {
+    const order = await bed.placeApproved(anOrder(), { ...SHORT, faults: { dispatch: commitsThenHangs } });
     expect(await order.end()).toBe('shipped');
-    expect(await shop.books(order.id)).toMatchObject({ charges: ['charged'], parcel: { status: 'taken' } });
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['charged'], parcel: { status: 'taken' } });
   });
 
-  test('while its charge hangs fails, and the charge that wakes later is refused', async ({ expect }) => {
+  test('while its charge hangs ends failed, and the late charge is refused', async ({ expect }) => {
     const charge = gate();
-    const order = await shop.approved(anOrder(), { ...SHORT, twists: { charge: charge.before } });
+    const order = await bed.placeApproved(anOrder(), { ...SHORT, faults: { charge: charge.before } });
     expect(await order.end()).toBe('failed');
     expect(await order.view()).toMatchObject({ reason: 'DEADLINE', payments: [{ status: 'failed' }] });
     charge.open();
     expect(await charge.answered).toBe('closed');
-    expect(await shop.books(order.id)).toMatchObject({ charges: ['closed'] });
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['closed'] });
   });
 
-  test('for a try while a cancel is being decided ends canceled', async ({ expect }) => {
+  test('during a shipping attempt while a cancel is being decided ends canceled', async ({ expect }) => {
     const close = gate();
-    const order = await shop.approved(anOrder(), { ...SHORT, twists: { dispatch: hangs, close: close.before } });
+    const order = await bed.placeApproved(anOrder(), { ...SHORT, faults: { dispatch: hangs, close: close.before } });
     await eventually(async () => (await order.status()).child_attempts > 0);
     const answer = order.update('cancel', ['too slow']);
     await close.reached;
@@ -80,28 +80,28 @@ describe.concurrent('an order whose time runs out', () => {
     expect(await order.row()).toMatchObject({ cancel_reason: 'too slow' });
   });
 
-  test('before the payment company gives the money back goes on until it has', async ({ expect }) => {
-    const giveBackAt = Date.now() + 16_000;
-    const away: Twist = async (real) => {
-      if (Date.now() < giveBackAt) throw new Error('the company is away');
+  test('while the payment company is down goes on until the refund is done', async ({ expect }) => {
+    const upAgainAt = Date.now() + 16_000;
+    const isDown: Fault = async (real) => {
+      if (Date.now() < upAgainAt) throw new Error('the payment company is down');
       return real();
     };
     const charge = gate();
-    const order = await shop.approved(anOrder(), { twists: { charge: charge.after, refund: away } });
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: isDown } });
     await charge.reached;
     await order.update('cancel');
     expect(await order.end()).toBe('canceled');
-    expect(await order.lasted()).toBeGreaterThan(15_000);
-    expect(await shop.books(order.id)).toMatchObject({ charges: ['refunded'] });
+    expect(await order.duration()).toBeGreaterThan(15_000);
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'] });
   });
 
-  test('because the carrier refuses for ever has tried three times or more and gets its money back', async ({
+  test('because the carrier always refuses ends failed and refunded after at least three shipping attempts', async ({
     expect,
   }) => {
     const refund = gate();
-    const order = await shop.approved(anOrder({ address: UNREACHABLE }), {
+    const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
       ...SHORT,
-      twists: { refund: refund.before },
+      faults: { refund: refund.before },
     });
     await refund.reached;
     await expectTooLate(order, 'cancel', 'approve', 'address');
@@ -117,44 +117,44 @@ describe.concurrent('an order whose time runs out', () => {
     expect(new Set(shipments.map(({ status }) => status))).toEqual(new Set(['failed']));
   });
 
-  test('as the exercise gives it 15 s is refused by the carrier again and again until then', async ({ expect }) => {
-    const order = await shop.approved(anOrder({ address: UNREACHABLE }));
+  test('under the exercise policy makes shipping attempts until little of its 15 s is left', async ({ expect }) => {
+    const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }));
     expect(await order.end()).toBe('failed');
-    expect(await order.lasted()).toBeLessThanOrEqual(15_000);
-    expect(await order.lasted()).toBeGreaterThan(9_000);
+    expect(await order.duration()).toBeLessThanOrEqual(15_000);
+    expect(await order.duration()).toBeGreaterThan(9_000);
     expect(await order.view()).toMatchObject(refundedFor('CARRIER_REFUSED'));
   });
 });
 
-describe.concurrent('a try that was terminated from outside', () => {
-  test('is a failed one, and the next try ships', async ({ expect }) => {
-    const { order } = await shippedBySecondTry();
-    expect(await tries(order)).toEqual(['1 failed', '2 dispatched']);
+describe.concurrent('a shipping attempt terminated from outside', () => {
+  test('counts as failed, and the next one ships', async ({ expect }) => {
+    const { order } = await shippedBySecondAttempt();
+    expect(await attempts(order)).toEqual(['1 failed', '2 dispatched']);
   });
 
-  test('stays a failed one when its frozen worker wakes later: the parcel left once', async ({ expect }) => {
-    const { order, first } = await shippedBySecondTry();
+  test('stays failed when its stalled worker goes on later, and the parcel leaves once', async ({ expect }) => {
+    const { order, first } = await shippedBySecondAttempt();
     first.open();
     expect(await first.answered).toMatchObject({ outcome: 'taken' });
-    await shop.quiet();
-    expect(await tries(order)).toEqual(['1 failed', '2 dispatched']);
+    await bed.transactionsSettled();
+    expect(await attempts(order)).toEqual(['1 failed', '2 dispatched']);
   });
 
-  async function shippedBySecondTry() {
+  async function shippedBySecondAttempt() {
     const first = gate();
-    const order = await shop.approved(anOrder(), {
-      twists: { dispatch: (real, call) => (call === 1 ? first.before(real, call) : real()) },
+    const order = await bed.placeApproved(anOrder(), {
+      faults: { dispatch: (real, call) => (call === 1 ? first.before(real, call) : real()) },
     });
     await first.reached;
-    await shop.env.client.workflow.getHandle(shippingWorkflowId(order.id, 1)).terminate('from outside');
+    await bed.env.client.workflow.getHandle(shippingWorkflowId(order.id, 1)).terminate('from outside');
     expect(await order.end()).toBe('shipped');
     return { order, first };
   }
 });
 
-test('an approval recorded within the window counts, although no worker saw it in time', async () => {
-  const own = await ownShop({ clock: 'real', queues: ['shipping'] });
-  const stopOrders = await own.work('orders');
+test('an approval recorded within the window counts, although no worker processed it in time', async () => {
+  const own = await ownTestbed({ clock: 'real', queues: ['shipping'] });
+  const stopOrders = await own.startWorkers('orders');
   const order = await own.place();
   await order.status();
   await stopOrders();
@@ -163,13 +163,13 @@ test('an approval recorded within the window counts, although no worker saw it i
     const { events } = await order.handle.fetchHistory();
     return events?.some((event) => event.timerFiredEventAttributes);
   });
-  await own.work('orders');
+  await own.startWorkers('orders');
   expect(await order.end()).toBe('shipped');
-  expect(await own.wrongs()).toEqual([]);
+  expect(await own.violations()).toEqual([]);
 });
 
-test('and when all is over the books agree', async () => {
-  for (const one of shops) expect(await one.wrongs()).toEqual([]);
+test('the orders of this file leave no violation', async () => {
+  for (const one of beds) expect(await one.violations()).toEqual([]);
 });
 
 const refundedFor = (reason: FailureReason) => ({
@@ -178,5 +178,5 @@ const refundedFor = (reason: FailureReason) => ({
   payments: [{ status: 'refunded', amount: '2.00' }],
 });
 
-const tries = async (order: PlacedOrder): Promise<string[]> =>
+const attempts = async (order: PlacedOrder): Promise<string[]> =>
   (await order.view()).shipments.map(({ attempt, status }) => `${attempt} ${status}`);

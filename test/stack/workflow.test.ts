@@ -1,18 +1,18 @@
-/** An order's life, from any start to its end. */
+/** An order from its start to its end: approval, expiry, policies, second runs, invalid arguments. */
 import type { StartInput } from '@trellis/contracts/order';
 import { flaky_call } from '@trellis/workers/activities/flaky-call';
 import { describe, expect, test } from 'vitest';
 import { anOrder, freshId, HAPPY_EVENTS, seeded } from '../fixtures.ts';
-import { gate, ownShop, sharedShop } from '../workflow-fixture.ts';
+import { gate, ownTestbed, sharedTestbed } from '../workflow-fixture.ts';
 
-const shop = await sharedShop();
+const bed = await sharedTestbed();
 
 const HOUR = 3_600_000;
 
 describe('an approved order', () => {
-  test('is charged once and shipped once, and SQL tells at every stop how far it is', async () => {
+  test('is charged once and shipped once, and SQL shows each state on the way', async () => {
     const [charge, dispatch] = [gate(), gate()];
-    const order = await shop.place(anOrder(), { twists: { charge: charge.before, dispatch: dispatch.before } });
+    const order = await bed.place(anOrder(), { faults: { charge: charge.before, dispatch: dispatch.before } });
     await order.status();
     expect(await order.view()).toMatchObject({ state: 'awaiting_approval', amount: '2.00', payments: [] });
 
@@ -32,11 +32,11 @@ describe('an approved order', () => {
     expect(await order.end()).toBe('shipped');
     expect(await order.view()).toMatchObject({ state: 'shipped', shipments: [{ attempt: 1, status: 'dispatched' }] });
     expect(await order.events()).toEqual(HAPPY_EVENTS);
-    expect(await shop.books(order.id)).toMatchObject({ charges: ['charged'], parcel: { status: 'taken' } });
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['charged'], parcel: { status: 'taken' } });
   });
 
-  test('answers its status while it waits and after it has shipped', async () => {
-    const order = await shop.place();
+  test('answers the status query while it waits and after it has shipped', async () => {
+    const order = await bed.place();
     const waiting = {
       order_id: order.id,
       state: 'awaiting_approval',
@@ -61,20 +61,20 @@ describe('an approved order', () => {
     });
   });
 
-  test('ships when the approval came as a signal', async () => {
-    const order = await shop.place();
+  test('ships after an approval by signal', async () => {
+    const order = await bed.place();
     await order.signal('approve');
     expect(await order.end()).toBe('shipped');
     expect(await order.events()).toEqual(HAPPY_EVENTS);
   });
 
-  test('ships when every call fails or hangs two times in three, and its attempts can be read', async () => {
+  test('ships although its activities fail or hang two times in three, and its failed attempts are recorded', async () => {
     const random = seeded(7);
-    const own = await ownShop({ flakyCall: () => flaky_call(random) });
+    const own = await ownTestbed({ flakyCall: () => flaky_call(random) });
     const order = await own.place(anOrder(), { signal: 'approve' });
     expect(await order.end()).toBe('shipped');
-    expect(await own.wrongs()).toEqual([]);
-    const errors = await own.failures(order.id);
+    expect(await own.violations()).toEqual([]);
+    const errors = await own.failedAttempts(order.id);
     expect(errors).toContainEqual(expect.objectContaining({ error: 'Forced failure for testing' }));
     expect(errors).toContainEqual(expect.objectContaining({ error: expect.stringContaining('hung') }));
   });
@@ -82,63 +82,63 @@ describe('an approved order', () => {
 
 describe('an approval', () => {
   test('before the first workflow task is kept', async () => {
-    const own = await ownShop({ queues: [] });
-    const withStart = await own.place(anOrder(), { signal: 'approve', client: own.patient });
-    const afterStart = await own.place(anOrder(), { client: own.patient });
+    const own = await ownTestbed({ queues: [] });
+    const withStart = await own.place(anOrder(), { signal: 'approve', client: own.realTimeClient });
+    const afterStart = await own.place(anOrder(), { client: own.realTimeClient });
     await afterStart.signal('approve');
-    await own.work('orders', 'shipping');
+    await own.startWorkers('orders', 'shipping');
     expect(await Promise.all([withStart.end(), afterStart.end()])).toEqual(['shipped', 'shipped']);
-    expect(await own.wrongs()).toEqual([]);
+    expect(await own.violations()).toEqual([]);
   });
 
-  test('that never comes lets the order expire without touching the card', async () => {
-    const order = await shop.place();
+  test('that never comes lets the order expire without a charge', async () => {
+    const order = await bed.place();
     expect(await order.end()).toBe('expired');
-    expect(await order.lasted()).toBeGreaterThanOrEqual(3_000);
-    expect(await order.lasted()).toBeLessThan(15_000);
+    expect(await order.duration()).toBeGreaterThanOrEqual(3_000);
+    expect(await order.duration()).toBeLessThan(15_000);
     expect(await order.view()).toMatchObject({ state: 'expired', payments: [], shipments: [] });
     expect(await order.events()).toEqual(['order_received', 'order_validated', 'order_expired']);
     expect(await order.status()).toMatchObject({ step: 'awaiting_approval', approved: false });
-    expect(await shop.books(order.id)).toEqual({ charges: [], parcel: undefined });
+    expect(await bed.books(order.id)).toEqual({ charges: [], parcel: undefined });
   });
 });
 
 describe('the production policy', () => {
-  test('gives a person a day to approve', async () => {
-    const own = await ownShop({});
+  test('allows a day for the approval', async () => {
+    const own = await ownTestbed({});
     const given = anOrder();
     const order = await own.place(given, { args: [{ ...given, policy: 'production' }] });
     await order.status();
     await own.env.sleep(23 * HOUR);
     expect(await order.update('approve')).toMatchObject({ state: 'approved' });
     expect(await order.end()).toBe('shipped');
-    expect(await own.wrongs()).toEqual([]);
+    expect(await own.violations()).toEqual([]);
   });
 
-  test('expires an order that nobody approves, after that day', async () => {
-    const own = await ownShop({});
+  test('expires an order that is not approved within a day', async () => {
+    const own = await ownTestbed({});
     const given = anOrder();
     const order = await own.place(given, { args: [{ ...given, policy: 'production' }] });
     expect(await order.end()).toBe('expired');
-    expect(await order.lasted()).toBeGreaterThanOrEqual(24 * HOUR);
-    expect(await own.wrongs()).toEqual([]);
+    expect(await order.duration()).toBeGreaterThanOrEqual(24 * HOUR);
+    expect(await own.violations()).toEqual([]);
   });
 });
 
 describe('a second run of an order', () => {
-  test('changes nothing after the first has closed, and answers the recorded state', async () => {
-    const first = await shop.approved();
+  test('changes nothing after the first has completed, and returns the recorded state', async () => {
+    const first = await bed.placeApproved();
     await first.end();
     const before = await first.view();
-    const second = await shop.place({ ...first.order, items: [{ sku: 'XYZ', qty: 9 }] }, { signal: 'cancel_order' });
+    const second = await bed.place({ ...first.order, items: [{ sku: 'XYZ', qty: 9 }] }, { signal: 'cancel_order' });
     expect(await second.end()).toBe('shipped');
     expect(await first.view()).toEqual(before);
   });
 
-  test('changes nothing while the first is under way', async () => {
-    const first = await shop.place();
+  test('changes nothing while the first is running', async () => {
+    const first = await bed.place();
     await first.status();
-    const second = await shop.place(first.order, { workflowId: freshId('another'), client: shop.patient });
+    const second = await bed.place(first.order, { workflowId: freshId('another'), client: bed.realTimeClient });
     expect(await second.end()).toBe('awaiting_approval');
     await first.update('approve');
     expect(await first.end()).toBe('shipped');
@@ -146,7 +146,7 @@ describe('a second run of an order', () => {
   });
 });
 
-describe('an argument that is not a sound order ends failed with INVALID_ORDER:', () => {
+describe('an invalid argument ends the order failed with INVALID_ORDER:', () => {
   const cases: [string, (order: StartInput) => unknown[]][] = [
     ['none', () => []],
     ['null', () => [null]],
@@ -162,16 +162,16 @@ describe('an argument that is not a sound order ends failed with INVALID_ORDER:'
     ['a payment id with a slash', (order) => [{ ...order, payment_id: 'a/b' }]],
     ['an order id with a slash', (order) => [{ ...order, order_id: '../x' }]],
     ['a huge quantity', (order) => [{ ...order, items: [{ sku: 'ABC', qty: 1e300 }] }]],
-    ['half a piece', (order) => [{ ...order, items: [{ sku: 'ABC', qty: 0.5 }] }]],
+    ['a fractional quantity', (order) => [{ ...order, items: [{ sku: 'ABC', qty: 0.5 }] }]],
     ['an address without a city', (order) => [{ ...order, address: { line1: '123 Main' } }]],
     ['an address nested deeper than SQL stores', (order) => [{ ...order, address: nested(50) }]],
-    ['text that is half a character', (order) => [{ ...order, address: '\ud800', items: '\u0000' }]],
+    ['lone surrogates and a null character', (order) => [{ ...order, address: '\ud800', items: '\u0000' }]],
   ];
   test.each(cases)(
     '%s',
     async (_name, argumentsOf) => {
       const order = anOrder();
-      const placed = await shop.place(order, { args: argumentsOf(order) });
+      const placed = await bed.place(order, { args: argumentsOf(order) });
       expect(await placed.end()).toBe('failed');
       expect(await placed.row()).toMatchObject({ state: 'failed', reason: 'INVALID_ORDER', step: 'validate_order' });
       expect(await placed.view()).toMatchObject({ payments: [], shipments: [] });
@@ -180,14 +180,14 @@ describe('an argument that is not a sound order ends failed with INVALID_ORDER:'
     10_000,
   );
 
-  test('but text the schema allows ships, whatever its characters', async () => {
+  test('unusual characters that the schema allows are no reason, and the order ships', async () => {
     const address = { line1: '\u0000 \ud83d\ude00 "\\', city: 'Zürich' };
-    const order = await shop.approved(anOrder({ address }));
+    const order = await bed.placeApproved(anOrder({ address }));
     expect(await order.end()).toBe('shipped');
   }, 10_000);
 
-  test('and one whose id nobody can tell fails without a row', async () => {
-    const order = await shop.place(anOrder(), { args: [null], workflowId: `not an order ${freshId()}` });
+  test('without a usable id the run fails and writes no row', async () => {
+    const order = await bed.place(anOrder(), { args: [null], workflowId: `not an order ${freshId()}` });
     expect(await order.end()).toBe('failed');
     await expect(order.row()).rejects.toThrow('no row');
   });

@@ -1,4 +1,5 @@
 /** What generated clients and tools need of the OpenAPI document. */
+import { type SpecData, Validator } from '@seriousme/openapi-schema-validator';
 import { openApiDocument } from '@trellis/api/http/openapi';
 import { type Meta, restProcedures } from '@trellis/api/orders/router';
 import { COMMAND_NAMES } from '@trellis/contracts/command';
@@ -18,6 +19,11 @@ function valuesOf(key: string, part: unknown = document): unknown[] {
   if (part === null || typeof part !== 'object') return [];
   return Object.entries(part).flatMap(([name, value]) => [...(name === key ? [value] : []), ...valuesOf(key, value)]);
 }
+
+test('the OpenAPI document is valid OpenAPI 3.1', async () => {
+  expect(document.openapi).toMatch(/^3\.1\./);
+  expect(await new Validator().validate(document as SpecData)).toEqual({ valid: true });
+});
 
 test('states, error codes and failure reasons are one component each', () => {
   const enums = valuesOf('enum').map(String);

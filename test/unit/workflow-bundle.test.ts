@@ -1,7 +1,7 @@
 import { bundleWorkflows } from '@trellis/workers/worker';
 import { expect, test } from 'vitest';
 
-test('the workflow bundle carries no schema library, database or client into the sandbox', async () => {
+test('the workflow bundle contains no schema library, database or client', async () => {
   const { code } = await bundleWorkflows();
   const [program = ''] = code.split('//# sourceMappingURL');
   const packages = new Set([...program.matchAll(/"\.\/node_modules\/((?:@[^/"]+\/)?[^/"]+)/g)].map(([, name]) => name));

@@ -1,0 +1,42 @@
+/** The servers and programs of the project `stack`: a test file names the parts it needs, and no other part is started. */
+import { inject } from 'vitest';
+
+/** What each part provides once it runs. A part starts the parts it depends on. */
+export interface Parts {
+  /** A migrated database, shared by all files. */
+  database: { DATABASE_URL: string };
+  /** The server of that database over PlanetScale's HTTP protocol. */
+  gateway: { PLANETSCALE_URL: string };
+  /** Temporal's dev server. */
+  temporal: { TEMPORAL_ADDRESS: string; TEMPORAL_HTTP_URL: string; TEMPORAL_METRICS_URL: string };
+  /** Temporal's time-skipping server: the path of its program, empty when the SDK must download it. */
+  testServer: { testServer: string };
+  /** A worker for both queues, without fault injection, and the file it logs to. */
+  worker: { workerLog: string };
+  /** The API on Node over gRPC and mysql2, with its worker. */
+  api: { API_URL: string };
+  /** The API in each way it can run, all with that worker, database and Temporal server. */
+  apis: { apis: { name: string; url: string }[] };
+}
+
+export type Part = keyof Parts;
+
+/** The intersection of what the parts provide. */
+type Provided<P extends Part> = { [K in P]: (provided: Parts[K]) => void }[P] extends (provided: infer All) => void
+  ? All
+  : never;
+
+/**
+ * Starts the parts that do not run yet and resolves with what all of them provide, once they can be used. They run until
+ * the end of the test run. Rejects with the end of the log of a part that did not start.
+ */
+export async function need<P extends Part>(...parts: P[]): Promise<Provided<P>> {
+  const provided = await Promise.all(
+    parts.map(async (part) => {
+      const answer = await fetch(`${inject('servers')}/${part}`, { method: 'POST' });
+      if (!answer.ok) throw new Error(await answer.text());
+      return answer.json();
+    }),
+  );
+  return Object.assign({}, ...provided);
+}
