@@ -75,13 +75,13 @@ const BINARY_TYPES: Record<string, string> = { TEXT: 'BLOB', VARCHAR: 'VARBINARY
 const BINARY_CHARSET = 63;
 const UNSIGNED_FLAG = 32;
 
-export interface Gateway {
+interface Gateway {
   fetch(request: Request): Response | Promise<Response>;
   close(): Promise<void>;
 }
 
 /** Creates a gateway to the server of a `mysql://` URL. The user name of a call selects the database, as a password does at PlanetScale. */
-export function createGateway(serverUrl: string): Gateway {
+function createGateway(serverUrl: string): Gateway {
   const pools = new Map<string, Pool>();
   const transactions = new Map<string, Transaction>();
 

@@ -10,10 +10,6 @@ import { choosePorts, HOST } from './ports.ts';
 import { reap, type Service } from './processes.ts';
 import { startTemporal } from './temporal-server.ts';
 
-export { LOCAL, throwAwayFolder } from './folder.ts';
-export { overHttp } from './node-programs.ts';
-export { freePort } from './ports.ts';
-
 export type Say = (line: string) => void;
 
 export interface StackOptions {

