@@ -23,20 +23,22 @@ export interface Problem {
   message: string;
 }
 
-/** What an error of each code says besides its message. */
+type NoDetails = Record<never, never>;
+
+/** The fields that an error of each code carries besides its code and message, in REST and tRPC alike. */
 export interface ErrorDetailsByCode {
-  INVALID_JSON: Record<never, never>;
-  /** The failing fields. */
+  INVALID_JSON: NoDetails;
+  /** The fields that are not valid. */
   INVALID: { errors: Problem[] };
-  NOT_FOUND: Record<never, never>;
-  ORDER_CONFLICT: Record<never, never>;
+  NOT_FOUND: NoDetails;
+  ORDER_CONFLICT: NoDetails;
   /** The state that forbids the command. */
   TOO_LATE: { state: State };
-  PAYLOAD_TOO_LARGE: Record<never, never>;
-  /** Seconds after which trying again can help. */
+  PAYLOAD_TOO_LARGE: NoDetails;
+  /** Whole seconds after which trying again can help. */
   BUSY: { retry_after: number };
-  UNAVAILABLE: Record<never, never>;
-  INTERNAL: Record<never, never>;
+  UNAVAILABLE: { retry_after?: number };
+  INTERNAL: NoDetails;
 }
 
 /** What an error tells besides its code. */

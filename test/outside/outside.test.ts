@@ -111,7 +111,6 @@ test('vite builds a page with the client, and the client with its dependencies f
 
 describe('the example of the documentation ships an order', () => {
   const approved = (order_id: string) => ({ order_id, approved: true, state: expect.any(String) });
-  const { API_URL, TEMPORAL_ADDRESS } = inject('addresses');
   const built = (file: string) => join(project.folder, 'built', file);
 
   beforeAll(async () => {
@@ -122,7 +121,7 @@ describe('the example of the documentation ships an order', () => {
   test.for([20, 22, 24])('under Node %i, skipped where it is not on PATH', async (major, { skip }) => {
     const node = (await findNode(major)) ?? skip(`there is no Node ${major} on PATH`);
     const order_id = freshId();
-    const answer = await printed(node, [built('node.js'), API_URL, order_id], project.folder);
+    const answer = await printed(node, [built('node.js'), inject('addresses').API_URL, order_id], project.folder);
     expect(JSON.parse(answer)).toMatchObject(approved(order_id));
   });
 
@@ -147,7 +146,7 @@ describe('the example of the documentation ships an order', () => {
               mainModule: 'shop.js',
               modules: { 'shop.js': { type: 'esm', contents: outputFiles[0]?.text ?? '' } },
             },
-            env: { API_URL: { type: 'text', value: API_URL } },
+            env: { API_URL: { type: 'text', value: inject('addresses').API_URL } },
           },
         },
       ],
@@ -164,7 +163,11 @@ describe('the example of the documentation ships an order', () => {
   });
 
   test('through Temporal, with the contracts alone', async () => {
-    const answer = await printed(process.execPath, [built('temporal.js'), TEMPORAL_ADDRESS, freshId()], project.folder);
+    const answer = await printed(
+      process.execPath,
+      [built('temporal.js'), inject('addresses').TEMPORAL_ADDRESS, freshId()],
+      project.folder,
+    );
     expect(JSON.parse(answer)).toBe('shipped');
   });
 });
@@ -176,9 +179,8 @@ describe('a client generated from /openapi.json ships an order', () => {
     status: { order_id, approved: true },
     code: 'NOT_FOUND',
   });
-  const { API_URL } = inject('addresses');
-
   test('in TypeScript, by openapi-typescript and openapi-fetch', async () => {
+    const { API_URL } = inject('addresses');
     await project.run('openapi-typescript/bin/cli.js', `${API_URL}/openapi.json`, '-o', 'schema.d.ts');
     await project.run('typescript/bin/tsc', '-p', 'tsconfig.openapi.json', '--module', 'nodenext');
     const order_id = freshId();
@@ -189,6 +191,7 @@ describe('a client generated from /openapi.json ships an order', () => {
   }, 60_000);
 
   test('in Python, by openapi-python-client', async () => {
+    const { API_URL } = inject('addresses');
     const library = await pythonPackage('openapi-python-client==0.29.1');
     // The generator formats what it wrote with ruff, which comes with it.
     const env = {
