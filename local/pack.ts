@@ -1,11 +1,11 @@
 /**
- * What `npm pack` runs in a workspace that others install: `prepack` builds its modules into `dist/` and writes the
- * manifest of the tarball over package.json, `postpack` (`--restore`) puts the original back. In the repository nothing is
- * built: there package.json exports the sources. A modules' folder is not read recursively: `config/` stays out.
+ * What `npm pack` runs in a workspace that others install: `prepack` builds its public modules into `dist/` and writes
+ * the tarball's manifest over package.json, `postpack` (`--restore`) puts the original back. In the repository nothing is
+ * built: there package.json exports the sources.
  */
-import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { existsSync, writeFileSync } from 'node:fs';
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript5';
 import { plainTypes } from './plain-types.ts';
@@ -13,9 +13,24 @@ import { plainTypes } from './plain-types.ts';
 interface Manifest extends Record<string, unknown> {
   name: string;
   dependencies: Record<string, string>;
-  /** The dependencies of the tarball; absent means all. */
-  packedDependencies?: string[];
+  /** What the tarball exports, by the names of the source files, and those of the dependencies that this needs. */
+  packed: { modules: string[]; dependencies: string[] };
 }
+
+const OPTIONS: ts.CompilerOptions = {
+  target: ts.ScriptTarget.ES2022,
+  lib: ['lib.es2024.d.ts'],
+  types: ['node'],
+  module: ts.ModuleKind.NodeNext,
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  verbatimModuleSyntax: true,
+  skipLibCheck: true,
+  resolveJsonModule: true,
+  declaration: true,
+  allowImportingTsExtensions: true,
+  rewriteRelativeImportExtensions: true,
+};
 
 const MANIFEST = 'package.json';
 const kept = fileURLToPath(new URL(`../.local/pack/${basename(resolve())}.json`, import.meta.url));
@@ -24,11 +39,11 @@ if (process.argv[2] === '--restore') await restore();
 else {
   // A run that was killed may have left the tarball's manifest.
   await restore();
-  const modules = (await readdir('.')).filter((file) => file.endsWith('.ts'));
-  await build(modules);
-  await mkdir(join(kept, '..'), { recursive: true });
+  const source = await readManifest();
+  await build(source.packed.modules);
+  await mkdir(dirname(kept), { recursive: true });
   await copyFile(MANIFEST, kept);
-  await writeFile(MANIFEST, `${JSON.stringify(packed(await readManifest(), modules), null, 2)}\n`);
+  await writeFile(MANIFEST, `${JSON.stringify(manifestOfTarball(source), null, 2)}\n`);
 }
 
 async function readManifest(): Promise<Manifest> {
@@ -42,59 +57,39 @@ async function restore(): Promise<void> {
   await rm(kept);
 }
 
-/** The tarball's manifest: built files, and versions that the installing project may raise. */
-function packed(source: Manifest, modules: string[]): Manifest {
-  const { private: _, scripts, devDependencies, packedDependencies, exports, dependencies, ...rest } = source;
-  const names = packedDependencies ?? Object.keys(dependencies);
-  const entry = (name: string) => ({ types: `./dist/${name}.d.ts`, default: `./dist/${name}.js` });
-  const published = modules.includes('index.ts')
-    ? { '.': entry('index') }
-    : Object.fromEntries(modules.map((file) => [`./${basename(file, '.ts')}`, entry(basename(file, '.ts'))]));
+/** Exports the built files, and depends on versions that the installing project may raise. */
+function manifestOfTarball(source: Manifest): Record<string, unknown> {
+  const { private: _, scripts, devDependencies, dependencies, packed, ...rest } = source;
+  const entries = packed.modules.map((name) => [
+    name === 'index' ? '.' : `./${name}`,
+    { types: `./dist/${name}.d.ts`, default: `./dist/${name}.js` },
+  ]);
   return {
     ...rest,
-    exports: published,
-    dependencies: Object.fromEntries(names.map((name) => [name, `^${dependencies[name]}`])),
+    exports: Object.fromEntries(entries),
+    dependencies: Object.fromEntries(packed.dependencies.map((name) => [name, `^${dependencies[name]}`])),
   };
 }
 
-/** Writes `dist/`: a .js and a .d.ts for each module. Throws with the compiler's messages. */
+/** Writes `dist/`: a .js and a .d.ts of each module and of what it imports from this folder. Throws the compiler's messages. */
 async function build(modules: string[]): Promise<void> {
-  const options: ts.CompilerOptions = {
-    target: ts.ScriptTarget.ES2022,
-    lib: ['lib.es2024.d.ts'],
-    types: ['node'],
-    module: ts.ModuleKind.NodeNext,
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    verbatimModuleSyntax: true,
-    skipLibCheck: true,
-    resolveJsonModule: true,
-    declaration: true,
-    allowImportingTsExtensions: true,
-    rewriteRelativeImportExtensions: true,
-  };
-  const program = ts.createProgram(modules, options);
-  const problems = modules.flatMap((file) => ts.getPreEmitDiagnostics(program, program.getSourceFile(file)));
-  if (problems.length > 0)
-    throw new Error(
-      ts.formatDiagnostics(problems, {
-        getCurrentDirectory: () => process.cwd(),
-        getCanonicalFileName: (name) => name,
-        getNewLine: () => '\n',
-      }),
-    );
+  const program = ts.createProgram(
+    modules.map((name) => `${name}.ts`),
+    OPTIONS,
+  );
+  const sources = program.getSourceFiles().filter(({ fileName }) => dirname(resolve(fileName)) === resolve());
+  const problems = sources.flatMap((source) => ts.getPreEmitDiagnostics(program, source));
+  if (problems.length > 0) {
+    const host = ts.createCompilerHost(OPTIONS);
+    throw new Error(ts.formatDiagnostics(problems, host));
+  }
   await rm('dist', { recursive: true, force: true });
   await mkdir('dist');
-  const files = new Map<string, string>();
-  for (const file of modules)
-    program.emit(program.getSourceFile(file), (name, text) => files.set(basename(name), text));
-  if (modules.includes('index.ts')) {
-    files.set('types.d.ts', plainTypes(program, 'types.ts'));
-    files.delete('types.js');
+  const write = (name: string, text: string) =>
+    writeFileSync(join('dist', basename(name)), text.replace(/(from '\.\/[\w-]+)\.ts'/g, "$1.js'"));
+  for (const source of sources) {
+    // These are derived from the server's types and must not import them.
+    if (basename(source.fileName) === 'types.ts') write('types.d.ts', plainTypes(program, source));
+    else program.emit(source, write);
   }
-  for (const [name, text] of files)
-    await writeFile(
-      join('dist', name),
-      name.endsWith('.d.ts') ? text.replace(/(from '\.\/[^']+)\.ts'/g, "$1.js'") : text,
-    );
 }

@@ -5,11 +5,10 @@ import ts from 'typescript5';
  * The exported types of a module as a declaration file that imports nothing: a type that is computed is written out, by
  * its parts or by the name of another exported type. Interfaces and generic types stand as in the source.
  */
-export function plainTypes(program: ts.Program, file: string): string {
+export function plainTypes(program: ts.Program, source: ts.SourceFile): string {
   const checker = program.getTypeChecker();
-  const source = program.getSourceFile(file);
-  const module = source && checker.getSymbolAtLocation(source);
-  if (!module) throw new Error(`${file} is not a module`);
+  const module = checker.getSymbolAtLocation(source);
+  if (!module) throw new Error(`${source.fileName} is not a module`);
   const exported = checker.getExportsOfModule(module).map((symbol) => {
     const target = symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
     const [declaration] = target.declarations ?? [];
@@ -81,10 +80,12 @@ export function plainTypes(program: ts.Program, file: string): string {
   /** True for one type, however it was computed. */
   function same(a: ts.Type, b: ts.Type): boolean {
     if (a === b) return true;
-    const objects = a.flags & b.flags & ts.TypeFlags.Object && !checker.isArrayType(a) && !checker.isArrayType(b);
-    if (!objects || a.getProperties().length !== b.getProperties().length) return false;
+    const compared = ts.TypeFlags.Object | ts.TypeFlags.Intersection;
+    if (a.flags !== b.flags || !(a.flags & compared) || checker.isArrayType(a) || checker.isArrayType(b)) return false;
     return (
+      a.getProperties().length === b.getProperties().length &&
       a.getProperties().every(({ name }) => b.getProperty(name)) &&
+      checker.getIndexInfosOfType(a).length === checker.getIndexInfosOfType(b).length &&
       checker.isTypeAssignableTo(a, b) &&
       checker.isTypeAssignableTo(b, a)
     );

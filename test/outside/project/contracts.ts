@@ -5,7 +5,6 @@ import { ERRORS, type ErrorCode } from '@trellis/contracts/error';
 import { isTerminal, type State } from '@trellis/contracts/lifecycle';
 import { type OrderInput, StartInput } from '@trellis/contracts/order';
 import { POLICIES } from '@trellis/contracts/policy';
-import { requestHash } from '@trellis/contracts/request-hash';
 import { OrderStatus } from '@trellis/contracts/status';
 import { ORDERS_QUEUE, orderWorkflowId, SHIPPING_QUEUE, STATUS_QUERY } from '@trellis/contracts/temporal';
 
@@ -22,5 +21,5 @@ const state: State = 'shipped';
 export const used = [
   orderWorkflowId(order.order_id),
   [ORDERS_QUEUE, SHIPPING_QUEUE, STATUS_QUERY, COMMANDS[command].temporal, ERRORS[code].status, isTerminal(state)],
-  [COMMAND_INPUTS[command], StartInput, OrderStatus, POLICIES.exercise.review_ms, requestHash(order)],
+  [COMMAND_INPUTS[command], StartInput, OrderStatus, POLICIES.exercise.review_ms],
 ];
