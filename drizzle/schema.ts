@@ -1,6 +1,6 @@
 /**
- * The product's tables. A row has the contracts' keys; a column is named differently only where the original service's SQL
- * readers know it by another name.
+ * The product's tables. A row has the contracts' keys; a column has another name only where the original service's SQL
+ * readers depend on it.
  */
 import type { Event } from '@trellis/contracts/event';
 import type { EventType, FailureReason, State, Step } from '@trellis/contracts/lifecycle';
