@@ -15,15 +15,7 @@ const DOCUMENTS = [
   ...globSync('docs/**/*.md', { cwd: ROOT }),
 ];
 
-interface Manifest {
-  version: string;
-  workspaces?: string[];
-  scripts?: Record<string, string>;
-  dependencies?: Record<string, string>;
-  devDependencies?: Record<string, string>;
-}
-const manifestOf = (folder: string): Manifest => JSON.parse(read(join(folder, 'package.json')));
-const manifest = manifestOf('.');
+const manifest: { version: string; scripts: Record<string, string> } = JSON.parse(read('package.json'));
 
 /** The contents of a document's fenced blocks of one language. */
 const blocks = (document: string, language: string): string[] =>
@@ -100,7 +92,7 @@ describe('every command in a document', () => {
     const scripts = code.flatMap((text) =>
       [...text.matchAll(/\bnpm run (?:-s )?([\w:-]+)/g)].map(([, name = '']) => name),
     );
-    expect(scripts.filter((name) => manifest.scripts?.[name] === undefined)).toEqual([]);
+    expect(scripts.filter((name) => manifest.scripts[name] === undefined)).toEqual([]);
     expect(inline.filter((text) => text.startsWith('npm test -- ') && !isPartOfTests(text))).toEqual([]);
   });
 });
@@ -207,15 +199,6 @@ test('the example of README.md is the client’s own', () => {
   expect(blocks(CLIENT_README, 'ts')).toContain(example);
 });
 
-test('all packages have one version, which CHANGELOG.md describes', () => {
-  const { version } = manifest;
-  const others = (manifest.workspaces ?? []).flatMap((folder) => {
-    const { version: own, dependencies, devDependencies } = manifestOf(folder);
-    const needed = Object.entries({ ...dependencies, ...devDependencies }).filter(([name]) =>
-      name.startsWith('@trellis/'),
-    );
-    return [[folder, own], ...needed.map(([name, wanted]) => [`${folder} needs ${name}`, wanted])];
-  });
-  expect(others.filter(([, own]) => own !== version)).toEqual([]);
-  expect(read('CHANGELOG.md')).toContain(`\n## [${version}]`);
+test('CHANGELOG.md describes this version', () => {
+  expect(read('CHANGELOG.md')).toContain(`\n## [${manifest.version}]`);
 });
