@@ -1,4 +1,4 @@
-/** More orders than the workers can finish in time: who is let in, who is turned away, and until when. */
+/** More orders than the workers can finish in time: which are admitted, which are refused, and until when. */
 import { Connection } from '@temporalio/client';
 import { createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
 import { createApp } from '@trellis/api/http/app';
@@ -15,7 +15,7 @@ import { nextRate } from '@trellis/workers/jobs/capacity';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { anOrder, freshDatabase, freshId } from '../fixtures.ts';
 
-/** Slow enough that no order is finished while a test looks. */
+/** Orders a second: slow enough that no order finishes during a test. */
 const RATE = 0.1;
 
 async function workersAt(rate: number, by: 'url' | 'httpUrl' = 'url') {
@@ -34,32 +34,32 @@ describe.each([
   ['mysql2', 'url'],
   ['PlanetScale’s driver', 'httpUrl'],
 ] as const)('admission over %s', (_, by) => {
-  test('lets in what is finished in time, however many ask at once and through however many processes', async () => {
+  test('admits what can be finished in time, however many requests are concurrent, through several processes', async () => {
     const { url, capacity } = await workersAt(RATE, by);
     const other = openDatabase(url);
     onTestFinished(other.close);
     const asked = [capacity, createCapacityStore(other)].flatMap((store) =>
       Array.from({ length: 15 }, () => store.admit(100)),
     );
-    // One more than a hundred seconds hold: the order that is last begins when they end.
+    // One more than fit into 100 s: the last order begins when they end.
     expect(admitted(await Promise.all(asked))).toBe(11);
   });
 
-  test('gives each of those it turns away a turn of its own, as far apart as the workers are fast', async () => {
+  test('gives each refused order a retry time of its own, one order apart', async () => {
     const { capacity } = await workersAt(RATE, by);
     const { admit } = createAdmission(capacity, 'exercise');
     await admit(freshId());
-    const turns: number[] = [];
+    const retries: number[] = [];
     for (let n = 0; n < 4; n += 1) {
       const answer = await admit(freshId());
-      if (!answer.admitted) turns.push(answer.retryAfter);
+      if (!answer.admitted) retries.push(answer.retryAfter);
     }
-    const [first = 0, ...later] = turns;
+    const [first = 0, ...later] = retries;
     expect(first).toBeGreaterThan(10);
-    expect(later.map((turn) => turn - first)).toEqual([10, 20, 30]);
+    expect(later.map((retry) => retry - first)).toEqual([10, 20, 30]);
   });
 
-  test('lets an order in once, however often it is sent', async () => {
+  test('counts an order once, however often it is sent', async () => {
     const { capacity } = await workersAt(RATE, by);
     const { admit } = createAdmission(capacity, 'exercise');
     const id = freshId();
@@ -69,21 +69,21 @@ describe.each([
     expect(admitted([await admit(freshId())])).toBe(0);
   });
 
-  test('lets in again once the workers are through', async () => {
+  test('admits again once the workers have finished', async () => {
     const { capacity } = await workersAt(20, by);
     expect(await capacity.admit(0)).toMatchObject({ admitted: true });
     expect(await capacity.admit(0)).toMatchObject({ admitted: false });
     await expect.poll(async () => (await capacity.admit(0)).admitted).toBe(true);
   });
 
-  test('takes back what was not needed', async () => {
+  test('can undo an admission that was not needed', async () => {
     const { capacity } = await workersAt(RATE, by);
     await capacity.admit(0);
     await capacity.giveBack();
     expect(admitted([await capacity.admit(0)])).toBe(1);
   });
 
-  test('counts the orders that came in without asking it', async () => {
+  test('counts the orders that were started without admission', async () => {
     const { db, capacity } = await workersAt(RATE, by);
     const orders = createOrderStore(db);
     for (const order of [anOrder(), anOrder()])
@@ -92,7 +92,7 @@ describe.each([
     expect(admitted([await capacity.admit(25)])).toBe(1);
   });
 
-  test('does not count those that wait for a person', async () => {
+  test('does not count the orders that wait for an approval', async () => {
     const { db, capacity } = await workersAt(RATE, by);
     const orders = createOrderStore(db);
     const order = anOrder();
@@ -103,35 +103,35 @@ describe.each([
   });
 });
 
-describe('what workers promise', () => {
+describe('the rate that workers promise', () => {
   const at = (ordersPerSecond: number, shippedPerSecond: number) => ({ ordersPerSecond, shippedPerSecond });
 
-  test('stays when they had little to do', () => {
+  test('stays when they had few orders', () => {
     expect(nextRate(at(6, 0.5), 0)).toBe(6);
   });
 
-  test('grows while they keep up with all they are given, and a little beyond', () => {
+  test('grows while they keep up, to a little more than they finish', () => {
     let rate = 6;
     for (let second = 0; second < 60; second += 1) rate = nextRate(at(rate, Math.min(rate, 8)), 0);
     expect(rate).toBeGreaterThan(8);
     expect(rate).toBeLessThan(9);
   });
 
-  test('falls to what they finish when they stay behind, but not because of a moment', () => {
+  test('falls to what they finish when they fall behind, but not after a short lag', () => {
     expect(nextRate(at(6, 1), 2)).toBe(6);
     let rate = 12;
     for (let second = 5; second < 45; second += 1) rate = nextRate(at(rate, 4), second);
     expect(rate).toBeCloseTo(4, 1);
   });
 
-  test('never falls so low that they could not show that they have recovered', () => {
+  test('never falls so low that a recovery could not be measured', () => {
     let rate = 6;
     for (let second = 5; second < 100; second += 1) rate = nextRate(at(rate, 0), second);
     expect(rate).toBe(2);
   });
 });
 
-describe('the API of workers that have all they can do', () => {
+describe('the API while the workers are at capacity', () => {
   async function busyApp() {
     const { db, capacity } = await workersAt(0.001);
     await capacity.admit(0);
@@ -155,7 +155,7 @@ describe('the API of workers that have all they can do', () => {
     };
   }
 
-  test('answers a start with BUSY and the seconds after which to try again', async () => {
+  test('answers a start with BUSY and the seconds until a retry can help', async () => {
     const { app, order, start } = await busyApp();
     const rest = await start(order.order_id);
     const problem = (await rest.json()) as { retry_after: number };
@@ -171,7 +171,7 @@ describe('the API of workers that have all they can do', () => {
     expect(await trpc.json()).toMatchObject({ error: { data: { code: 'BUSY', retry_after: expect.any(Number) } } });
   });
 
-  test('knows an order that it has started before, though nobody has recorded it yet', async () => {
+  test('finds an order that was started before, though no worker has recorded it yet', async () => {
     const { app, order, start, temporal } = await busyApp();
     const run = await temporal.start(order, await requestHash(order));
     expect(await (await start(order.order_id)).json()).toEqual({ workflow_id: `order-${order.order_id}`, ...run });
@@ -180,7 +180,7 @@ describe('the API of workers that have all they can do', () => {
     expect(conflict.status).toBe(409);
   });
 
-  test('starts nothing that it turned away', async () => {
+  test('starts nothing that it refused', async () => {
     const { order, start } = await busyApp();
     await start(order.order_id);
     const orders = createOrdersClient(inject('addresses').API_URL);

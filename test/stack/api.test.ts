@@ -1,4 +1,4 @@
-/** The API's contract, line by line, on every runtime and every road to Temporal and the database. */
+/** The API's contract, line by line, on every runtime and with every adapter of Temporal and the database. */
 import { createOrdersClient, orderErrorOf } from '@trellis/api/client/index';
 import { openApiDocument } from '@trellis/api/http/openapi';
 import { isTerminal } from '@trellis/contracts/lifecycle';
@@ -9,7 +9,7 @@ import { anOrder, eventually, freshId, HAPPY_EVENTS } from '../fixtures.ts';
 interface Answer {
   status: number;
   type: string | null;
-  // biome-ignore lint/suspicious/noExplicitAny: a test looks into whatever came
+  // biome-ignore lint/suspicious/noExplicitAny: a test looks into any JSON
   body: any;
 }
 
@@ -40,7 +40,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
   const awaiting = (order_id: string) =>
     eventually(async () => (await client.status.query({ order_id })).step === 'awaiting_approval');
 
-  const closed = (order_id: string) =>
+  const ended = (order_id: string) =>
     eventually(async () => {
       const status = await client.status.query({ order_id });
       return isTerminal(status.state) && status;
@@ -55,7 +55,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
   };
 
   describe('an order over HTTP', () => {
-    test('ships, and each step stands once in its events', async () => {
+    test('ships, and each step is in its events once', async () => {
       const { order_id, ...order } = anOrder();
       const start = await http('POST', `/orders/${order_id}/start`, order);
       expect(start.body).toEqual({ workflow_id: `order-${order_id}`, run_id: expect.any(String) });
@@ -64,7 +64,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
         status: 200,
         body: { ok: true, state: 'approved', changed: true },
       });
-      await closed(order_id);
+      await ended(order_id);
       expect(await client.status.query({ order_id })).toMatchObject({
         state: 'shipped',
         step: 'done',
@@ -78,7 +78,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       expect(body.shipments).toMatchObject([{ attempt: 1, status: 'dispatched' }]);
     });
 
-    test('answers its status from the moment it was accepted', async () => {
+    test('has a status from the moment it was accepted', async () => {
       const order_id = await started();
       expect(await http('GET', `/orders/${order_id}/status`)).toMatchObject({
         status: 200,
@@ -98,7 +98,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       const order_id = await started();
       await awaiting(order_id);
       expect((await http('POST', `/orders/${order_id}/signals/cancel`)).status).toBe(200);
-      expect(await closed(order_id)).toMatchObject({
+      expect(await ended(order_id)).toMatchObject({
         state: 'canceled',
         canceled: true,
         cancel_reason: 'user_request',
@@ -120,7 +120,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
   });
 
   describe('starting an order again', () => {
-    test('with the same body gives the same run, open or closed', async () => {
+    test('with the same body gives the same run, before and after it has ended', async () => {
       const { order_id, ...order } = anOrder();
       const first = await http('POST', `/orders/${order_id}/start`, order);
       const again = await http(
@@ -130,7 +130,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       );
       expect(again).toEqual(first);
       await client.signal.cancel.mutate({ order_id });
-      await closed(order_id);
+      await ended(order_id);
       expect(await http('POST', `/orders/${order_id}/start`, order)).toEqual(first);
     });
 
@@ -144,7 +144,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       });
     });
 
-    test('fifty times at once makes one run', async () => {
+    test('fifty times concurrently makes one run', async () => {
       const order = anOrder();
       const runs = await Promise.all(Array.from({ length: 50 }, () => client.start.mutate(order)));
       expect(new Set(runs.map((run) => run.run_id)).size).toBe(1);
@@ -152,19 +152,19 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
   });
 
   describe('a command', () => {
-    test('that repeats what holds changes nothing, also after it led to the end', async () => {
+    test('that repeats what already holds changes nothing, also after it led to the terminal state', async () => {
       const order_id = await started();
       await awaiting(order_id);
       await client.signal.approve.mutate({ order_id });
-      await closed(order_id);
+      await ended(order_id);
       expect(await client.signal.approve.mutate({ order_id })).toEqual({ ok: true, state: 'shipped', changed: false });
     });
 
     test('that comes too late is refused with the state that forbids it', async () => {
       const order_id = await started();
       await client.signal.cancel.mutate({ order_id, reason: 'first' });
-      await closed(order_id);
-      // SQL may tell of the end a moment before the workflow knows; until then it refuses with the state it is in.
+      await ended(order_id);
+      // SQL may have the end a moment before the workflow does; until then the workflow refuses with its own state.
       const late = await eventually(async () => {
         const answer = await http('POST', `/orders/${order_id}/signals/approve`);
         expect(answer).toMatchObject({ status: 409, type: 'application/problem+json', body: { code: 'TOO_LATE' } });
@@ -175,14 +175,14 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       expect(await client.status.query({ order_id })).toMatchObject({ cancel_reason: 'first' });
     });
 
-    test('with the same Idempotency-Key gets the first answer, also after the order has closed', async () => {
+    test('with the same Idempotency-Key gets the first answer, also after the order has ended', async () => {
       const order_id = await started();
       await awaiting(order_id);
       const context = { idempotencyKey: freshId('key') };
       const cancel = () => client.signal.cancel.mutate({ order_id }, { context });
       const first = await cancel();
       expect(first).toMatchObject({ changed: true });
-      await closed(order_id);
+      await ended(order_id);
       expect(await cancel()).toEqual(first);
     });
 
@@ -203,7 +203,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       const order_id = await started();
       await awaiting(order_id);
       await client.signal.cancel.mutate({ order_id });
-      await closed(order_id);
+      await ended(order_id);
       const { order_id: _, ...order } = anOrder();
       const start = (body: typeof order) => ({
         rest: () => http('POST', `/orders/${order_id}/start`, body),
@@ -227,7 +227,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       }
     });
 
-    test('tell the client nothing internal', async () => {
+    test('show the client nothing internal', async () => {
       const response = await fetch(`${API_URL}/trpc/orders.start`, { method: 'POST', body: '{"order_id":1}' });
       const text = await response.text();
       expect(text).not.toMatch(/stack|node_modules|\.ts:/);
@@ -246,7 +246,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
     });
   });
 
-  describe('bad input gets a clear answer', () => {
+  describe('invalid input gets a clear answer', () => {
     const order = { payment_id: 'p', address: { line1: 'a', city: 'b' }, items: [{ sku: 's', qty: 1 }] };
 
     test.each([
@@ -262,10 +262,10 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
       [422, 'INVALID', 'GET', '/orders?limit=0', undefined],
       [422, 'INVALID', 'GET', '/orders?limit=many', undefined],
       [422, 'INVALID', 'GET', '/orders?state=lost', undefined],
-      [404, 'NOT_FOUND', 'GET', '/orders/nobody-knows/status', undefined],
-      [404, 'NOT_FOUND', 'GET', '/orders/nobody-knows', undefined],
-      [404, 'NOT_FOUND', 'POST', '/orders/nobody-knows/signals/approve', ''],
-      [404, 'NOT_FOUND', 'POST', '/orders/nobody-knows/signals/cancel', { reason: 'x' }],
+      [404, 'NOT_FOUND', 'GET', '/orders/never-started/status', undefined],
+      [404, 'NOT_FOUND', 'GET', '/orders/never-started', undefined],
+      [404, 'NOT_FOUND', 'POST', '/orders/never-started/signals/approve', ''],
+      [404, 'NOT_FOUND', 'POST', '/orders/never-started/signals/cancel', { reason: 'x' }],
       [404, 'NOT_FOUND', 'GET', '/nothing/here', undefined],
       [404, 'NOT_FOUND', 'DELETE', '/orders/o-1', undefined],
       [422, 'INVALID', 'POST', '/orders/o-1/signals/cancel', { reason: 'x'.repeat(201) }],
@@ -294,7 +294,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
     expect(await http('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
   });
 
-  test('turns a start away that the database keeps waiting, and leaves nothing locked', async () => {
+  test('refuses a start that waits too long for the database, and leaves nothing locked', async () => {
     const holder = await createConnection(inject('addresses').DATABASE_URL);
     try {
       await holder.query('BEGIN');
@@ -311,7 +311,7 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
     await started();
   });
 
-  test('lets pages of the origins it was told call it, and no others', async () => {
+  test('allows pages of the configured origins to call it, and no others', async () => {
     const ask = (origin: string) =>
       fetch(`${API_URL}/orders/o-1/signals/approve`, {
         method: 'OPTIONS',
@@ -327,13 +327,19 @@ describe.each(inject('apis'))('$name', ({ url: API_URL }) => {
     expect((await ask('https://elsewhere.example')).headers.get('access-control-allow-origin')).toBeNull();
   });
 
-  test('tells its OpenAPI document, the same everywhere', async () => {
+  test('serves its OpenAPI document, the same everywhere', async () => {
     const answer = await http('GET', '/openapi.json');
     expect(answer).toMatchObject({ status: 200, type: 'application/json' });
     expect(answer.body).toEqual(JSON.parse(JSON.stringify(openApiDocument())));
   });
 
-  test('shows its docs, from files of its own', async () => {
+  test('redirects the root to its docs', async () => {
+    const answer = await fetch(`${API_URL}/`, { redirect: 'manual' });
+    expect([answer.status, answer.headers.get('location')]).toEqual([307, '/docs/']);
+    expect((await fetch(`${API_URL}/`)).headers.get('content-type')).toContain('text/html');
+  });
+
+  test('serves its docs, from files of its own', async () => {
     const page = await (await fetch(`${API_URL}/docs`)).text();
     const files = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file = '']) => file);
     expect(files).toEqual(['swagger-ui.css', 'swagger-ui-bundle.js']);

@@ -6,12 +6,12 @@ const [onNode, , onWorkerd] = inject('apis').map(({ url }) => url);
 /** `npm run fuzz` sends more. */
 const REQUESTS = 300;
 
-test('the document is sound OpenAPI 3.1', async () => {
+test('the document is valid OpenAPI 3.1', async () => {
   const document = (await (await fetch(`${onNode}/openapi.json`)).json()) as SpecData;
   expect(await new Validator().validate(document)).toEqual({ valid: true });
 });
 
-test('is the same on both runtimes, to the byte', async () => {
+test('the document is the same on both runtimes, to the byte', async () => {
   const [one, other] = await Promise.all(
     [onNode, onWorkerd].map(async (url) => (await fetch(`${url}/openapi.json`)).text()),
   );
@@ -22,7 +22,7 @@ test.each([
   ['Node', onNode],
   ['workerd', onWorkerd],
 ])(
-  '%s answers whatever is asked as the document says',
+  '%s answers generated requests as the document says',
   async (_, url = '') => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     const { failure, requests } = await fuzz(url, { requests: REQUESTS, seed, folder: inject('folder') });

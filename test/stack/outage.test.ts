@@ -1,4 +1,4 @@
-/** While neighbours are away, the API says what can be said, in time, and orders wait at no cost. */
+/** While SQL or Temporal is down, the API answers in time what it still can, and orders wait without growing their histories. */
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -54,13 +54,13 @@ async function canceled(): Promise<string> {
 }
 
 describe('without Temporal', () => {
-  test('a start and a command are unavailable, and say when to try again', async () => {
+  test('a start and a command are UNAVAILABLE, with Retry-After', async () => {
     const { order_id, ...order } = anOrder();
     expect(await withoutTemporal('POST', `/orders/${order_id}/start`, order)).toMatchObject(UNAVAILABLE);
     expect(await withoutTemporal('POST', `/orders/${await placed()}/signals/approve`)).toMatchObject(UNAVAILABLE);
   });
 
-  test('the status of any recorded order is told from SQL', async () => {
+  test('the status of any recorded order is read from SQL', async () => {
     expect(await withoutTemporal('GET', `/orders/${await canceled()}/status`)).toMatchObject({
       status: 200,
       body: { state: 'canceled', source: 'sql' },
@@ -73,7 +73,7 @@ describe('without Temporal', () => {
 });
 
 describe('without SQL', () => {
-  test('an order starts, tells its status and takes commands', async () => {
+  test('an order starts, answers its status and takes commands', async () => {
     const { order_id, ...order } = anOrder();
     const first = await withoutSql('POST', `/orders/${order_id}/start`, order);
     expect(first.status).toBe(200);
@@ -84,27 +84,27 @@ describe('without SQL', () => {
     expect(await withoutSql('POST', `/orders/${order_id}/signals/cancel`)).toMatchObject({ status: 200 });
   });
 
-  test('what only SQL knows is unavailable', async () => {
+  test('what is only in SQL is UNAVAILABLE', async () => {
     expect(await withoutSql('GET', '/orders')).toMatchObject(UNAVAILABLE);
     expect(await withoutSql('GET', `/orders/${await placed()}`)).toMatchObject(UNAVAILABLE);
     expect(await withoutSql('POST', `/orders/${await canceled()}/signals/approve`)).toMatchObject(UNAVAILABLE);
   });
 });
 
-test('without both only health is well', async () => {
+test('without both only /health answers 200', async () => {
   expect(await withoutBoth('GET', '/orders/o-1/status')).toMatchObject(UNAVAILABLE);
   expect(await withoutBoth('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
 });
 
-describe('an order whose database is away', () => {
+describe('an order whose database is down', () => {
   test.each([
     'before its first step',
     'while it is charged',
-  ])('%s waits without growing, and ships in the end', async (when) => {
+  ])('%s waits without growing its history, and ships in the end', async (when) => {
     const shop = await ownShop({ clock: 'real' });
     const { transaction } = shop.db;
     const lose = () => {
-      shop.db.transaction = () => Promise.reject(new Error('the database is away'));
+      shop.db.transaction = () => Promise.reject(new Error('the database is down'));
     };
     if (when === 'before its first step') lose();
     const order = await shop.place({ ...anOrder(), policy: 'production' } as StartInput);

@@ -1,4 +1,4 @@
-/** A status tells what is being tried, for every kind of activity, while it is being tried. */
+/** While an activity is retried, the status shows it, for each of the six steps. */
 import { Context } from '@temporalio/activity';
 import { createStatusReader } from '@trellis/api/orders/status';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -10,12 +10,12 @@ import { afterAll, expect, test } from 'vitest';
 import { eventually } from '../fixtures.ts';
 import { openShop } from '../workflow-fixture.ts';
 
-/** The activity that fails as long as it is named here. */
-let broken: string | undefined;
+/** The activity that fails at every attempt. */
+let failing: string | undefined;
 const shop = await openShop({
   clock: 'real',
   async flakyCall() {
-    if (Context.current().info.activityType === broken) throw new Error('Forced failure for testing');
+    if (Context.current().info.activityType === failing) throw new Error('Forced failure for testing');
   },
 });
 afterAll(() => shop.close());
@@ -31,14 +31,14 @@ test.each<[activity: string, step: Step]>([
   ['dispatch_carrier', 'shipping_child'],
   ['mark_shipped', 'mark_shipped'],
 ])('of %s: the step, how often it failed, and why', async (activity, step) => {
-  broken = activity;
+  failing = activity;
   const order = await shop.approved();
   const reader = createStatusReader(deps);
   const status = await eventually(async () => {
     const seen = await reader.read(order.id);
     return seen.retries >= 3 && seen;
   }).finally(() => {
-    broken = undefined;
+    failing = undefined;
   });
   expect(status).toMatchObject({ step, activity, attempt: status.retries + 1 });
   expect(status.recent_errors[0]).toMatchObject({ step: activity, error: 'Forced failure for testing' });

@@ -1,4 +1,4 @@
-/** Two roads to Temporal, gRPC and its HTTP API, and the same answers on both. */
+/** The two adapters of the Temporal port, gRPC and Temporal's HTTP API, give the same answers. */
 import { createServer as createHttpServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { Connection } from '@temporalio/client';
@@ -21,15 +21,15 @@ afterAll(() => shop.close());
 const empty = await openShop({ clock: 'real', queues: [] });
 afterAll(() => empty.close());
 
-interface Road {
+interface Adapter {
   name: string;
-  /** The port of a server at an address of this road's form. */
+  /** The port on a server, whose address has this adapter's form. */
   port(namespace: string, at?: string): TemporalPort;
 }
 
 const connections: Connection[] = [];
 afterAll(() => Promise.all(connections.map((connection) => connection.close())));
-const ROADS: Road[] = [
+const ADAPTERS: Adapter[] = [
   {
     name: 'gRPC',
     port(namespace, at = TEMPORAL_ADDRESS) {
@@ -51,9 +51,9 @@ const codeOf = (calling: Promise<unknown>) =>
     (error: unknown) => (error instanceof OrderError ? error.code : error),
   );
 
-describe.each(ROADS)('over $name', ({ port }) => {
+describe.each(ADAPTERS)('over $name', ({ port }) => {
   const temporal = port(namespaceOf(shop));
-  /** Of orders that nobody works on. */
+  /** On a namespace that no worker polls. */
   const idle = port(namespaceOf(empty));
 
   /** An order that waits for its approval. */
@@ -63,7 +63,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     return given.order_id;
   }
 
-  async function closed() {
+  async function canceled() {
     const id = await atReview();
     await temporal.update(id, 'cancel', [], freshId(), 2_000);
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
@@ -79,14 +79,14 @@ describe.each(ROADS)('over $name', ({ port }) => {
     expect(await temporal.query(order.order_id, 2_000)).toMatchObject({ order_id: order.order_id });
   });
 
-  test('a closed order is found, can be asked, and is not started again', async () => {
-    const id = await closed();
+  test('an order that has ended is found, answers a query, and is not started again', async () => {
+    const id = await canceled();
     expect(await temporal.find(id)).toMatchObject({ request_hash: HASH });
     expect(await temporal.query(id, 1_000)).toMatchObject({ state: 'canceled', canceled: true });
     expect(await temporal.start(anOrder({ order_id: id }), HASH)).toBeUndefined();
   });
 
-  test('a command is accepted, and its id sent again gets the first answer, also after the close', async () => {
+  test('a command is decided, and its id sent again gets the first answer, also after the order has ended', async () => {
     const id = await atReview();
     const first = { outcome: 'decided', answer: { command: 'cancel', state: 'awaiting_approval', changed: true } };
     const key = freshId();
@@ -94,10 +94,10 @@ describe.each(ROADS)('over $name', ({ port }) => {
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
     expect(await temporal.query(id, 1_000)).toMatchObject({ cancel_reason: 'Zoë’s mind 🙂' });
     expect(await temporal.update(id, 'cancel', [], key, 2_000)).toEqual(first);
-    expect(await temporal.update(id, 'cancel', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
+    expect(await temporal.update(id, 'cancel', [], freshId(), 2_000)).toEqual({ outcome: 'no_open_run' });
   });
 
-  test('a command is refused with its code, its words and the state that forbids it', async () => {
+  test('a command is refused with its code, its message and the state that forbids it', async () => {
     const refund = gate();
     const given = anOrder();
     await shop.place(given, { twists: { refund: refund.before } });
@@ -115,7 +115,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     });
   });
 
-  test('a malformed address is INVALID, with the fields', async () => {
+  test('a malformed address is INVALID, with the failing fields', async () => {
     const id = await atReview();
     expect(await temporal.update(id, 'address', [{ line1: '' }], freshId(), 2_000)).toMatchObject({
       outcome: 'refused',
@@ -124,7 +124,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     });
   });
 
-  test('a command that is decided only later is accepted meanwhile, and keeps its answer', async () => {
+  test('a command that is not decided in time is accepted, and its id sent again gets the decision', async () => {
     const dispatch = gate();
     const given = anOrder();
     await shop.approved(given, { twists: { dispatch: dispatch.before } });
@@ -135,7 +135,7 @@ describe.each(ROADS)('over $name', ({ port }) => {
     expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 2_000)).toMatchObject({ code: 'TOO_LATE' });
   });
 
-  test('a command whose run is ended before it could decide finds it closed', async () => {
+  test('a command whose run is terminated before it is decided finds no open run', async () => {
     const dispatch = gate();
     const given = anOrder();
     const order = await shop.approved(given, { twists: { dispatch: dispatch.before } });
@@ -146,30 +146,30 @@ describe.each(ROADS)('over $name', ({ port }) => {
       return events?.some((event) => event.workflowExecutionUpdateAcceptedEventAttributes);
     });
     await order.handle.terminate();
-    expect(await asked).toEqual({ outcome: 'closed' });
+    expect(await asked).toEqual({ outcome: 'no_open_run' });
     dispatch.open();
   });
 
-  test('nobody’s order is closed to commands, takes no signal, answers no question and is not found', async () => {
+  test('an order that was never started has no open run, takes no signal, answers no query and is not found', async () => {
     const id = freshId();
-    expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
+    expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'no_open_run' });
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
     expect(await temporal.query(id, 1_000)).toBeUndefined();
     expect(await temporal.find(id)).toBeUndefined();
   });
 
-  test('a signal reaches an open order and no closed one', async () => {
+  test('a signal is accepted by an order that is running, and by none that has ended', async () => {
     const id = await atReview();
     expect(await temporal.signal(id, 'cancel', [null, freshId()])).toBe(true);
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
   });
 
-  test('without a worker a command is unseen and a question unanswered, both in time; a signal is kept', async () => {
+  test('without a worker a command is not accepted and a query unanswered, both in time; a signal is kept', async () => {
     const order = anOrder();
     await idle.start(order, HASH);
     const began = Date.now();
-    expect(await idle.update(order.order_id, 'approve', [], freshId(), 1_000)).toEqual({ outcome: 'unseen' });
+    expect(await idle.update(order.order_id, 'approve', [], freshId(), 1_000)).toEqual({ outcome: 'not_accepted' });
     expect(await idle.query(order.order_id, 300)).toBeUndefined();
     expect(Date.now() - began).toBeLessThan(2_500);
     expect(await idle.signal(order.order_id, 'approve', [freshId()])).toBe(true);
@@ -186,31 +186,31 @@ describe.each(ROADS)('over $name', ({ port }) => {
   test.each([
     ['is down', () => NOBODY],
     ['never answers', silentServer],
-    ['hangs up', () => serverThat((response) => response.destroy())],
-  ])('a server that %s is given up in time', async (_, at) => {
+    ['closes the connection', () => serverThat((response) => response.destroy())],
+  ])('a call to a server that %s times out or fails in time', async (_, at) => {
     const away = port('default', await at());
     const began = Date.now();
-    const lost = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
-    expect(await Promise.all(lost.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
-    // Nobody knows what became of a command; the signal that follows it will find nobody.
-    expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'unseen' });
+    const calls = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
+    expect(await Promise.all(calls.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
+    // Whether a command was delivered is unknown; the signal that follows it fails as UNAVAILABLE.
+    expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'not_accepted' });
     expect(await away.query('x', 300)).toBeUndefined();
     expect(Date.now() - began).toBeLessThan(6_000);
   });
 });
 
-test('over HTTP whatever a stranger in between answers is unavailable, and too much at once is BUSY', async () => {
+test('over HTTP the answer of a proxy is UNAVAILABLE, and 429 is BUSY', async () => {
   const html = await serverThat((response) => response.end('<html>'));
   expect(await codeOf(createHttpTemporal({ url: `http://${html}`, namespace: 'x' }).find('x'))).toBe('UNAVAILABLE');
   const busy = await serverThat((response) => response.writeHead(429).end('{"code":8}'));
   expect(await codeOf(createHttpTemporal({ url: `http://${busy}`, namespace: 'x' }).find('x'))).toBe('BUSY');
 });
 
-/** The address of an HTTP server that answers as it is told. */
+/** The address of an HTTP server that answers every request with `answer`. */
 const serverThat = (answer: (response: ServerResponse) => unknown): Promise<string> =>
   serving(createHttpServer((_, response) => void answer(response)));
 
-/** The address of a server that takes connections and never says a word. */
+/** The address of a server that accepts connections and never answers. */
 const silentServer = (): Promise<string> => serving(createServer());
 
 async function serving(server: Server): Promise<string> {
