@@ -95,13 +95,13 @@ const NAMED = {
   ...PROBLEMS,
 };
 
-/** Recorded values are documented as what they were validated as when they were accepted. */
+/** Values read from SQL have the schema by which they were validated when they were accepted. */
 const RECORDED = { Address: RecordedAddress, Item: RecordedItem };
 
 const ANY_CALL: ErrorCode[] = ['INVALID', 'INTERNAL', 'UNAVAILABLE'];
 const CALL_WITH_BODY: ErrorCode[] = ['INVALID_JSON', 'PAYLOAD_TOO_LARGE'];
 
-/** Each code's details, for example. */
+/** Example answers: the detail, and the details of the code. */
 const EXAMPLES: { [C in ErrorCode]?: { detail: string } & ErrorDetailsByCode[C] } = {
   INVALID: {
     detail: 'items.0.qty: must be at least 1',
