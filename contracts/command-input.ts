@@ -36,4 +36,9 @@ export const SignalOutput = v.union([SignalDecided, SignalQueued]);
 export type SignalOutput = v.InferOutput<typeof SignalOutput>;
 
 /** A command's id, chosen by the caller. */
-export const IdempotencyKey = v.pipe(v.string(), v.regex(COMMAND_ID_PATTERN, 'must be 1 to 128 printable characters'));
+export const IdempotencyKey = v.pipe(
+  v.string(),
+  v.regex(COMMAND_ID_PATTERN, 'must be 1 to 128 printable ASCII characters without spaces'),
+  // OpenAPI shows no pattern: some tools make one random value from it and send that with every command.
+  v.metadata({ pattern: undefined, minLength: 1, maxLength: 128 }),
+);

@@ -27,7 +27,7 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
   let concurrentQueries = 0;
   /** Epoch milliseconds: until then orders are refused without a query. */
   let refuseUntil = 0;
-  /** Epoch milliseconds: when the last refused order was told to come back. */
+  /** Epoch milliseconds: the latest retry time given to a refused order. */
   let lastRetryAt = 0;
   let msPerOrder = 0;
 

@@ -25,7 +25,7 @@ export interface Context {
   idempotencyKey: string | undefined;
 }
 
-/** What REST and the OpenAPI document need to know of a procedure. */
+/** How a procedure appears in REST and in the OpenAPI document. */
 export interface Meta {
   /** Its route; a `:name` in the path is the input's field of that name. Absent: callable by tRPC only. */
   rest?: { method: 'GET' | 'POST'; path: string };

@@ -26,7 +26,6 @@ export interface StatusReader {
 }
 
 /** A reader of statuses: SQL for ended orders, else the workflow, else SQL, else Temporal's record that the order was started. */
-
 export function createStatusReader(deps: {
   temporal: TemporalPort;
   views: OrderViews;

@@ -1,5 +1,5 @@
 /**
- * What the API asks of Temporal; grpc.ts and http.ts implement it. Every call settles in time. When Temporal fails it
+ * The calls that the API makes to Temporal; grpc.ts and http.ts implement them. Every call settles in time. When Temporal fails it
  * rejects with an OrderError: BUSY when Temporal limits the rate, else UNAVAILABLE. Any other error is a bug and passes as it is.
  */
 import type { Command, CommandAnswer } from '@trellis/contracts/command';

@@ -123,7 +123,7 @@ describe('the example of the documentation ships an order', () => {
   test.for([20, 22, 24])('under Node %i, skipped where it is not on PATH', async (major, { skip }) => {
     const node = (await findNode(major)) ?? skip(`there is no Node ${major} on PATH`);
     const order_id = freshId();
-    const answer = await printed(node, [built('node.js'), inject('addresses').API_URL, order_id], project.folder);
+    const answer = await printed(node, [built('node.js'), API_URL, order_id], project.folder);
     expect(JSON.parse(answer)).toMatchObject(approved(order_id));
   });
 
@@ -148,7 +148,7 @@ describe('the example of the documentation ships an order', () => {
               mainModule: 'shop.js',
               modules: { 'shop.js': { type: 'esm', contents: outputFiles[0]?.text ?? '' } },
             },
-            env: { API_URL: { type: 'text', value: inject('addresses').API_URL } },
+            env: { API_URL: { type: 'text', value: API_URL } },
           },
         },
       ],
@@ -165,11 +165,7 @@ describe('the example of the documentation ships an order', () => {
   });
 
   test('through Temporal, with the contracts alone', async () => {
-    const answer = await printed(
-      process.execPath,
-      [built('temporal.js'), inject('addresses').TEMPORAL_ADDRESS, freshId()],
-      project.folder,
-    );
+    const answer = await printed(process.execPath, [built('temporal.js'), TEMPORAL_ADDRESS, freshId()], project.folder);
     expect(JSON.parse(answer)).toBe('shipped');
   });
 });

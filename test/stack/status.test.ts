@@ -11,11 +11,11 @@ import { eventually } from '../fixtures.ts';
 import { openTestbed } from '../workflow-fixture.ts';
 
 /** The name of the activity that fails. */
-let broken: string | undefined;
+let failing: string | undefined;
 const bed = await openTestbed({
   clock: 'real',
   async flakyCall() {
-    if (Context.current().info.activityType === broken) throw new Error('Forced failure for testing');
+    if (Context.current().info.activityType === failing) throw new Error('Forced failure for testing');
   },
 });
 afterAll(() => bed.close());
@@ -31,14 +31,14 @@ test.each<[activity: string, step: Step]>([
   ['dispatch_carrier', 'shipping_child'],
   ['mark_shipped', 'mark_shipped'],
 ])('the status while %s fails shows the step, the number of failures and the error', async (activity, step) => {
-  broken = activity;
+  failing = activity;
   const order = await bed.placeApproved();
   const reader = createStatusReader(deps);
   const status = await eventually(async () => {
     const seen = await reader.read(order.id);
     return seen.retries >= 3 && seen;
   }).finally(() => {
-    broken = undefined;
+    failing = undefined;
   });
   expect(status).toMatchObject({ step, activity, attempt: status.retries + 1 });
   expect(status.recent_errors[0]).toMatchObject({ step: activity, error: 'Forced failure for testing' });

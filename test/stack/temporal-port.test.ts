@@ -95,7 +95,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
     expect(await temporal.query(id, 1_000)).toMatchObject({ cancel_reason: 'Zoë’s mind 🙂' });
     expect(await temporal.update(id, 'cancel', [], key, 2_000)).toEqual(first);
-    expect(await temporal.update(id, 'cancel', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
+    expect(await temporal.update(id, 'cancel', [], freshId(), 2_000)).toEqual({ outcome: 'no_open_run' });
   });
 
   test('a command is refused with its code, its message and the state that forbids it', async () => {
@@ -136,7 +136,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 2_000)).toMatchObject({ code: 'TOO_LATE' });
   });
 
-  test('a command whose run is terminated before its decision gets the outcome closed', async () => {
+  test('a command whose run is terminated before its decision finds no open run', async () => {
     const dispatch = gate();
     const given = anOrder();
     const order = await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
@@ -147,13 +147,13 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
       return events?.some((event) => event.workflowExecutionUpdateAcceptedEventAttributes);
     });
     await order.handle.terminate();
-    expect(await asked).toEqual({ outcome: 'closed' });
+    expect(await asked).toEqual({ outcome: 'no_open_run' });
     dispatch.open();
   });
 
-  test('an unknown order is closed to commands, takes no signal, answers no query and is not found', async () => {
+  test('an unknown order has no open run, takes no signal, answers no query and is not found', async () => {
     const id = freshId();
-    expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'closed' });
+    expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'no_open_run' });
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
     expect(await temporal.query(id, 1_000)).toBeUndefined();
     expect(await temporal.find(id)).toBeUndefined();
@@ -166,11 +166,11 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
   });
 
-  test('without a worker a command is unseen and a query unanswered, both in time, and a signal is kept', async () => {
+  test('without a worker a command is not accepted and a query unanswered, both in time, and a signal is kept', async () => {
     const order = anOrder();
     await idle.start(order, HASH);
     const began = Date.now();
-    expect(await idle.update(order.order_id, 'approve', [], freshId(), 1_000)).toEqual({ outcome: 'unseen' });
+    expect(await idle.update(order.order_id, 'approve', [], freshId(), 1_000)).toEqual({ outcome: 'not_accepted' });
     expect(await idle.query(order.order_id, 300)).toBeUndefined();
     expect(Date.now() - began).toBeLessThan(2_500);
     expect(await idle.signal(order.order_id, 'approve', [freshId()])).toBe(true);
@@ -194,7 +194,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     const lost = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
     expect(await Promise.all(lost.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
     // Whether the command arrived is unknown; the signal that follows will fail.
-    expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'unseen' });
+    expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'not_accepted' });
     expect(await away.query('x', 300)).toBeUndefined();
     expect(Date.now() - began).toBeLessThan(6_000);
   });

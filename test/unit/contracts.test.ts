@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readConfig, Variables } from '@trellis/contracts/config/variables';
 import { ERRORS, OrderError } from '@trellis/contracts/error';
 import { movesForward, STATES } from '@trellis/contracts/lifecycle';
-import { OrderInput, problemsOf, StartInput } from '@trellis/contracts/order';
+import { OrderInput, OrderView, problemsOf, StartInput } from '@trellis/contracts/order';
 import { isRequestHash, requestHash } from '@trellis/contracts/request-hash';
 import * as v from 'valibot';
 import { describe, expect, expectTypeOf, test } from 'vitest';
@@ -84,6 +84,44 @@ describe('an order', () => {
     ['items.0.sku', { items: [{ sku: 'x'.repeat(65), qty: 1 }] }],
   ])('is refused with the path of the failing field: %s %#', (path, wrong) => {
     expect(problems({ ...ORIGINAL, ...wrong })).toEqual([path]);
+  });
+});
+
+describe('a recorded order', () => {
+  const at = '2026-01-01T12:00:00.000Z';
+  const view = {
+    order_id: 'o-1',
+    state: 'failed',
+    payment_id: null,
+    amount: null,
+    currency: null,
+    reason: 'INVALID_ORDER',
+    created_at: at,
+    updated_at: at,
+    address: null,
+    items: null,
+    payments: [],
+    shipments: [],
+    events: [],
+  };
+
+  test('that was started with nothing valid is readable', () => {
+    expect(v.parse(OrderView, view)).toEqual(view);
+  });
+
+  test('is passed on as it is, also what no rule of today allows', () => {
+    const address = { line1: '', city: 'x'.repeat(300), zip: 60601, lines: ['a'] };
+    const recorded = {
+      ...view,
+      address,
+      items: [{ sku: '', qty: 0, color: 'red' }, null],
+      shipments: [
+        { attempt: 1, status: 'failed', payload: { address: [], weight: 2 }, ts: at },
+        { attempt: 2, status: 'failed', payload: null, ts: at },
+      ],
+      events: [{ type: 'package_prepared', payload: { attempt: 1, address, weight: 2 }, ts: at }],
+    };
+    expect(v.parse(OrderView, recorded)).toEqual(recorded);
   });
 });
 

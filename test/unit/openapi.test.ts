@@ -1,4 +1,6 @@
 /** What generated clients and tools need of the OpenAPI document. */
+
+import { readFileSync } from 'node:fs';
 import { type SpecData, Validator } from '@seriousme/openapi-schema-validator';
 import { openApiDocument } from '@trellis/api/http/openapi';
 import { type Meta, restProcedures } from '@trellis/api/orders/router';
@@ -74,6 +76,17 @@ test('every path parameter and every body that must be sent has an example', () 
   expect(inPath.filter(({ example }) => example === undefined)).toEqual([]);
   const bodies = operations.flatMap(({ requestBody }) => (requestBody?.required ? [requestBody] : []));
   expect(bodies.filter(({ content }) => !content['application/json'].example)).toEqual([]);
+});
+
+test('the order id that /docs replaces by a fresh one is that of every example', () => {
+  const page = readFileSync(new URL('../../api/http/docs.html', import.meta.url), 'utf8');
+  const [, replaced = ''] = /replaceAll\('([^']+)'/.exec(page) ?? [];
+  const inPath = operations.flatMap(({ parameters = [] }) =>
+    parameters.filter(({ name }: { name: string }) => name === 'order_id'),
+  );
+  expect(new Set(inPath.map(({ example }) => example))).toEqual(new Set([replaced]));
+  const start = document.paths['/orders/{order_id}/start'].post.requestBody.content['application/json'].example;
+  expect(start.payment_id).toBe(`pay-${replaced}`);
 });
 
 test('what can be done with an order is linked from its start', () => {
