@@ -1,4 +1,4 @@
-/** The API on an edge runtime: no Node, no TCP, and Temporal and the database over HTTP. */
+/** The API on an edge runtime: no Node, no TCP; Temporal and the database are reached over HTTP. */
 import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
@@ -12,7 +12,7 @@ type Environment = Record<string, string | undefined>;
 
 let app: Hono | undefined;
 
-/** Made at the first request, as the environment isn't known before, and kept as long as the isolate lives. */
+/** Called at the first request, as the environment is not known before; the app is kept for the isolate's lifetime. */
 function appOf(environment: Environment): Hono {
   const config = readConfig(PROGRAMS.edge, environment);
   const db = openPlanetScale(config.DATABASE_URL);
@@ -42,7 +42,7 @@ export default {
       return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
     }
     const answer = Promise.resolve(app.fetch(request));
-    // What was begun is ended, also when nobody waits for the answer any more.
+    // A request runs to its end even when its caller has disconnected.
     context.waitUntil(answer);
     return answer;
   },

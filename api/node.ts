@@ -37,6 +37,12 @@ const server = serve({ fetch: app.fetch, hostname: config.HOST, port: config.POR
   process.send?.('ready');
 });
 
+server.once('error', ({ code, message }: NodeJS.ErrnoException) => {
+  const line = code === 'EADDRINUSE' ? `PORT ${config.PORT} on ${config.HOST} is already in use` : message;
+  process.stderr.write(`${line}\n`);
+  process.exit(1);
+});
+
 const stop = () => {
   server.close(async () => {
     await Promise.all([connection?.close(), db.close()]);

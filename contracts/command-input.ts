@@ -1,9 +1,9 @@
-/** The API's commands: what comes in, what goes out. */
+/** Inputs and outputs of the API's commands. */
 import * as v from 'valibot';
 import { type Command, DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from './command.ts';
 import { COMMAND_ID_PATTERN } from './id.ts';
-import { STATES } from './lifecycle.ts';
 import { Address, OrderId } from './order.ts';
+import { State } from './status.ts';
 import { text } from './text.ts';
 
 export const ApproveInput = v.object({ order_id: OrderId });
@@ -15,19 +15,30 @@ export const CancelInput = v.object({
 
 export const AddressInput = v.object({ order_id: OrderId, address: Address });
 
-/** The API's input of each command; the field that `COMMANDS` names as its argument travels to the workflow. */
+/** The API's input of each command; the field that `COMMANDS` names as its argument is sent to the workflow. */
 export const COMMAND_INPUTS = {
   approve: ApproveInput,
   cancel: CancelInput,
   address: AddressInput,
 } as const satisfies Record<Command, v.GenericSchema>;
 
-/** Decided, or accepted for a decision that the order's worker has yet to make. */
-export const SignalOutput = v.union([
-  v.object({ ok: v.literal(true), state: v.picklist(STATES), changed: v.boolean() }),
-  v.object({ ok: v.literal(true), queued: v.literal(true) }),
-]);
+/** The command was decided. */
+export const SignalDecided = v.object({
+  ok: v.literal(true),
+  state: State,
+  changed: v.pipe(v.boolean(), v.description('False when the command repeats what already holds.')),
+});
+
+/** The command is kept by Temporal and will be decided by a worker. */
+export const SignalQueued = v.object({ ok: v.literal(true), queued: v.literal(true) });
+
+export const SignalOutput = v.union([SignalDecided, SignalQueued]);
 export type SignalOutput = v.InferOutput<typeof SignalOutput>;
 
 /** A command's id, chosen by the caller. */
-export const IdempotencyKey = v.pipe(v.string(), v.regex(COMMAND_ID_PATTERN, 'must be 1 to 128 printable characters'));
+export const IdempotencyKey = v.pipe(
+  v.string(),
+  v.regex(COMMAND_ID_PATTERN, 'must be 1 to 128 printable ASCII characters without spaces'),
+  // OpenAPI shows no pattern: some tools make one random value from it and send that with every command.
+  v.metadata({ pattern: undefined, minLength: 1, maxLength: 128 }),
+);

@@ -1,4 +1,4 @@
-/** Commands on a running order, and what an order that has ended answers them. Plain data, safe to import from workflow code. */
+/** Commands on a running order, and which of them an ended order still answers. Plain data, safe to import from workflow code. */
 import type { EventType, State, TerminalState } from './lifecycle.ts';
 
 interface CommandEntry {
@@ -14,7 +14,7 @@ interface CommandEntry {
   readonly event: EventType;
   /** The terminal state it leads to, on which repeating it changes nothing; null when there is none. */
   readonly leadsTo: TerminalState | null;
-  /** One line for readers of the API's document. */
+  /** One line for the OpenAPI document. */
   readonly summary: string;
 }
 
@@ -36,7 +36,7 @@ export const COMMANDS = {
     argument: 'reason',
     event: 'order_canceled',
     leadsTo: 'canceled',
-    summary: 'Cancel an order; what was charged is given back',
+    summary: 'Cancel an order; what was charged is refunded',
   },
   address: {
     temporal: 'update_address',
@@ -45,21 +45,21 @@ export const COMMANDS = {
     argument: 'address',
     event: 'address_updated',
     leadsTo: null,
-    summary: 'Change where an order goes, until its parcel has left',
+    summary: 'Change the delivery address, until the carrier has taken the parcel',
   },
 } as const satisfies Record<string, CommandEntry>;
 
 export type Command = keyof typeof COMMANDS;
 export const COMMAND_NAMES = Object.keys(COMMANDS) as Command[];
 
-/** A command that was decided: `changed` is false when it repeats what already holds. An update's result. */
+/** The result of a command's update: `state` when it was decided; `changed` is false when it repeats what already holds. */
 export interface CommandAnswer {
   command: Command;
   state: State;
   changed: boolean;
 }
 
-/** True when the command repeats what led the order to this end; every other command on an ended order is too late. */
+/** True when the command repeats the one that led the order to this terminal state; every other command on an ended order is TOO_LATE. */
 export function repeatsEnd(command: Command, state: TerminalState): boolean {
   return COMMANDS[command].leadsTo === state;
 }
@@ -68,7 +68,7 @@ export const DEFAULT_CANCEL_REASON = 'user_request';
 /** Counted in code points, not UTF-16 units. */
 export const MAX_REASON_LENGTH = 200;
 
-/** The cancel reason that is stored for what a caller gave: the default for anything but text, truncated to the limit. */
+/** The cancel reason to store for a caller's value: truncated to the limit, the default for anything but non-empty text. */
 export function cancelReasonOf(given: unknown): string {
   if (typeof given !== 'string' || given === '') return DEFAULT_CANCEL_REASON;
   return [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('');

@@ -1,6 +1,6 @@
 import type { State } from './lifecycle.ts';
 
-/** The product's errors: code → HTTP status, tRPC code, whether trying again can help. Plain data. */
+/** The product's errors: code → HTTP status, tRPC code, whether trying again can help, title. Plain data. */
 export const ERRORS = {
   INVALID_JSON: { status: 400, trpc: 'PARSE_ERROR', retryable: false, title: 'The body is not JSON' },
   INVALID: { status: 422, trpc: 'BAD_REQUEST', retryable: false, title: 'The input is not valid' },
@@ -17,31 +17,49 @@ export type ErrorCode = keyof typeof ERRORS;
 
 export const ERROR_CODES = Object.keys(ERRORS) as ErrorCode[];
 
-/** Where an input is wrong: a dotted path into it, and why. */
+/** One violation of an input's schema: the dotted path of the field, and the rule it breaks. */
 export interface Problem {
   path: string;
   message: string;
 }
 
-/** What an error tells besides its code. */
-export interface ErrorDetails {
-  /** The failing fields of INVALID. */
-  errors?: Problem[];
-  /** The state that forbids the command, of TOO_LATE. */
-  state?: State;
-  /** Seconds after which trying again can help, of BUSY. */
-  retry_after?: number;
+type NoDetails = Record<never, never>;
+
+/** The fields that an error of each code carries besides its code and message, in REST and tRPC alike. */
+export interface ErrorDetailsByCode {
+  INVALID_JSON: NoDetails;
+  /** The fields that are not valid. */
+  INVALID: { errors: Problem[] };
+  NOT_FOUND: NoDetails;
+  ORDER_CONFLICT: NoDetails;
+  /** The state that forbids the command. */
+  TOO_LATE: { state: State };
+  PAYLOAD_TOO_LARGE: NoDetails;
+  /** Whole seconds after which trying again can help. */
+  BUSY: { retry_after: number };
+  UNAVAILABLE: { retry_after?: number };
+  INTERNAL: NoDetails;
 }
 
-/** The one error the product throws on purpose. `message` is shown to callers. */
-export class OrderError extends Error {
-  override readonly name = 'OrderError';
-  readonly code: ErrorCode;
-  readonly details: ErrorDetails;
+/** The details of an error whose code is not known to the compiler: those of every code, all optional. */
+export type ErrorDetails = Partial<
+  ErrorDetailsByCode['INVALID'] & ErrorDetailsByCode['TOO_LATE'] & ErrorDetailsByCode['BUSY']
+>;
 
-  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}, options?: ErrorOptions) {
+/** `details` may be left out only where the code has none that are required. */
+type DetailsAndOptions<C extends ErrorCode> = NoDetails extends ErrorDetailsByCode[C]
+  ? [details?: ErrorDetailsByCode[C], options?: ErrorOptions]
+  : [details: ErrorDetailsByCode[C], options?: ErrorOptions];
+
+/** The only error that the product throws deliberately. `message` is shown to callers; `cause` is not. */
+export class OrderError<C extends ErrorCode = ErrorCode> extends Error {
+  override readonly name = 'OrderError';
+  readonly code: C;
+  readonly details: ErrorDetailsByCode[C];
+
+  constructor(code: C, message: string, ...[details, options]: DetailsAndOptions<C>) {
     super(message, options);
     this.code = code;
-    this.details = details;
+    this.details = details ?? ({} as ErrorDetailsByCode[C]);
   }
 }

@@ -1,11 +1,34 @@
-/** A line of an order's audit trail. */
+/** A row of an order's audit trail. */
 import * as v from 'valibot';
 import { EVENT_TYPES } from './lifecycle.ts';
+import { RecordedAddress } from './shipment.ts';
+import { State } from './status.ts';
 import { Timestamp } from './timestamp.ts';
+
+const text = (description: string) => v.pipe(v.optional(v.string()), v.description(description));
+const count = (description: string) => v.pipe(v.optional(v.number()), v.description(description));
+
+/** The fields of every event type's payload; each event carries those that its type names in the descriptions. */
+export const EventPayload = v.looseObject({
+  run_id: text('order_received: the run that owns the order.'),
+  payment_id: text('order_approved, payment_charged, payment_refunded.'),
+  amount: text('order_validated, payment_charged, payment_refunded: an exact decimal.'),
+  currency: text('order_validated, payment_charged, payment_refunded: ISO 4217.'),
+  attempt: count('package_prepared, carrier_dispatched, dispatch_failed: the shipping attempt.'),
+  address: v.optional(RecordedAddress),
+  tracking: text("carrier_dispatched: the carrier's tracking number."),
+  child_attempts: count('order_shipped: shipping attempts in all.'),
+  state: v.optional(State),
+  reason: text('order_failed: a failure reason; order_canceled: the cancel reason; dispatch_failed: a message.'),
+  detail: text('order_failed: a message.'),
+  command: text('command_refused: the command.'),
+  code: text('command_refused: the error code.'),
+  id: text("command_refused: the command's id."),
+});
 
 export const Event = v.object({
   type: v.picklist(EVENT_TYPES),
-  payload: v.unknown(),
+  payload: v.nullable(EventPayload),
   ts: Timestamp,
 });
 export type Event = v.InferOutput<typeof Event>;

@@ -1,6 +1,6 @@
-/** The words of an order's life: its states, steps, events and the reasons it can fail for. Plain data, safe to import from workflow code. */
+/** An order's states, steps, event types and failure reasons. Plain data, safe to import from workflow code. */
 
-/** In the order an order passes through them; a state is only ever replaced by a later one. */
+/** In the sequence in which an order passes through them; a state is only ever replaced by a later one. */
 export const OPEN_STATES = ['received', 'awaiting_approval', 'approved', 'payment_charged', 'shipping'] as const;
 export const TERMINAL_STATES = ['shipped', 'canceled', 'expired', 'failed'] as const;
 export const STATES = [...OPEN_STATES, ...TERMINAL_STATES] as const;
@@ -13,12 +13,12 @@ export function isTerminal(state: State): state is TerminalState {
   return (TERMINAL_STATES as readonly State[]).includes(state);
 }
 
-/** True when `next` may replace `current`: states only move forward and a closed order stays as it is. */
+/** True when `next` may replace `current`: states only move forward, and a terminal state is never replaced. */
 export function movesForward(current: State, next: State): boolean {
   return !isTerminal(current) && STATES.indexOf(next) > STATES.indexOf(current);
 }
 
-/** What an order is doing. It stays where the order stopped; `done` only when shipped. */
+/** An order's position in the workflow. It stays where the order stopped; `done` only when shipped. */
 export const STEPS = [
   'init',
   'receive_order',
@@ -41,7 +41,7 @@ export const FAILURE_REASONS = [
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
 
-/** How an order ends when it doesn't ship. `detail` is for people. */
+/** How an order ends when it does not ship. `detail` is a message for people. */
 export type Ending =
   | { state: 'canceled'; reason: string }
   | { state: 'expired' }

@@ -1,18 +1,25 @@
-/** An order as it is posted, as it travels through Temporal, and as it is read back. */
+/** An order: the request that starts it, the workflow's argument, and what readers get. */
 import * as v from 'valibot';
 import type { Problem } from './error.ts';
 import { Event } from './event.ts';
 import { ID_PATTERN } from './id.ts';
-import { STATES } from './lifecycle.ts';
+import { FAILURE_REASONS } from './lifecycle.ts';
 import { Amount, Currency, Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
-import { Shipment } from './shipment.ts';
+import { RecordedAddress, Shipment } from './shipment.ts';
+import { State } from './status.ts';
 import { text } from './text.ts';
 import { Timestamp } from './timestamp.ts';
 
 const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-9 . _ : -'));
 export const OrderId = v.pipe(Id, v.examples(['o-1001']));
-export const PaymentId = v.pipe(Id, v.examples(['pay-o-1001']));
+export const PaymentId = v.pipe(
+  Id,
+  v.description(
+    'A payment belongs to one order: an order with the payment id of another one ends `failed` with PAYMENT_CONFLICT.',
+  ),
+  v.examples(['pay-o-1001']),
+);
 
 const Line = text(0, 200);
 const NeededLine = text(1, 200);
@@ -31,18 +38,21 @@ export const Item = v.object({
 });
 export type Item = v.InferOutput<typeof Item>;
 
-/** The one argument of OrderWorkflow. */
-export const OrderInput = v.object({
+/** The request that starts an order; `requestHash` covers every field of it. */
+export const StartInput = v.object({
   order_id: OrderId,
   payment_id: PaymentId,
   address: Address,
   items: v.pipe(v.array(Item), v.minLength(1), v.maxLength(100)),
+});
+export type StartInput = v.InferOutput<typeof StartInput>;
+
+/** The one argument of OrderWorkflow: the request, and what the server adds. */
+export const OrderInput = v.object({
+  ...StartInput.entries,
   policy: v.optional(v.picklist(POLICY_NAMES)),
 });
 export type OrderInput = v.InferOutput<typeof OrderInput>;
-
-export const StartInput = v.omit(OrderInput, ['policy']);
-export type StartInput = v.InferOutput<typeof StartInput>;
 
 export const StartOutput = v.object({
   workflow_id: v.pipe(v.string(), v.examples(['order-o-1001'])),
@@ -52,36 +62,45 @@ export type StartOutput = v.InferOutput<typeof StartOutput>;
 
 export const OrderSummary = v.object({
   order_id: OrderId,
-  state: v.picklist(STATES),
+  state: State,
   payment_id: v.nullable(v.string()),
   amount: v.nullable(Amount),
   currency: v.nullable(Currency),
-  reason: v.nullable(v.string()),
+  reason: v.pipe(
+    v.nullable(v.string()),
+    v.description(
+      `Why it ended \`failed\`: ${FAILURE_REASONS.join(', ')}; or the cancel reason when it ended \`canceled\`.`,
+    ),
+  ),
   created_at: Timestamp,
   updated_at: Timestamp,
 });
 export type OrderSummary = v.InferOutput<typeof OrderSummary>;
 
+/** An item read from SQL, not validated again, as `RecordedAddress`. */
+export const RecordedItem = v.custom<Item>(() => true);
+
+/** `address` and `items` are null when the order was started with invalid ones. */
 export const OrderView = v.object({
   ...OrderSummary.entries,
-  address: v.unknown(),
-  items: v.unknown(),
+  address: v.nullable(RecordedAddress),
+  items: v.nullable(v.array(RecordedItem)),
   payments: v.array(Payment),
   shipments: v.array(Shipment),
   events: v.array(Event),
 });
 export type OrderView = v.InferOutput<typeof OrderView>;
 
-/** Query strings carry text, so `limit` may arrive as digits. */
+/** `limit` may be a string of digits, as query strings have no numbers. */
 export const ListInput = v.object({
-  state: v.optional(v.picklist(STATES)),
+  state: v.optional(State),
   limit: v.optional(
     v.pipe(
       v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,4}$/, 'must be a number'), v.transform(Number))]),
       v.integer(),
       v.minValue(1),
       v.maxValue(200),
-      // To readers of the schema it is a number, however it travels.
+      // OpenAPI shows a number; the string form exists for query strings.
       v.metadata({ anyOf: undefined }),
     ),
     50,
@@ -93,7 +112,7 @@ export type ListInput = v.InferOutput<typeof ListInput>;
 export const ListOutput = v.object({ orders: v.array(OrderSummary), next_cursor: v.nullable(v.string()) });
 export type ListOutput = v.InferOutput<typeof ListOutput>;
 
-/** More than anybody reads, and far from what a history or an answer can hold. */
+/** Limits that keep error lists small enough for Temporal payloads. */
 const MAX_PROBLEMS = 20;
 const MAX_PROBLEM_LENGTH = 200;
 

@@ -11,7 +11,9 @@ export interface Money {
   currency: string;
 }
 
+/** An exact decimal with two places. */
 export const Amount = v.pipe(v.string(), v.regex(/^\d+\.\d\d$/), v.examples(['2.00']));
+/** ISO 4217. */
 export const Currency = v.pipe(v.string(), v.regex(/^[A-Z]{3}$/), v.examples(['USD']));
 
 export const Payment = v.object({

@@ -1,21 +1,31 @@
-import type { StartInput } from './order.ts';
+import canonicalize from 'canonicalize';
+import { StartInput } from './order.ts';
 
 /**
- * The hash that tells whether two requests start the same order: SHA-256, hex, of the parsed body with its keys
- * sorted. The policy is the server's and doesn't count.
+ * The hash by which two requests are recognised as the same order: SHA-256, hex, of the parsed body as canonical JSON
+ * (RFC 8785). Every field of `schema` counts and nothing else; `policy`, which the server adds, therefore does not.
  */
-export async function requestHash({ order_id, payment_id, address, items }: StartInput): Promise<string> {
-  const text = JSON.stringify(sorted({ order_id, payment_id, address, items }));
-  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+export function requestHash(
+  order: StartInput,
+  schema: { entries: Record<string, unknown> } = StartInput,
+): Promise<string> {
+  return sha256(canonicalForm(order, schema));
 }
 
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (value === null || typeof value !== 'object') return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, child]) => [key, sorted(child)]),
-  );
+/**
+ * Whether `recorded`, from SQL or a memo, is the hash of this order. Versions up to 0.2.0 put keys that are integers
+ * first, in numeric order, as JavaScript objects do; their hashes still count.
+ */
+export async function isRequestHash(recorded: string | null, order: StartInput): Promise<boolean> {
+  const canonical = canonicalForm(order, StartInput);
+  return recorded === (await sha256(canonical)) || recorded === (await sha256(JSON.stringify(JSON.parse(canonical))));
+}
+
+function canonicalForm(order: object, { entries }: { entries: Record<string, unknown> }): string {
+  return canonicalize(Object.fromEntries(Object.entries(order).filter(([key]) => key in entries))) ?? '';
+}
+
+async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

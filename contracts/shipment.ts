@@ -1,4 +1,4 @@
-/** A try to ship: one row each. */
+/** Shipping attempts, one row each, and the parcel. */
 import * as v from 'valibot';
 import type { Address } from './order.ts';
 import { Timestamp } from './timestamp.ts';
@@ -6,10 +6,21 @@ import { Timestamp } from './timestamp.ts';
 export const SHIPMENT_STATUSES = ['prepared', 'dispatched', 'failed'] as const;
 export type ShipmentStatus = (typeof SHIPMENT_STATUSES)[number];
 
+/** An address read from SQL. It is not validated again, so that a row written under other rules stays readable. */
+export const RecordedAddress = v.custom<Address>(() => true);
+
+export const ShipmentPayload = v.looseObject({
+  address: v.optional(RecordedAddress),
+  tracking: v.pipe(
+    v.optional(v.string()),
+    v.description("The carrier's tracking number, once it has taken the parcel."),
+  ),
+});
+
 export const Shipment = v.object({
-  attempt: v.pipe(v.number(), v.integer()),
+  attempt: v.pipe(v.number(), v.integer(), v.description('The shipping attempt, counted from 1.')),
   status: v.picklist(SHIPMENT_STATUSES),
-  payload: v.unknown(),
+  payload: v.nullable(ShipmentPayload),
   ts: Timestamp,
 });
 export type Shipment = v.InferOutput<typeof Shipment>;

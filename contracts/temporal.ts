@@ -11,7 +11,7 @@ export const SHIPPING_QUEUE = 'shipping-tq';
 export const STATUS_QUERY = 'status';
 export const DISPATCH_FAILED_SIGNAL = 'dispatch_failed';
 
-/** A lost workflow task is redone after this, well inside the budget of fifteen seconds. */
+/** Temporal redoes a lost workflow task after this, well inside the exercise policy's budget of 15 s. */
 export const WORKFLOW_TASK_TIMEOUT_MS = 3_000;
 
 /** The memo key that holds the hash of the request that started an order. */
@@ -19,17 +19,17 @@ export const REQUEST_HASH_MEMO = 'request_hash';
 
 export const orderWorkflowId = (orderId: string): string => `order-${orderId}`;
 export const settleWorkflowId = (orderId: string): string => `settle-${orderId}`;
-/** The order of an order workflow's id; undefined for an id of another form. */
+/** The order id in an order workflow's id; undefined for an id of another form. */
 export const orderIdOf = (workflowId: string): string | undefined => /^order-(.+)$/.exec(workflowId)?.[1];
 export const shippingWorkflowId = (orderId: string, attempt: number): string => `ship-${orderId}-${attempt}`;
 
-/** A run of an order's workflow. The first one that writes the order's row owns the order. */
+/** A run of an order's workflow. The first run that writes the order's row owns the order. */
 export interface Run {
   workflow_id: string;
   run_id: string;
 }
 
-/** The one argument of ShippingWorkflow. `attempt` counts from 1; `deadline_at` is epoch milliseconds. */
+/** The one argument of ShippingWorkflow. `attempt`: the shipping attempt, from 1. `deadline_at`: epoch milliseconds. */
 export interface ShippingInput {
   order: OrderInput;
   parent_workflow_id: string;
@@ -37,16 +37,16 @@ export interface ShippingInput {
   deadline_at?: number;
 }
 
-/** The one argument of SettleWorkflow. `cancel_reason`: of a cancel that the order's run had accepted before it was ended. */
+/** The one argument of SettleWorkflow. `cancel_reason`: that of a cancel which the run had accepted before it was ended from outside. */
 export interface SettleInput {
   order_id: string;
   cancel_reason?: string | null;
 }
 
-/** What a shipment that left answers. */
+/** The result of ShippingWorkflow: the carrier has taken the parcel. */
 export interface ShippingResult {
   tracking: string;
 }
 
-/** Why a try to ship failed: the type of the child's application failure. */
+/** Why a shipping attempt failed: the type of the child workflow's application failure. */
 export type DispatchFailure = 'CARRIER_REFUSED' | 'CARRIER_CLOSED' | 'DEADLINE' | 'UNKNOWN';

@@ -1,10 +1,10 @@
 import * as v from 'valibot';
 
-/** Text of `least` to `most` characters, counted as JSON Schema and SQL count them: what JavaScript calls two halves is one. */
+/** Well-formed text of `least` to `most` characters, counted in code points as JSON Schema and SQL count them, not in UTF-16 units. */
 export const text = (least: number, most: number) =>
   v.pipe(
     v.string(),
-    v.check((value) => value.isWellFormed(), 'has half a character'),
+    v.check((value) => value.isWellFormed(), 'must be well-formed Unicode (lone surrogate)'),
     v.check((value) => {
       const { length } = [...value];
       return least <= length && length <= most;

@@ -23,7 +23,11 @@ export async function addEvent(
 
 export async function eventsOf(session: Session, orderId: string): Promise<Event[]> {
   const rows = await session.select().from(events).where(eq(events.orderId, orderId)).orderBy(asc(events.id));
-  return rows.map((row) => ({ type: row.type, payload: row.payloadJson, ts: row.ts.toISOString() }));
+  return rows.map((row) => ({
+    type: row.type,
+    payload: row.payloadJson as Event['payload'],
+    ts: row.ts.toISOString(),
+  }));
 }
 
 const dedupeKeyOf = (type: EventType, occurrence?: string | number) =>

@@ -22,8 +22,8 @@ export function createOrderViews(db: Database) {
         if (!row) return undefined;
         return {
           ...summaryOf(row),
-          address: row.addressJson,
-          items: row.itemsJson,
+          address: row.addressJson as OrderView['address'],
+          items: row.itemsJson as OrderView['items'],
           payments: await paymentsOf(session, orderId),
           shipments: await shipmentsOf(session, orderId),
           events: await eventsOf(session, orderId),

@@ -87,7 +87,7 @@ export async function shipmentsOf(session: Session, orderId: string): Promise<Sh
   return rows.map((row) => ({
     attempt: row.attempt,
     status: row.status,
-    payload: row.payloadJson,
+    payload: row.payloadJson as Shipment['payload'],
     ts: row.ts.toISOString(),
   }));
 }

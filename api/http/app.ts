@@ -22,9 +22,9 @@ export interface AppDeps {
   attempts: AttemptStore;
   capacity: CapacityStore;
   policy: PolicyName;
-  /** Origins whose pages may call the API, `*` for all. */
+  /** Origins whose pages may call the API, `*` for all; only its own when absent. */
   corsOrigins?: string[] | undefined;
-  /** Told of every error that is our fault or our neighbours'. */
+  /** Called with the cause of every INTERNAL and UNAVAILABLE answer. */
   onError: (error: unknown) => void;
 }
 
@@ -52,7 +52,7 @@ export function createApp({ temporal, views, attempts, capacity, policy, corsOri
     report(error);
     return problemResponse(error);
   });
-  app.notFound(() => problemResponse(new OrderError('NOT_FOUND', 'there is nothing here')));
+  app.notFound(() => problemResponse(new OrderError('NOT_FOUND', 'no such route')));
 
   if (corsOrigins)
     app.use(
@@ -61,6 +61,7 @@ export function createApp({ temporal, views, attempts, capacity, policy, corsOri
         exposeHeaders: ['retry-after'],
       }),
     );
+  app.get('/', (c) => c.redirect('/docs/', 307));
   // Before the body limit: a health check has no body and must depend on nothing.
   app.get('/health', (c) => c.json({ ok: true }));
   app.get('/openapi.json', (c) => c.json(openApiDocument()));
@@ -75,7 +76,7 @@ export function createApp({ temporal, views, attempts, capacity, policy, corsOri
       createContext,
       onError: ({ error }) => report(toOrderError(error)),
     });
-  // Each refuses a body in its own form.
+  // REST and tRPC each answer a body that is too large in their own format.
   const refuse = () => {
     throw toTRPCError(tooLarge);
   };

@@ -1,4 +1,4 @@
-/** The files of `/docs`: Swagger UI, and the page that shows it our OpenAPI document. Run with a folder, it lays them out there for the edge. */
+/** The files of `/docs`: Swagger UI and the page that loads our OpenAPI document into it. Run with a folder as argument, copies them there for the edge. */
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 const { resolve } = createRequire(import.meta.url);
 
-/** Where each file lies, by the path that serves it. */
+/** URL path → file. */
 export const DOCS = {
   'docs/index.html': fileURLToPath(new URL('docs.html', import.meta.url)),
   'docs/swagger-ui.css': resolve('swagger-ui-dist/swagger-ui.css'),

@@ -1,41 +1,108 @@
-/** The REST API as an OpenAPI 3.1 document, made from the procedures, their schemas and the table of errors. */
-
-import { IdempotencyKey } from '@trellis/contracts/command-input';
-import { ERROR_CODES, ERRORS, type ErrorCode } from '@trellis/contracts/error';
-import { Event } from '@trellis/contracts/event';
-import { STATES } from '@trellis/contracts/lifecycle';
-import { Address, Item, OrderSummary, OrderView } from '@trellis/contracts/order';
+/**
+ * Generates the OpenAPI 3.1 document of the REST API from the procedures, their schemas and the table of errors. It is
+ * normally not edited: routes are declared in orders/router.ts, schemas and their descriptions in contracts.
+ */
+import { COMMANDS, type Command } from '@trellis/contracts/command';
+import { IdempotencyKey, SignalDecided, SignalOutput, SignalQueued } from '@trellis/contracts/command-input';
+import { ERROR_CODES, ERRORS, type ErrorCode, type ErrorDetailsByCode } from '@trellis/contracts/error';
+import { Event, EventPayload } from '@trellis/contracts/event';
+import {
+  Address,
+  Item,
+  ListOutput,
+  OrderSummary,
+  OrderView,
+  RecordedItem,
+  StartOutput,
+} from '@trellis/contracts/order';
 import { Payment } from '@trellis/contracts/payment';
-import { Shipment } from '@trellis/contracts/shipment';
-import { FailedAttempt, OrderStatus } from '@trellis/contracts/status';
+import { RecordedAddress, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
+import { FailedAttempt, FailureReason, OrderStatus, State } from '@trellis/contracts/status';
 import { type JsonSchema, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema';
 import * as v from 'valibot';
-import { type Meta, restProcedures } from '../orders/router.ts';
+import { type RestProcedure, restProcedures } from '../orders/router.ts';
 import manifest from '../package.json' with { type: 'json' };
 
 type Schema = v.GenericSchema;
 /** The parts of the document are JSON, nothing more. */
 type Json = Record<string, unknown>;
 
+const Code = v.picklist(ERROR_CODES);
+
+/** What every error carries; the component of each code adds its own details. */
 const Problem = v.object({
   type: v.literal('about:blank'),
   title: v.string(),
   status: v.pipe(v.number(), v.integer()),
-  detail: v.string(),
-  code: v.picklist(ERROR_CODES),
-  errors: v.optional(v.array(v.object({ path: v.string(), message: v.string() }))),
-  state: v.optional(v.picklist(STATES)),
-  retry_after: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1))),
+  detail: v.pipe(v.string(), v.description('A message for people.')),
+  code: Code,
 });
 
-/** Schemas that the document gives a name, wherever they stand. */
-const NAMED = { Address, Item, Event, FailedAttempt, OrderStatus, OrderSummary, OrderView, Payment, Problem, Shipment };
+/** contracts' `Problem`: one violation of the input's schema. */
+const FieldProblem = v.object({
+  path: v.pipe(v.string(), v.description('Dotted, such as `items.0.qty`; empty for the body as a whole.')),
+  message: v.string(),
+});
+
+/** The schema of each code's `ErrorDetailsByCode`. */
+const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schema } } = {
+  INVALID_JSON: {},
+  INVALID: { errors: v.array(FieldProblem) },
+  NOT_FOUND: {},
+  ORDER_CONFLICT: {},
+  TOO_LATE: { state: State },
+  PAYLOAD_TOO_LARGE: {},
+  BUSY: { retry_after: v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Seconds.')) },
+  UNAVAILABLE: { retry_after: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Seconds.'))) },
+  INTERNAL: {},
+};
+
+/** `TOO_LATE` → `TooLateProblem`. */
+const problemName = (code: ErrorCode) =>
+  `${code.toLowerCase().replace(/(?:^|_)(.)/g, (_, letter: string) => letter.toUpperCase())}Problem`;
+
+const PROBLEMS = Object.fromEntries(
+  ERROR_CODES.map((code) => {
+    const { status } = ERRORS[code];
+    const own = { status: v.literal(status), code: v.literal(code), ...DETAILS[code] };
+    return [problemName(code), v.object({ ...Problem.entries, ...own })];
+  }),
+);
+
+/** Schemas that the document names as components; wherever they are used it has a `$ref`. */
+const NAMED = {
+  Address,
+  ErrorCode: Code,
+  Event,
+  EventPayload,
+  FailedAttempt,
+  FailureReason,
+  FieldProblem,
+  Item,
+  OrderPage: ListOutput,
+  OrderStatus,
+  OrderSummary,
+  OrderView,
+  Payment,
+  Problem,
+  Shipment,
+  ShipmentPayload,
+  SignalDecided,
+  SignalOutput,
+  SignalQueued,
+  StartOutput,
+  State,
+  ...PROBLEMS,
+};
+
+/** Values read from SQL have the schema by which they were validated when they were accepted. */
+const RECORDED = { Address: RecordedAddress, Item: RecordedItem };
 
 const ANY_CALL: ErrorCode[] = ['INVALID', 'INTERNAL', 'UNAVAILABLE'];
 const CALL_WITH_BODY: ErrorCode[] = ['INVALID_JSON', 'PAYLOAD_TOO_LARGE'];
 
-/** What an error tells besides its code, for example. */
-const EXAMPLES: Partial<Record<ErrorCode, Json>> = {
+/** Example answers: the detail, and the details of the code. */
+const EXAMPLES: { [C in ErrorCode]?: { detail: string } & ErrorDetailsByCode[C] } = {
   INVALID: {
     detail: 'items.0.qty: must be at least 1',
     errors: [{ path: 'items.0.qty', message: 'must be at least 1' }],
@@ -43,18 +110,22 @@ const EXAMPLES: Partial<Record<ErrorCode, Json>> = {
   NOT_FOUND: { detail: 'there is no order o-1001' },
   ORDER_CONFLICT: { detail: 'order o-1001 was started with another body' },
   TOO_LATE: { detail: 'too late: the order is shipped', state: 'shipped' },
-  BUSY: { detail: 'the workers have all they can finish in time; try again in 3 s', retry_after: 3 },
+  BUSY: { detail: 'the workers are at capacity; try again in 3 s', retry_after: 3 },
   UNAVAILABLE: { detail: 'Temporal does not answer' },
 };
 
 const OPTIONS = {
   target: 'draft-2020-12',
-  // What no schema can say, such as that text has whole characters, the API still checks.
+  // Rules that JSON Schema cannot express, such as well-formed Unicode, are still checked by the API.
   errorMode: 'ignore',
   overrideRef: ({ referenceId }: { referenceId: string }) => `#/components/schemas/${referenceId}`,
+  overrideSchema: ({ valibotSchema }: { valibotSchema: unknown }) => {
+    const [name] = Object.entries(RECORDED).find(([, schema]) => schema === valibotSchema) ?? [];
+    return name ? { $ref: `#/components/schemas/${name}` } : undefined;
+  },
 } as const;
 
-/** Made once: it never changes while the program runs. */
+/** Generated once: it does not change while the program runs. */
 let document: Json | undefined;
 
 export function openApiDocument(): Json {
@@ -66,7 +137,8 @@ export function openApiDocument(): Json {
       description: `An order through review, payment and shipping.\n\n${errorTable()}`,
       license: { name: 'MIT', identifier: 'MIT' },
     },
-    servers: [{ url: '/' }],
+    servers: [{ url: '/', description: 'The server that this document was loaded from' }],
+    tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
     paths: paths(),
     components: {
       schemas: toJsonSchemaDefs(NAMED, { ...OPTIONS, typeMode: 'output' }),
@@ -76,51 +148,53 @@ export function openApiDocument(): Json {
   return document;
 }
 
+const TAGS = {
+  orders: 'Start and read orders.',
+  commands: 'Act on an order that has been started.',
+  health: 'Probes.',
+};
+
 function paths(): Json {
   const all: Record<string, Json> = {
     '/health': {
       get: {
         operationId: 'health',
-        summary: 'Whether the API runs; depends on nothing else',
-        responses: { 200: success('Well', v.object({ ok: v.literal(true) })) },
+        summary: 'Whether the API process runs; depends on nothing else',
+        tags: ['health'],
+        responses: { 200: success('Healthy', v.object({ ok: v.literal(true) })) },
       },
     },
   };
-  for (const { name, meta, input, output } of restProcedures()) {
-    const path = meta.rest.path.replace(/:(\w+)/g, '{$1}');
-    all[path] = { ...all[path], [meta.rest.method.toLowerCase()]: operation(name, meta, input, output) };
+  for (const procedure of restProcedures()) {
+    const { method, path } = procedure.meta.rest;
+    const templated = path.replace(/:(\w+)/g, '{$1}');
+    all[templated] = { ...all[templated], [method.toLowerCase()]: operation(procedure) };
   }
   return all;
 }
 
-function operation(name: string, { rest, summary, errors }: Meta, input: Schema, output: Schema): Json {
+function operation({ name, meta, input, output }: RestProcedure): Json {
+  const { rest, summary, errors, command } = meta;
   const { properties = {}, required = [] } = inline(input, 'input');
   const inPath = [...rest.path.matchAll(/:(\w+)/g)].map(([, key = '']) => key);
   const elsewhere = Object.entries(properties).filter(([key]) => !inPath.includes(key));
-  const isCommand = rest.path.includes('/signals/');
   const parameters = [
-    ...inPath.map((key) => ({ name: key, in: 'path', required: true, schema: properties[key] })),
+    ...inPath.map((key) => parameter('path', key, properties[key], true)),
     ...(rest.method === 'GET'
-      ? elsewhere.map(([key, schema]) => ({ name: key, in: 'query', required: required.includes(key), schema }))
+      ? elsewhere.map(([key, schema]) => parameter('query', key, schema, required.includes(key)))
       : []),
-    ...(isCommand ? [idempotencyKey()] : []),
+    ...(command ? [idempotencyKey(command)] : []),
   ];
   const needed = required.filter((key) => !inPath.includes(key));
-  const body = {
-    type: 'object',
-    properties: Object.fromEntries(elsewhere),
-    ...(needed.length > 0 && { required: needed }),
-  };
   const possible = [...ANY_CALL, ...(rest.method === 'POST' ? CALL_WITH_BODY : []), ...errors];
   return {
     operationId: name,
     summary,
+    tags: [command ? 'commands' : 'orders'],
     ...(parameters.length > 0 && { parameters }),
-    ...(rest.method === 'POST' && {
-      requestBody: { required: needed.length > 0, content: { 'application/json': { schema: body } } },
-    }),
+    ...(rest.method === 'POST' && { requestBody: requestBody(input, Object.fromEntries(elsewhere), needed) }),
     responses: {
-      ...successes(output, name === 'orders.start' ? { links: linksFromStart() } : {}),
+      ...successes(output),
       ...Object.fromEntries(
         possible.map((code) => [ERRORS[code].status, { $ref: `#/components/responses/${code}` }] as const),
       ),
@@ -128,32 +202,56 @@ function operation(name: string, { rest, summary, errors }: Meta, input: Schema,
   };
 }
 
-const idempotencyKey = () => ({
-  name: 'Idempotency-Key',
-  in: 'header',
-  description: "The command's id: sent again under the same id it is not done again, and gets the first answer.",
-  schema: inline(IdempotencyKey, 'input'),
-});
-
-/** A command is decided, or kept for later. */
-function successes(output: Schema, also: Json): Json {
-  const { options } = output as { options?: Schema[] };
-  const [now = output, later] = options ?? [];
-  return {
-    200: { ...success('Done', now), ...also },
-    ...(later && { 202: success('Accepted, to be decided later', later) }),
-  };
+/** Tools fill a parameter from its own `example`, not from its schema's `examples`. */
+function parameter(where: 'path' | 'query', name: string, schema: unknown, required: boolean): Json {
+  const [example] = (schema as JsonSchema).examples ?? [];
+  return { name, in: where, required, schema, ...(example !== undefined && { example }) };
 }
 
-/** Whatever can be done with an order that has been started. */
+function requestBody(input: Schema, properties: Json, required: string[]): Json {
+  const schema = { type: 'object', properties, ...(required.length > 0 && { required }) };
+  const whole = exampleOf(toJsonSchema(input, { ...OPTIONS, typeMode: 'input' })) as Json;
+  const example = Object.fromEntries(Object.entries(whole).filter(([key]) => key in properties));
+  return { required: required.length > 0, content: { 'application/json': { schema, example } } };
+}
+
+/** The schema's own example or default, else one made of those of its parts. */
+function exampleOf(schema: unknown): unknown {
+  const { examples, default: byDefault, type, items, properties = {} } = schema as JsonSchema;
+  if (examples) return examples[0];
+  if (type === 'array') return [exampleOf(items)];
+  if (type !== 'object') return byDefault;
+  return Object.fromEntries(Object.entries(properties).map(([key, part]) => [key, exampleOf(part)]));
+}
+
+/** An example of its own for each command: one id for two commands would be refused. */
+function idempotencyKey(command: Command): Json {
+  const example = `${COMMANDS[command].path}-o-1001`;
+  return {
+    name: 'Idempotency-Key',
+    in: 'header',
+    description:
+      "The command's id, printable ASCII without spaces, chosen by the caller for one command on one order. Sent again under the same id, it is not executed again and gets the first answer. Generated by the API when absent.",
+    schema: inline(IdempotencyKey, 'input'),
+    example,
+  };
+}
+/** A command has two answers: decided, or queued. Starting an order links to what can be done with it. */
+function successes(output: Schema): Json {
+  const links = output === StartOutput && { links: linksFromStart() };
+  if (output !== SignalOutput) return { 200: { ...success('Done', output), ...links } };
+  return { 200: success('Done', SignalDecided), 202: success('Accepted, to be decided later', SignalQueued) };
+}
+
+/** Every operation on an order that has been started. */
 function linksFromStart(): Json {
-  const onOrder = restProcedures().filter(
-    ({ name, meta }) => meta.rest.path.includes(':order_id') && name !== 'orders.start',
-  );
+  const onOrder = restProcedures().filter(({ input, output }) => output !== StartOutput && hasOrderId(input));
   return Object.fromEntries(
     onOrder.map(({ name }) => [name, { operationId: name, parameters: { order_id: '$request.path.order_id' } }]),
   );
 }
+
+const hasOrderId = (input: Schema): boolean => 'order_id' in ((input as { entries?: object }).entries ?? {});
 
 function success(description: string, schema: Schema): Json {
   return { description, content: { 'application/json': { schema: inline(schema, 'output') } } };
@@ -167,7 +265,7 @@ function errorResponse(code: ErrorCode): Json {
     ...(retryable && {
       headers: { 'Retry-After': { description: 'Seconds', required: true, schema: { type: 'integer', minimum: 1 } } },
     }),
-    content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' }, example } },
+    content: { 'application/problem+json': { schema: { $ref: `#/components/schemas/${problemName(code)}` }, example } },
   };
 }
 

@@ -4,14 +4,15 @@ import { OrderError } from '@trellis/contracts/error';
 import { isTerminal } from '@trellis/contracts/lifecycle';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { type TemporalPort, unavailable } from '../temporal/port.ts';
-import { fromSql } from './errors.ts';
+import { fromSql, noSuchOrder } from './errors.ts';
 
-/** How long a caller waits for a decision before the command is left to be decided later. */
-const DECIDE_WITHIN_MS = 2_000;
+/** How long a caller waits for a decision; after that the command is decided later and the answer is 202. */
+const DECISION_TIMEOUT_MS = 2_000;
 
 /**
- * Sends a command under its id, so that sending it again, also after the order has closed, gets the first answer.
- * Throws the refusal: TOO_LATE with the state that forbids the command, INVALID, or NOT_FOUND.
+ * Sends a command under the id `id`. Sending it again under the same id returns the first answer, also after the order
+ * has ended. Throws the refusal (TOO_LATE with the state that forbids the command, INVALID, NOT_FOUND), or UNAVAILABLE or
+ * BUSY when Temporal or SQL failed.
  */
 export async function sendCommand(
   { temporal, views }: { temporal: TemporalPort; views: OrderViews },
@@ -20,11 +21,11 @@ export async function sendCommand(
   args: unknown[],
   id: string,
 ): Promise<SignalOutput> {
-  const send = () => temporal.update(orderId, command, args, id, DECIDE_WITHIN_MS);
+  const send = () => temporal.update(orderId, command, args, id, DECISION_TIMEOUT_MS);
   let sent = await send();
-  if (sent.outcome === 'unseen') {
+  if (sent.outcome === 'not_accepted') {
     if (await temporal.signal(orderId, command, [...args, id])) return { ok: true, queued: true };
-    // The run has closed since, perhaps led there by this very command.
+    // The run has completed since, perhaps because of this command.
     sent = await send();
   }
   switch (sent.outcome) {
@@ -38,17 +39,17 @@ export async function sendCommand(
       throw new OrderError(sent.code, sent.message, sent.details);
     case 'accepted':
       return { ok: true, queued: true };
-    case 'unseen':
+    case 'not_accepted':
       throw unavailable(undefined, false);
-    case 'closed':
-      return onClosed(views, orderId, command);
+    case 'no_open_run':
+      return onEnded(views, orderId, command);
   }
 }
 
-/** A closed order changes no more: what repeats its end is fine, everything else comes too late. */
-async function onClosed(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput> {
+/** An order in a terminal state changes no more: repeating what led to it is answered, everything else is TOO_LATE. */
+async function onEnded(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput> {
   const row = await fromSql(() => views.find(orderId));
-  if (!row) throw new OrderError('NOT_FOUND', `there is no order ${orderId}`);
+  if (!row) throw noSuchOrder(orderId);
   if (isTerminal(row.state) && repeatsEnd(command, row.state)) return { ok: true, state: row.state, changed: false };
   throw new OrderError('TOO_LATE', `too late: the order is ${row.state}`, { state: row.state });
 }

@@ -1,10 +1,11 @@
-/** Everything thrown becomes one of the product's errors here. Unknown errors become INTERNAL without details. */
+/** Maps whatever is thrown to an OrderError. Unknown errors become INTERNAL without details. */
 import { ERRORS, OrderError, type Problem } from '@trellis/contracts/error';
 import { problemsOf } from '@trellis/contracts/order';
 import { DatabaseError } from '@trellis/drizzle/database';
 import { TRPCError } from '@trpc/server';
 import type { BaseIssue } from 'valibot';
 
+/** The error as callers see it. What was thrown is kept in `cause`, for the log. */
 export function toOrderError(error: unknown): OrderError {
   if (error instanceof OrderError) return error;
   if (error instanceof TRPCError) {
@@ -13,18 +14,26 @@ export function toOrderError(error: unknown): OrderError {
     if (error.code === 'BAD_REQUEST' && issues) return invalid(problemsOf(issues));
     if (error.code === 'PARSE_ERROR') return new OrderError('INVALID_JSON', 'the body is not JSON');
     if (error.code === 'NOT_FOUND' || error.code === 'METHOD_NOT_SUPPORTED')
-      return new OrderError('NOT_FOUND', 'there is no such procedure');
+      return new OrderError('NOT_FOUND', 'no such procedure');
     if (error.code === 'BAD_REQUEST' || error.code === 'UNSUPPORTED_MEDIA_TYPE')
       return invalid([{ path: '', message: 'the request is malformed' }]);
   }
-  return new OrderError('INTERNAL', 'something went wrong on our side', {}, { cause: error });
+  // tRPC wraps what a procedure threw.
+  const cause = error instanceof TRPCError ? (error.cause ?? error) : error;
+  return new OrderError('INTERNAL', 'an internal error occurred', {}, { cause });
 }
 
-export function invalid(errors: Problem[]): OrderError {
+/** An INVALID error; its message names the first problem. */
+export function invalid(errors: Problem[]): OrderError<'INVALID'> {
   const [first] = errors;
   return new OrderError('INVALID', first ? `${first.path || 'body'}: ${first.message}` : 'the input is not valid', {
     errors,
   });
+}
+
+/** A NOT_FOUND error for an order. */
+export function noSuchOrder(orderId: string): OrderError<'NOT_FOUND'> {
+  return new OrderError('NOT_FOUND', `there is no order ${orderId}`);
 }
 
 /** Wraps an OrderError so that tRPC answers with the error's own code. */
@@ -39,6 +48,16 @@ export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
   } catch (cause) {
     if (!(cause instanceof DatabaseError)) throw cause;
     throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause });
+  }
+}
+
+/** The result of a database call, or `fallback` when the database failed; any other error is a bug and stays one. */
+export async function orOnDatabaseError<T, F>(calling: Promise<T>, fallback: F): Promise<T | F> {
+  try {
+    return await calling;
+  } catch (error) {
+    if (error instanceof DatabaseError) return fallback;
+    throw error;
   }
 }
 

@@ -1,8 +1,7 @@
-/** The API's procedures; REST and tRPC are two ways to call them. */
-
+/** Declare a route here: a procedure and, in its meta, where it stands in REST. rest.ts and openapi.ts derive the rest. */
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/command';
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-input';
-import { type ErrorCode, OrderError } from '@trellis/contracts/error';
+import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
 import { ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
 import type { PolicyName } from '@trellis/contracts/policy';
 import { OrderStatus } from '@trellis/contracts/status';
@@ -12,7 +11,7 @@ import * as v from 'valibot';
 import type { TemporalPort } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
 import { sendCommand } from './command.ts';
-import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
+import { fromSql, invalid, noSuchOrder, toOrderError, toTRPCError } from './errors.ts';
 import { startOrder } from './start.ts';
 import type { StatusReader } from './status.ts';
 
@@ -22,17 +21,19 @@ export interface Context {
   admission: Admission;
   status: StatusReader;
   policy: PolicyName;
-  /** As the caller sent it. */
+  /** The Idempotency-Key header, not yet validated. */
   idempotencyKey: string | undefined;
 }
 
-/** Where a procedure stands in the REST API, and what readers are told of it. */
+/** How a procedure appears in REST and in the OpenAPI document. */
 export interface Meta {
-  /** `:order_id` is taken from the path. */
-  rest: { method: 'GET' | 'POST'; path: string };
+  /** Its route; a `:name` in the path is the input's field of that name. Absent: callable by tRPC only. */
+  rest?: { method: 'GET' | 'POST'; path: string };
   summary: string;
-  /** What it can fail with, besides what every call can. */
+  /** The error codes it can fail with, besides those that every call can. */
   errors: ErrorCode[];
+  /** The command it sends; such a procedure takes an Idempotency-Key. */
+  command?: Command;
 }
 
 const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'BUSY'];
@@ -43,11 +44,12 @@ const t = initTRPC
   .create({
     isDev: false,
     errorFormatter({ shape, error }) {
-      const { code, message, details } = toOrderError(error);
+      const failure = toOrderError(error);
+      const details: ErrorDetails = failure.details;
       return {
         ...shape,
-        message,
-        data: { httpStatus: shape.data.httpStatus, path: shape.data.path, code, ...details },
+        message: failure.message,
+        data: { httpStatus: shape.data.httpStatus, path: shape.data.path, code: failure.code, ...details },
       };
     },
   });
@@ -58,13 +60,14 @@ const procedure = t.procedure.use(async ({ next }) => {
   return result;
 });
 
-/** The procedure of a command. */
+/** The procedure of one entry of COMMANDS. */
 const command = <C extends Command>(name: C) =>
   procedure
     .meta({
       rest: { method: 'POST', path: `/orders/:order_id/signals/${COMMANDS[name].path}` },
       summary: COMMANDS[name].summary,
       errors: COMMAND_ERRORS,
+      command: name,
     })
     .input(COMMAND_INPUTS[name])
     .output(SignalOutput)
@@ -108,7 +111,7 @@ export const appRouter = t.router({
       .output(OrderView)
       .query(async ({ ctx, input }) => {
         const order = await fromSql(() => ctx.views.view(input.order_id));
-        if (!order) throw new OrderError('NOT_FOUND', `there is no order ${input.order_id}`);
+        if (!order) throw noSuchOrder(input.order_id);
         return order;
       }),
     list: procedure
@@ -134,17 +137,25 @@ async function send(ctx: Context, command: Command, input: { order_id: string })
   return answer;
 }
 
+/** Calls the procedures without HTTP, as rest.ts does. */
 export const createCaller = t.createCallerFactory(appRouter);
 
-/** The procedures that stand in the REST API, by their dotted names. */
-export function restProcedures() {
-  const { procedures } = appRouter._def as unknown as {
-    procedures: Record<string, { _def: { meta: Meta; inputs: [v.GenericSchema]; output: v.GenericSchema } }>;
-  };
-  return Object.entries(procedures).map(([name, { _def }]) => ({
-    name,
-    meta: _def.meta,
-    input: _def.inputs[0],
-    output: _def.output,
-  }));
+export interface RestProcedure {
+  /** Dotted, such as `orders.signal.approve`. */
+  name: string;
+  meta: Meta & { rest: NonNullable<Meta['rest']> };
+  input: v.GenericSchema;
+  output: v.GenericSchema;
+}
+
+/** The router's procedures that have a REST route. */
+export function restProcedures(router: { _def: { procedures: object } } = appRouter): RestProcedure[] {
+  const procedures = router._def.procedures as Record<
+    string,
+    { _def: { meta: Meta; inputs: [v.GenericSchema]; output: v.GenericSchema } }
+  >;
+  return Object.entries(procedures).flatMap(([name, { _def }]) => {
+    const { rest } = _def.meta;
+    return rest ? [{ name, meta: { ..._def.meta, rest }, input: _def.inputs[0], output: _def.output }] : [];
+  });
 }

@@ -6,24 +6,27 @@ import type { AttemptStore, RecentAttempts } from '@trellis/drizzle/attempts';
 import type { OrderRow } from '@trellis/drizzle/lock-order';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from '../temporal/port.ts';
-import { dropExpired } from './expiring-map.ts';
+import { noSuchOrder, orOnDatabaseError } from './errors.ts';
+import { createExpiringMap } from './expiring-map.ts';
 
-const QUERY_WITHIN_MS = 300;
-/** SQL knows of a decided command only once the order has acted on it, so until then a reader waits longer for the workflow. */
-const NEWS_WITHIN_MS = 2_000;
-const NEWS_FOR_MS = 5_000;
-/** Many readers of one order share a query's answer for this long: each query costs Temporal an Action. */
-const SHARE_QUERY_MS = 250;
-const RECENT_ERRORS = 5;
+const QUERY_TIMEOUT_MS = 300;
+/** SQL lags behind a decided command: for 5 s after it, readers wait up to 2 s for the workflow before they use SQL. */
+const PREFERRED_QUERY_TIMEOUT_MS = 2_000;
+const PREFER_WORKFLOW_FOR_MS = 5_000;
+/** How long readers of one order share a query's answer: each query costs Temporal an Action. */
+const SHARE_QUERY_FOR_MS = 250;
+const MAX_RECENT_ERRORS = 5;
 
 export interface StatusReader {
-  /** Throws NOT_FOUND for an order nobody knows, UNAVAILABLE when neither SQL nor Temporal answers. */
+  /** Throws NOT_FOUND for an order that neither SQL nor Temporal has, UNAVAILABLE when neither answers. */
   read(orderId: string): Promise<OrderStatus>;
-  /** After a command the next status must show it, so it may not come from an older query. */
+  /** Discards the shared query of an order, so that the next status shows a command sent after it. */
   forget(orderId: string): void;
-  /** A command was decided: whoever asks now is told by the workflow, unless that stays silent for long. */
+  /** Called once a command is decided: for a while the status waits longer for the workflow, as SQL lags behind. */
   preferWorkflow(orderId: string): void;
 }
+
+/** A reader of statuses: SQL for ended orders, else the workflow, else SQL, else Temporal's record that the order was started. */
 
 export function createStatusReader(deps: {
   temporal: TemporalPort;
@@ -31,43 +34,42 @@ export function createStatusReader(deps: {
   attempts: AttemptStore;
 }): StatusReader {
   const { temporal, views, attempts } = deps;
-  const queries = new Map<string, { at: number; answer: Promise<WorkflowStatus | undefined> }>();
-  const news = new Map<string, { at: number }>();
+  const queries = createExpiringMap<Promise<WorkflowStatus | undefined>>(SHARE_QUERY_FOR_MS);
+  const preferred = createExpiringMap<true>(PREFER_WORKFLOW_FOR_MS);
 
   function query(orderId: string): Promise<WorkflowStatus | undefined> {
-    dropExpired(queries, SHARE_QUERY_MS);
-    dropExpired(news, NEWS_FOR_MS);
-    const within = news.has(orderId) ? NEWS_WITHIN_MS : QUERY_WITHIN_MS;
-    const answer = queries.get(orderId)?.answer ?? temporal.query(orderId, within);
-    if (!queries.has(orderId)) queries.set(orderId, { at: Date.now(), answer });
-    // On an edge runtime the request that asked may have been dropped, and its answer with it.
-    return Promise.race([answer, after(within)]);
+    const timeoutMs = preferred.get(orderId) ? PREFERRED_QUERY_TIMEOUT_MS : QUERY_TIMEOUT_MS;
+    let answer = queries.get(orderId);
+    if (!answer) {
+      answer = temporal.query(orderId, timeoutMs);
+      queries.set(orderId, answer);
+    }
+    // On an edge runtime the request that sent the query may have been dropped, so that its answer never comes.
+    return Promise.race([answer, after(timeoutMs)]);
   }
 
   return {
     async read(orderId) {
-      const [row, tried] = await Promise.all([
-        views.find(orderId).catch(() => 'down' as const),
-        attempts.recent(orderId, RECENT_ERRORS).catch(() => NO_ATTEMPTS),
+      const [row, recent] = await Promise.all([
+        orOnDatabaseError(views.find(orderId), 'down' as const),
+        orOnDatabaseError(attempts.recent(orderId, MAX_RECENT_ERRORS), NO_ATTEMPTS),
       ]);
       const recorded = row === 'down' ? undefined : row;
       if (recorded && isTerminal(recorded.state))
-        return assemble(statusOfRow(recorded), 'sql', tried, recorded.updatedAt);
-      const live = await query(orderId);
-      if (live) return assemble(live, 'workflow', tried);
-      if (recorded) return assemble(statusOfRow(recorded), 'sql', tried, recorded.updatedAt);
+        return assemble(statusOfRow(recorded), 'sql', recent, recorded.updatedAt);
+      const answered = await query(orderId);
+      if (answered) return assemble(answered, 'workflow', recent);
+      if (recorded) return assemble(statusOfRow(recorded), 'sql', recent, recorded.updatedAt);
       if (row !== 'down' && (await temporal.find(orderId)))
-        return assemble({ ...NOTHING_YET, order_id: orderId }, 'temporal', tried);
+        return assemble({ ...STARTED, order_id: orderId }, 'temporal', recent);
       if (row === 'down') throw new OrderError('UNAVAILABLE', 'the database does not answer');
-      throw new OrderError('NOT_FOUND', `there is no order ${orderId}`);
+      throw noSuchOrder(orderId);
     },
     forget(orderId) {
       queries.delete(orderId);
     },
     preferWorkflow(orderId) {
-      dropExpired(news, NEWS_FOR_MS);
-      news.delete(orderId);
-      news.set(orderId, { at: Date.now() });
+      preferred.set(orderId, true);
     },
   };
 }
@@ -76,7 +78,8 @@ const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() 
 
 const NO_ATTEMPTS: RecentAttempts = { errors: [], failures: 0 };
 
-const NOTHING_YET: Omit<WorkflowStatus, 'order_id'> = {
+/** The status of an order that Temporal has accepted and no worker has recorded. */
+const STARTED: Omit<WorkflowStatus, 'order_id'> = {
   state: 'received',
   step: 'init',
   approved: false,
@@ -116,7 +119,7 @@ function assemble(
 ): OrderStatus {
   const last = errors[0]?.step;
   const lastStep = (last && STEP_OF_ACTIVITY.get(last)) || status.step;
-  // A workflow that is busy with an activity can't be asked; its failed attempts tell how far it has come.
+  // While the workflow does not answer, the failed attempts show a step that SQL has not recorded yet.
   const step =
     source !== 'workflow' && !isTerminal(status.state) && isBeyond(lastStep, status.step) ? lastStep : status.step;
   const current = !isTerminal(status.state) && lastStep === step ? last : undefined;

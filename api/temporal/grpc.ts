@@ -1,14 +1,17 @@
+/** The Temporal port over gRPC, for Node. */
 import {
   ApplicationFailure,
   type Client,
   isGrpcServiceError,
+  QueryNotRegisteredError,
+  QueryRejectedError,
+  ServiceError,
   WorkflowExecutionAlreadyStartedError,
   WorkflowUpdateFailedError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
-import { WorkflowNotFoundError } from '@temporalio/common';
+import { NamespaceNotFoundError, WorkflowNotFoundError } from '@temporalio/common';
 import { COMMANDS, type CommandAnswer } from '@trellis/contracts/command';
-import type { OrderError } from '@trellis/contracts/error';
 import type { WorkflowStatus } from '@trellis/contracts/status';
 import {
   ORDER_WORKFLOW,
@@ -19,23 +22,23 @@ import {
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
 import pTimeout, { TimeoutError } from 'p-timeout';
-import { ANSWER_WITHIN_MS, refusalOf, type TemporalPort, unavailable } from './port.ts';
+import { CALL_TIMEOUT_MS, orUndefined, refusalOf, type TemporalPort, unavailable } from './port.ts';
 
-/** After its deadline a call that is under way has so long to say how it ended. */
+/** Extra time for the client to report its own deadline error. */
 const GRACE_MS = 100;
 
-/** The Temporal port over gRPC, for Node. The client's connection may be lazy. */
+/** The port on a client, whose connection may be lazy and stays the caller's to close. */
 export function createGrpcTemporal(client: Client): TemporalPort {
   const handleOf = (orderId: string) => client.workflow.getHandle(orderWorkflowId(orderId));
 
-  /** The client's own deadline doesn't end the pause between two of its tries, which may be seconds long. */
-  const inTime = <T>(within: number, work: () => Promise<T>): Promise<T> =>
-    pTimeout(client.withDeadline(Date.now() + within, work), { milliseconds: within + GRACE_MS });
+  /** The client's own deadline doesn't end the pause between two of its retries, which may take seconds. */
+  const withTimeout = <T>(timeoutMs: number, work: () => Promise<T>): Promise<T> =>
+    pTimeout(client.withDeadline(Date.now() + timeoutMs, work), { milliseconds: timeoutMs + GRACE_MS });
 
-  /** Runs a call under a deadline; undefined when Temporal has no such run, or no open one. */
-  async function call<T>(within: number, work: () => Promise<T>): Promise<T | undefined> {
+  /** Runs a call under a timeout; undefined when Temporal has no such run, or none that is running. */
+  async function call<T>(timeoutMs: number, work: () => Promise<T>): Promise<T | undefined> {
     try {
-      return await inTime(within, work);
+      return await withTimeout(timeoutMs, work);
     } catch (error) {
       if (error instanceof WorkflowNotFoundError) return undefined;
       throw failed(error);
@@ -45,7 +48,7 @@ export function createGrpcTemporal(client: Client): TemporalPort {
   return {
     async start(order, requestHash) {
       try {
-        const handle = await inTime(ANSWER_WITHIN_MS, () =>
+        const handle = await withTimeout(CALL_TIMEOUT_MS, () =>
           client.workflow.start(ORDER_WORKFLOW, {
             workflowId: orderWorkflowId(order.order_id),
             taskQueue: ORDERS_QUEUE,
@@ -64,16 +67,16 @@ export function createGrpcTemporal(client: Client): TemporalPort {
     },
 
     find: (orderId) =>
-      call(ANSWER_WITHIN_MS, async () => {
+      call(CALL_TIMEOUT_MS, async () => {
         const { runId, memo } = await handleOf(orderId).describe();
         const hash = memo?.[REQUEST_HASH_MEMO];
         return { run_id: runId, request_hash: typeof hash === 'string' ? hash : undefined };
       }),
 
-    async update(orderId, command, args, id, within) {
+    async update(orderId, command, args, id, timeoutMs) {
       let accepted = false;
       try {
-        const answer = await inTime(within, async () => {
+        const answer = await withTimeout(timeoutMs, async () => {
           const update = await handleOf(orderId).startUpdate<CommandAnswer, [unknown]>(COMMANDS[command].temporal, {
             args: args as [unknown],
             updateId: id,
@@ -84,38 +87,54 @@ export function createGrpcTemporal(client: Client): TemporalPort {
         });
         return { outcome: 'decided', answer };
       } catch (error) {
-        if (error instanceof WorkflowNotFoundError) return { outcome: 'closed' };
+        if (error instanceof WorkflowNotFoundError) return { outcome: 'no_open_run' };
         if (error instanceof WorkflowUpdateFailedError) {
           const cause = error.cause instanceof ApplicationFailure ? error.cause : undefined;
           return refusalOf(cause?.type, error.cause?.message ?? error.message, cause?.details?.[0]);
         }
         if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError || error instanceof TimeoutError)
-          return { outcome: accepted ? 'accepted' : 'unseen' };
+          return { outcome: accepted ? 'accepted' : 'not_accepted' };
         throw failed(error);
       }
     },
 
     signal: async (orderId, command, args) =>
-      (await call(ANSWER_WITHIN_MS, async () => {
+      (await call(CALL_TIMEOUT_MS, async () => {
         await handleOf(orderId).signal(COMMANDS[command].temporal, ...args);
         return true;
       })) ?? false,
 
-    async query(orderId, within) {
-      try {
-        return await call(within, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY));
-      } catch {
-        // Whatever kept it from answering: the caller has other sources.
-        return undefined;
-      }
-    },
+    query: (orderId, timeoutMs) =>
+      orUndefined(call(timeoutMs, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY))),
   };
 }
 
 const RESOURCE_EXHAUSTED = 8;
 
-function failed(error: unknown): OrderError {
-  for (let cause = error; cause instanceof Error; cause = cause.cause)
-    if (isGrpcServiceError(cause) && cause.code === RESOURCE_EXHAUSTED) return unavailable(error, true);
-  return unavailable(error, false);
+/** What a call rejects with: an OrderError when Temporal or the connection failed, the error itself when it is a bug. */
+function failed(error: unknown): unknown {
+  const causes = causesOf(error);
+  const reported = causes.filter(isGrpcServiceError);
+  if (reported.some(({ code }) => code === RESOURCE_EXHAUSTED)) return unavailable(error, true);
+  const isFailure =
+    reported.length > 0 || FAILURES.some((type) => error instanceof type) || causes.some(isConnectionError);
+  return isFailure ? unavailable(error, false) : error;
+}
+
+const FAILURES = [
+  TimeoutError,
+  NamespaceNotFoundError,
+  QueryNotRegisteredError,
+  QueryRejectedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+];
+
+/** The client wraps whatever it meets in a ServiceError; grpc-js reports a failed connection as a plain Error, a bug is a subclass. */
+function isConnectionError(error: Error): boolean {
+  const { cause } = error;
+  return error instanceof ServiceError && cause instanceof Error && Object.getPrototypeOf(cause) === Error.prototype;
+}
+
+function causesOf(error: unknown): Error[] {
+  return error instanceof Error ? [error, ...causesOf(error.cause)] : [];
 }

@@ -1,6 +1,5 @@
 /** The Temporal port over Temporal's own HTTP API, for runtimes that have `fetch` and nothing else. */
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/command';
-import { OrderError } from '@trellis/contracts/error';
 import type { WorkflowStatus } from '@trellis/contracts/status';
 import {
   ORDER_WORKFLOW,
@@ -10,17 +9,17 @@ import {
   STATUS_QUERY,
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
-import { ANSWER_WITHIN_MS, refusalOf, type TemporalPort, type UpdateAnswer, unavailable } from './port.ts';
+import { CALL_TIMEOUT_MS, orUndefined, refusalOf, type TemporalPort, type UpdateAnswer, unavailable } from './port.ts';
 
 export interface HttpTemporalOptions {
-  /** Of the server's HTTP API, such as `http://127.0.0.1:7243`. */
+  /** The server's HTTP API, such as `http://127.0.0.1:7243`. */
   url: string;
   namespace: string;
-  /** Sent as a bearer token, for servers that ask for one. */
+  /** Sent as a bearer token when present. */
   apiKey?: string | undefined;
 }
 
-/** Anything else turns the empty array and large numbers into something they are not. */
+/** Turns off payload shorthand, which corrupts empty arrays and large numbers. */
 const MEDIA_TYPE = 'application/json+no-payload-shorthand';
 const JSON_PLAIN = btoa('json/plain');
 
@@ -39,18 +38,25 @@ interface UpdateResponse {
   outcome?: { success?: { payloads?: Payload[] }; failure?: Failure };
 }
 
-/** What the server answers besides a 200. */
+/** An answer of the server whose status is not 2xx. */
 class HttpError extends Error {
+  override readonly name = 'HttpError';
   readonly status: number;
   readonly types: string[];
 
-  constructor(status: number, body: { message?: string; details?: { '@type'?: string }[] }) {
-    super(`${status} ${body.message ?? ''}`);
+  constructor(status: number, body: null | { message?: string; details?: { '@type'?: string }[] }) {
+    super(`${status} ${body?.message ?? ''}`);
     this.status = status;
-    this.types = (body.details ?? []).map((detail) => detail['@type'] ?? '');
+    this.types = (body?.details ?? []).map((detail) => detail['@type'] ?? '');
   }
 }
 
+/** No answer of Temporal's own: the server was not reached, did not answer in time, or a proxy answered something else. */
+class NoAnswer extends Error {
+  override readonly name = 'NoAnswer';
+}
+
+/** The port on a server's HTTP API. Nothing is connected until a call is made. */
 export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptions): TemporalPort {
   const base = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}/workflows/`;
   const headers: Record<string, string> = {
@@ -59,20 +65,19 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     ...(apiKey && { authorization: `Bearer ${apiKey}` }),
   };
 
-  /** Throws an HttpError for every answer but a good one, and whatever `fetch` throws when there is none in time. */
-  async function call<T>(orderId: string, path: string, within: number, body?: unknown): Promise<T> {
-    const response = await fetch(`${base}${encodeURIComponent(orderWorkflowId(orderId))}${path}`, {
-      headers: { ...headers, 'grpc-timeout': `${within}m` },
-      signal: AbortSignal.timeout(within),
+  /** Throws an HttpError when the status is not 2xx, NoAnswer when there is no JSON within `timeoutMs`. */
+  async function call<T>(orderId: string, path: string, timeoutMs: number, body?: unknown): Promise<T> {
+    const request = new Request(`${base}${encodeURIComponent(orderWorkflowId(orderId))}${path}`, {
+      headers: { ...headers, 'grpc-timeout': `${timeoutMs}m` },
+      signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
     });
-    // Read as bytes: the media type isn't one that every runtime takes for text.
-    const answer = JSON.parse(new TextDecoder().decode(await response.arrayBuffer()));
-    if (!response.ok) throw new HttpError(response.status, answer);
+    const { ok, status, answer } = await send(request);
+    if (!ok) throw new HttpError(status, answer);
     return answer;
   }
 
-  /** Undefined when Temporal has no such run, or no open one. */
+  /** Undefined when Temporal has no such run, or none that is running. */
   async function unlessMissing<T>(calling: Promise<T>): Promise<T | undefined> {
     try {
       return await calling;
@@ -82,8 +87,8 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     }
   }
 
-  function update(orderId: string, command: Command, args: unknown[], id: string, within: number, stage: string) {
-    return call<UpdateResponse>(orderId, `/update/${COMMANDS[command].temporal}`, within, {
+  function update(orderId: string, command: Command, args: unknown[], id: string, timeoutMs: number, stage: string) {
+    return call<UpdateResponse>(orderId, `/update/${COMMANDS[command].temporal}`, timeoutMs, {
       waitPolicy: { lifecycleStage: `UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_${stage}` },
       request: { meta: { updateId: id }, input: { args: payloads(args) } },
     });
@@ -92,7 +97,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
   return {
     async start(order, requestHash) {
       try {
-        const { runId } = await call<{ runId: string }>(order.order_id, '', ANSWER_WITHIN_MS, {
+        const { runId } = await call<{ runId: string }>(order.order_id, '', CALL_TIMEOUT_MS, {
           requestId: crypto.randomUUID(),
           workflowType: { name: ORDER_WORKFLOW },
           taskQueue: { name: ORDERS_QUEUE },
@@ -113,7 +118,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
       const found = await unlessMissing(
         call<{
           workflowExecutionInfo: { execution: { runId: string }; memo?: { fields?: Record<string, Payload> } };
-        }>(orderId, '', ANSWER_WITHIN_MS),
+        }>(orderId, '', CALL_TIMEOUT_MS),
       );
       if (!found) return undefined;
       const { execution, memo } = found.workflowExecutionInfo;
@@ -121,19 +126,19 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
       return { run_id: execution.runId, request_hash: typeof hash === 'string' ? hash : undefined };
     },
 
-    async update(orderId, command, args, id, within) {
-      const end = Date.now() + within;
+    async update(orderId, command, args, id, timeoutMs) {
+      const end = Date.now() + timeoutMs;
       let accepted = false;
       try {
-        let answer = await update(orderId, command, args, id, within, 'ACCEPTED');
+        let answer = await update(orderId, command, args, id, timeoutMs, 'ACCEPTED');
         accepted = answer.stage !== undefined && !/UNSPECIFIED|ADMITTED/.test(answer.stage);
-        // There is no way to wait for an update but to send it again: its id makes it the same one.
+        // The HTTP API has no call that polls an update; sending it again under its id waits for the same one.
         if (accepted && !answer.outcome)
           answer = await update(orderId, command, args, id, Math.max(1, end - Date.now()), 'COMPLETED');
-        return answerOf(answer) ?? { outcome: accepted ? 'accepted' : 'unseen' };
+        return answerOf(answer) ?? { outcome: accepted ? 'accepted' : 'not_accepted' };
       } catch (error) {
-        if (isMissing(error)) return { outcome: 'closed' };
-        if (isLost(error)) return { outcome: accepted ? 'accepted' : 'unseen' };
+        if (isMissing(error)) return { outcome: 'no_open_run' };
+        if (isLost(error)) return { outcome: accepted ? 'accepted' : 'not_accepted' };
         throw failed(error);
       }
     },
@@ -141,27 +146,21 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     async signal(orderId, command, args) {
       const body = { requestId: crypto.randomUUID(), input: payloads(args) };
       const path = `/signal/${COMMANDS[command].temporal}`;
-      return (await unlessMissing(call(orderId, path, ANSWER_WITHIN_MS, body))) !== undefined;
+      return (await unlessMissing(call(orderId, path, CALL_TIMEOUT_MS, body))) !== undefined;
     },
 
-    async query(orderId, within) {
-      try {
-        const { queryResult } = await call<{ queryResult?: { payloads?: Payload[] } }>(
-          orderId,
-          `/query/${STATUS_QUERY}`,
-          within,
-          {},
-        );
-        return decoded(queryResult?.payloads?.[0]) as WorkflowStatus | undefined;
-      } catch {
-        // Whatever kept it from answering: the caller has other sources.
-        return undefined;
-      }
+    async query(orderId, timeoutMs) {
+      const found = await orUndefined(
+        unlessMissing(
+          call<{ queryResult?: { payloads?: Payload[] } }>(orderId, `/query/${STATUS_QUERY}`, timeoutMs, {}),
+        ),
+      );
+      return decoded(found?.queryResult?.payloads?.[0]) as WorkflowStatus | undefined;
     },
   };
 }
 
-/** Undefined while there is no outcome: a good answer without one says nothing yet. */
+/** Undefined while the update has no outcome. */
 function answerOf({ outcome }: UpdateResponse): UpdateAnswer | undefined {
   if (outcome?.failure) {
     const { message = '', applicationFailureInfo } = outcome.failure;
@@ -171,22 +170,33 @@ function answerOf({ outcome }: UpdateResponse): UpdateAnswer | undefined {
   return answer === undefined ? undefined : { outcome: 'decided', answer: answer as CommandAnswer };
 }
 
-/** A missing namespace has the same status, but is nobody's order. */
+/** 404 also means an unknown namespace; only NotFoundFailure means that there is no such run. */
 function isMissing(error: unknown): boolean {
   return (
     error instanceof HttpError && error.status === 404 && error.types.some((type) => /[./]NotFoundFailure$/.test(type))
   );
 }
 
-/** Whether there was no answer of Temporal's own, so that nobody knows what became of the call. */
+/** Whether it is unknown what became of the call. */
 function isLost(error: unknown): boolean {
-  if (error instanceof HttpError) return [499, 502, 503, 504].includes(error.status);
-  return !(error instanceof OrderError);
+  return error instanceof NoAnswer || (error instanceof HttpError && [499, 502, 503, 504].includes(error.status));
 }
 
-function failed(error: unknown): OrderError {
-  if (error instanceof OrderError) return error;
-  return unavailable(error, error instanceof HttpError && error.status === 429);
+/** What a call rejects with: an OrderError when Temporal or the way to it failed, the error itself when it is a bug. */
+function failed(error: unknown): unknown {
+  if (error instanceof HttpError) return unavailable(error, error.status === 429);
+  return error instanceof NoAnswer ? unavailable(error, false) : error;
+}
+
+async function send(request: Request) {
+  try {
+    const response = await fetch(request);
+    // Read as bytes: not every runtime decodes this media type as text.
+    const answer = JSON.parse(new TextDecoder().decode(await response.arrayBuffer()));
+    return { ok: response.ok, status: response.status, answer };
+  } catch (cause) {
+    throw new NoAnswer('Temporal did not answer', { cause });
+  }
 }
 
 const payloads = (values: unknown[]) => ({ payloads: values.map(encoded) });
@@ -197,7 +207,7 @@ function encoded(value: unknown): Payload {
   return { metadata: { encoding: JSON_PLAIN }, data: btoa(binary) };
 }
 
-/** Undefined when there is no payload, or none that is JSON. */
+/** Undefined when there is no payload, or its encoding is not JSON. */
 function decoded(payload: Payload | undefined): unknown {
   if (payload?.metadata?.encoding !== JSON_PLAIN) return undefined;
   const bytes = Uint8Array.from(atob(payload.data ?? ''), (character) => character.charCodeAt(0));

@@ -1,46 +1,63 @@
-/** What the API asks of Temporal. Every call answers in time or fails with `UNAVAILABLE`. */
+/**
+ * The calls that the API makes to Temporal; grpc.ts and http.ts implement them. Every call settles in time. When Temporal fails it
+ * rejects with an OrderError: BUSY when Temporal limits the rate, else UNAVAILABLE. Any other error is a bug and passes as it is.
+ */
 import type { Command, CommandAnswer } from '@trellis/contracts/command';
-import { ERRORS, type ErrorCode, type ErrorDetails, OrderError } from '@trellis/contracts/error';
+import { ERRORS, type ErrorCode, type ErrorDetailsByCode, OrderError } from '@trellis/contracts/error';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/status';
 
 export interface TemporalPort {
-  /** Starts the order's one run; undefined when it has been started before, whether it has closed or not. */
+  /** Starts the order's one run; undefined when the order has been started before, whether that run is running or completed. */
   start(order: OrderInput, requestHash: string): Promise<{ run_id: string } | undefined>;
   /** The order's run, with the hash of the request that started it if this API did; undefined when there is none. */
   find(orderId: string): Promise<{ run_id: string; request_hash: string | undefined } | undefined>;
-  /** Sends a command as an update and waits for its answer as long as `within` milliseconds. */
-  update(orderId: string, command: Command, args: unknown[], id: string, within: number): Promise<UpdateAnswer>;
-  /** Sends a command as a signal, which is kept until a worker comes. False when there is no open run. */
+  /** Sends a command as an update under the id `id` and waits up to `timeoutMs` milliseconds for its result. */
+  update(orderId: string, command: Command, args: unknown[], id: string, timeoutMs: number): Promise<UpdateAnswer>;
+  /** Sends a command as a signal, which Temporal keeps until a worker polls. False when the order has no running run. */
   signal(orderId: string, command: Command, args: unknown[]): Promise<boolean>;
-  /** Asks the workflow itself; undefined when it doesn't answer within so many milliseconds. */
-  query(orderId: string, within: number): Promise<WorkflowStatus | undefined>;
+  /** Queries the workflow's status; undefined when Temporal has no answer within `timeoutMs` milliseconds or fails. */
+  query(orderId: string, timeoutMs: number): Promise<WorkflowStatus | undefined>;
 }
 
 export type UpdateAnswer =
   | { outcome: 'decided'; answer: CommandAnswer }
-  | { outcome: 'refused'; code: ErrorCode; message: string; details: ErrorDetails }
-  /** In the history for good, but not decided in time. */
+  | { outcome: 'refused'; code: ErrorCode; message: string; details: ErrorDetailsByCode[ErrorCode] }
+  /** Recorded in the history, but not decided in time. */
   | { outcome: 'accepted' }
-  /** No worker has seen it. It may or may not still be delivered. */
-  | { outcome: 'unseen' }
-  /** There is no open run. */
-  | { outcome: 'closed' };
+  /** No worker has accepted it in time. Whether it will still be delivered is unknown. */
+  | { outcome: 'not_accepted' }
+  /** The order has no running run: it was never started, or its run has completed or was ended from outside. */
+  | { outcome: 'no_open_run' };
 
-/** How long either adapter waits for whatever the caller sets no time for. */
-export const ANSWER_WITHIN_MS = 3_000;
+/** Timeout of the calls that take none from the caller, in milliseconds. */
+export const CALL_TIMEOUT_MS = 3_000;
 
-/** The failure of an update: its type is an error code of ours, or Temporal's own word that the run was ended before it could decide. */
+/**
+ * The outcome of an update that failed. `type` is the failure's type: an error code of ours, or Temporal's own for a run
+ * that ended before it could decide. Throws INTERNAL for any other type.
+ */
 export function refusalOf(type: string | null | undefined, message: string, details: unknown): UpdateAnswer {
-  if (type === 'AcceptedUpdateCompletedWorkflow') return { outcome: 'closed' };
+  if (type === 'AcceptedUpdateCompletedWorkflow') return { outcome: 'no_open_run' };
   if (!type || !(type in ERRORS))
     throw new OrderError('INTERNAL', 'the order could not decide the command', {}, { cause: new Error(message) });
-  return { outcome: 'refused', code: type as ErrorCode, message, details: (details ?? {}) as ErrorDetails };
+  const code = type as ErrorCode;
+  return { outcome: 'refused', code, message, details: (details ?? {}) as ErrorDetailsByCode[ErrorCode] };
 }
 
-/** What callers learn of a call that failed; `busy` when Temporal itself has too much to do. */
+/** The error for a call that failed in Temporal or on the way to it; `busy` when Temporal limits the rate. */
 export function unavailable(cause: unknown, busy: boolean): OrderError {
   return busy
-    ? new OrderError('BUSY', 'too many calls at once', {}, { cause })
+    ? new OrderError('BUSY', 'too many calls at once', { retry_after: 1 }, { cause })
     : new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause });
+}
+
+/** The result of a call; undefined when Temporal failed, for callers that have another source. A bug still rejects. */
+export async function orUndefined<T>(calling: Promise<T>): Promise<T | undefined> {
+  try {
+    return await calling;
+  } catch (error) {
+    if (error instanceof OrderError && (error.code === 'UNAVAILABLE' || error.code === 'BUSY')) return undefined;
+    throw error;
+  }
 }

@@ -3,8 +3,8 @@ import type { GenericSchema, InferOutput } from 'valibot';
 import { ConfigError, readConfig } from './variables.ts';
 
 /**
- * Reads a Node program's configuration from the environment, and from the file `.env` of the working folder for what the
- * environment lacks. Ends the process with one line on stderr that names the first variable that is missing or malformed.
+ * Reads a Node program's configuration from the environment, and variables that are not set there from `.env` in the
+ * working folder. Ends the process with one line on stderr that names the first variable that is missing or malformed.
  */
 export function fromEnvironment<S extends GenericSchema>(schema: S): InferOutput<S> {
   if (existsSync('.env')) process.loadEnvFile('.env');

@@ -1,12 +1,12 @@
-/** How a process on Node reaches Temporal over gRPC. */
+/** Clients of Temporal over gRPC, for processes on Node. */
 import { Client, type ConnectionLike } from '@temporalio/client';
 
-/** Options for `Connection` and `NativeConnection` alike: an API key is sent over TLS only. */
+/** Options for `Connection` and `NativeConnection`. An API key turns TLS on. */
 export function connectionOptions(address: string, apiKey?: string) {
   return { address, ...(apiKey && { apiKey, tls: true as const }) };
 }
 
-/** A client on a connection, which stays the caller's to close. */
+/** A client on a connection, which the caller closes. */
 export function createTemporalClient(connection: ConnectionLike, namespace = 'default'): Client {
   return new Client({ connection, namespace });
 }

@@ -6,38 +6,38 @@ const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v
 
 const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
 
-/** A database's URL says how it is reached: over MySQL's own protocol, or over HTTP as PlanetScale's driver does. Only what stays on one machine or network can do without TLS. */
+/** The URL's scheme selects the driver: MySQL's own protocol, or PlanetScale's over HTTP. `http://`, without TLS, is for one machine or a private network. */
 const MySqlUrl = text(/^mysql:\/\//, 'must start with mysql://');
 const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https:// or http://');
 const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql://, https:// or http://');
 
-/** Temporal's address says which of its APIs it is. */
+/** host:port is Temporal's gRPC API, a URL its HTTP API. */
 const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');
 const TemporalUrl = text(/^https?:\/\/[^/\s]+\/?$/, 'must be an http or https URL');
 
 const Queues = v.pipe(
   v.string(),
   v.transform((list) => list.split(',')),
-  v.array(v.picklist(['orders', 'shipping'], 'must be orders, shipping, or both with a comma between')),
+  v.array(v.picklist(['orders', 'shipping'], 'must be orders, shipping, or both separated by a comma')),
 );
 
 const Origins = v.pipe(
   v.string(),
   v.transform((list) => list.split(',').map((origin) => origin.trim())),
-  v.array(text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, with commas between, or *')),
+  v.array(text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, separated by commas, or *')),
 );
 
 /** Every variable that a program reads, with its default. An empty variable counts as missing. */
 export const Variables = {
   DATABASE_URL: DatabaseUrl,
-  /** The database of the simulated companies; DATABASE_URL's when absent. */
+  /** The database of the simulated payment company and carrier; DATABASE_URL when absent. */
   SANDBOX_DATABASE_URL: v.optional(DatabaseUrl),
   TEMPORAL_ADDRESS: v.optional(TemporalAddress, '127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   TEMPORAL_API_KEY: v.optional(v.string()),
   TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
   TEMPORAL_WORKER_BUILD_ID: v.optional(v.string()),
-  /** The queues that a worker polls. */
+  /** The task queues that a worker polls. */
   WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
   PORT: v.optional(Port, '8000'),
   HOST: v.optional(v.string(), '0.0.0.0'),
@@ -48,7 +48,7 @@ export const Variables = {
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
 } as const;
 
-/** A `TEMPORAL_ADDRESS` that may name either of Temporal's APIs. */
+/** A `TEMPORAL_ADDRESS` of either of Temporal's APIs. */
 const TemporalEndpoint = v.optional(
   v.union([TemporalAddress, TemporalUrl], 'must be host:port, or an http or https URL'),
   '127.0.0.1:7233',
@@ -74,7 +74,7 @@ export const PROGRAMS = {
     ),
     TEMPORAL_ADDRESS: TemporalEndpoint,
   }),
-  /** The API on the edge, which has HTTP alone, and whose defaults would point nowhere. */
+  /** The API on the edge: HTTP only, and no default addresses, as nothing runs beside it. */
   edge: v.object({
     ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', 'POLICY', 'CORS_ORIGINS'),
     DATABASE_URL: PlanetScaleUrl,
@@ -94,7 +94,7 @@ export const PROGRAMS = {
       'LOG_LEVEL',
     ),
   ),
-  /** Migrations go over MySQL's own protocol. */
+  /** Migrations need MySQL's own protocol. */
   migrate: v.object({ DATABASE_URL: MySqlUrl }),
   audit: v.object(pick('DATABASE_URL')),
   gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl }),

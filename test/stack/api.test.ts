@@ -336,6 +336,12 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     expect(answer.body).toEqual(JSON.parse(JSON.stringify(openApiDocument())));
   });
 
+  test('redirects the root to its docs', async () => {
+    const answer = await fetch(`${API_URL}/`, { redirect: 'manual' });
+    expect([answer.status, answer.headers.get('location')]).toEqual([307, '/docs/']);
+    expect((await fetch(`${API_URL}/`)).headers.get('content-type')).toContain('text/html');
+  });
+
   test('serves its docs, from files of its own', async () => {
     const page = await (await fetch(`${API_URL}/docs`)).text();
     const files = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file = '']) => file);

@@ -128,6 +128,7 @@ describe('to the compiler', () => {
   type EventType = OrderEvent | ParcelEvent | OtherEvent;
   type Address = { line1: string; city: string } & { [field: string]: string };
   type Text = string | null;
+  type Failure = 'INVALID_ORDER' | 'PAYMENT_DECLINED' | 'PAYMENT_CONFLICT' | 'CARRIER_REFUSED' | 'DEADLINE';
   interface Payment extends Record<'payment_id' | 'amount' | 'currency' | 'created_at' | 'updated_at', string> {
     status: 'pending' | 'charged' | 'failed' | 'refunded';
   }
@@ -136,20 +137,34 @@ describe('to the compiler', () => {
       Record<'payment_id' | 'amount' | 'currency' | 'reason', Text> {
     state: State;
   }
+  /** An object that may have other fields, as tRPC spells it. */
+  interface Loose {
+    [field: string]: unknown;
+    [index: number]: unknown;
+    address?: { line1: string; city: string; [field: string]: string; [index: number]: string };
+    tracking?: string;
+  }
+  type EventText = 'run_id' | 'payment_id' | 'amount' | 'currency' | 'reason' | 'detail' | 'command' | 'code' | 'id';
+  interface Payload extends Loose, Partial<Record<EventText, string>> {
+    state?: State;
+    attempt?: number;
+    child_attempts?: number;
+  }
   interface View extends Summary {
-    address?: unknown;
-    items?: unknown;
+    address: Address | null;
+    items: { sku: string; qty: number }[] | null;
     payments: Payment[];
-    shipments: { attempt: number; status: 'prepared' | 'dispatched' | 'failed'; payload?: unknown; ts: string }[];
-    events: { type: EventType; payload?: unknown; ts: string }[];
+    shipments: { attempt: number; status: 'prepared' | 'dispatched' | 'failed'; payload: Loose | null; ts: string }[];
+    events: { type: EventType; payload: Payload | null; ts: string }[];
   }
   interface Status
     extends Record<'order_id' | 'as_of', string>,
       Record<'approved' | 'canceled', boolean>,
       Record<'child_attempts' | 'attempt' | 'retries', number>,
-      Record<'cancel_reason' | 'last_error' | 'dispatch_failed_reason' | 'reason' | 'activity', Text> {
+      Record<'cancel_reason' | 'last_error' | 'dispatch_failed_reason' | 'activity', Text> {
     state: State;
     step: Step;
+    reason: Failure | null;
     source: 'workflow' | 'sql' | 'temporal';
     recent_errors: { step: string; attempt: number; error: string; ts: string }[];
   }

@@ -1,4 +1,4 @@
-/** The status of an order while one of its activities keeps failing. */
+/** While an activity is retried, the status shows it, for each of the six steps. */
 import { Context } from '@temporalio/activity';
 import { createStatusReader } from '@trellis/api/orders/status';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -10,12 +10,12 @@ import { afterAll, expect, test } from 'vitest';
 import { eventually } from '../fixtures.ts';
 import { openTestbed } from '../workflow-fixture.ts';
 
-/** The name of the activity that fails. */
-let broken: string | undefined;
+/** The activity that fails at every attempt. */
+let failing: string | undefined;
 const bed = await openTestbed({
   clock: 'real',
   async flakyCall() {
-    if (Context.current().info.activityType === broken) throw new Error('Forced failure for testing');
+    if (Context.current().info.activityType === failing) throw new Error('Forced failure for testing');
   },
 });
 afterAll(() => bed.close());
@@ -30,15 +30,15 @@ test.each<[activity: string, step: Step]>([
   ['prepare_package', 'shipping_child'],
   ['dispatch_carrier', 'shipping_child'],
   ['mark_shipped', 'mark_shipped'],
-])('the status while %s fails shows the step, the number of failures and the error', async (activity, step) => {
-  broken = activity;
+])('of %s: the step, how often it failed, and why', async (activity, step) => {
+  failing = activity;
   const order = await bed.placeApproved();
   const reader = createStatusReader(deps);
   const status = await eventually(async () => {
     const seen = await reader.read(order.id);
     return seen.retries >= 3 && seen;
   }).finally(() => {
-    broken = undefined;
+    failing = undefined;
   });
   expect(status).toMatchObject({ step, activity, attempt: status.retries + 1 });
   expect(status.recent_errors[0]).toMatchObject({ step: activity, error: 'Forced failure for testing' });

@@ -75,7 +75,9 @@ export async function startWorkerd({ file }: Bundle, variables: Record<string, s
 }
 
 async function configOf(file: string, variables: Record<string, string>): Promise<string> {
-  const [, date] = /^compatibility_date = "(.+)"$/m.exec(await readFile(CONFIG, 'utf8')) ?? [];
+  const settings = await readFile(CONFIG, 'utf8');
+  const [, date] = /^compatibility_date = "(.+)"$/m.exec(settings) ?? [];
+  const [, flags = ''] = /^compatibility_flags = \[(.*)\]$/m.exec(settings) ?? [];
   const bindings = Object.entries(variables).map(
     ([name, text]) => `(name = "${name}", text = ${JSON.stringify(text)})`,
   );
@@ -85,6 +87,7 @@ const config :Workerd.Config = (
     (name = "worker", worker = (
       modules = [(name = "worker", esModule = embed "${basename(file)}")],
       compatibilityDate = "${date}",
+      compatibilityFlags = [${flags}],
       bindings = [${bindings}],
       globalOutbound = "here")),
     (name = "here", network = (allow = ["local"]))],

@@ -1,10 +1,11 @@
+import { createHash } from 'node:crypto';
 import { readConfig, Variables } from '@trellis/contracts/config/variables';
-import { ERRORS } from '@trellis/contracts/error';
+import { ERRORS, OrderError } from '@trellis/contracts/error';
 import { movesForward, STATES } from '@trellis/contracts/lifecycle';
 import { OrderInput, problemsOf, StartInput } from '@trellis/contracts/order';
-import { requestHash } from '@trellis/contracts/request-hash';
+import { isRequestHash, requestHash } from '@trellis/contracts/request-hash';
 import * as v from 'valibot';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, expectTypeOf, test } from 'vitest';
 
 /** What the original service's README posts, with the id from the path. */
 const ORIGINAL = {
@@ -24,7 +25,7 @@ describe('an order', () => {
     expect(v.parse(StartInput, ORIGINAL)).toEqual(ORIGINAL);
   });
 
-  test('loses the keys that nobody knows', () => {
+  test('loses unknown keys', () => {
     const given = { ...ORIGINAL, note: 'ring twice', items: [{ sku: 'ABC', qty: 1, color: 'red' }] };
     expect(v.parse(StartInput, given)).toEqual(ORIGINAL);
   });
@@ -34,7 +35,7 @@ describe('an order', () => {
     expect(v.parse(StartInput, { ...ORIGINAL, address }).address).toEqual(address);
   });
 
-  test('counts characters as its JSON Schema does, not halves of them', () => {
+  test('counts code points, as its JSON Schema does, not UTF-16 units', () => {
     expect(problems({ ...ORIGINAL, items: [{ sku: '🪴'.repeat(64), qty: 1 }] })).toEqual([]);
     expect(problems({ ...ORIGINAL, items: [{ sku: '🪴'.repeat(65), qty: 1 }] })).toEqual(['items.0.sku']);
   });
@@ -108,10 +109,103 @@ describe('the request hash', () => {
     { payment_id: 'pay-2' },
   ])('differs for another order: %j', async (other) => {
     expect(await requestHash({ ...ORIGINAL, ...other })).not.toBe(await requestHash(ORIGINAL));
+    expect(await isRequestHash(await requestHash(ORIGINAL), { ...ORIGINAL, ...other })).toBe(false);
+  });
+
+  test('covers a field that is added to the schema, and is unchanged while that is absent', async () => {
+    const Wider = v.object({ ...StartInput.entries, note: v.optional(v.string()) });
+    const hash = (given: object) => requestHash(v.parse(Wider, { ...ORIGINAL, ...given }), Wider);
+    expect(await hash({ note: 'ring twice' })).not.toBe(await hash({}));
+    expect(await hash({})).toBe(await requestHash(ORIGINAL));
+  });
+
+  // Computed with version 0.2.0.
+  test.each<[what: string, hash: string, other: Partial<StartInput>]>([
+    ['the original body', 'f846f473d1eeff04f7a8f3b324b96ca73ad6cbbb4e2fff37a5fd2717828d0ff5', {}],
+    [
+      'accents',
+      '1e816a878cded13ae0a366ef557956f5e306063089c9d9898c8ec925b75f58be',
+      { address: { line1: '1 Rue', line2: 'étage 2', city: 'Zürich', zip: '8001' } },
+    ],
+    [
+      'accented and composed keys',
+      'd6ab8bb4a5b858323b44067f24fabc638f244fd7c84b60ec4b188fa5b42372f8',
+      { address: { line1: 'a', city: 'b', é: '1', 'e\u0301': '2', z: '3' } },
+    ],
+    [
+      'keys beyond the basic plane',
+      '0b3805c1f1b89d369afe61f22bb2fb74fd175aa8a026c8075a0589deba0b1af9',
+      { address: { line1: 'a', city: 'b', '\ufb33': '1', '\ud83d\ude00': '2', '€': '3' } },
+    ],
+    [
+      'emoji in a value',
+      '9936181f413585918a5f469d9fdfeb6233f62c12488862c06826b23f99f255b8',
+      { items: [{ sku: '🪴', qty: 3 }] },
+    ],
+    [
+      'escapes',
+      '76e058cd4bb1af609ee3606b2d8fee222b3f0b17ddb35934e5fdd97400ab5b3b',
+      { address: { line1: 'a"b\\c/d', city: '\u0000\u001f\n\t\u007f\u2028' } },
+    ],
+    [
+      'upper and lower case keys',
+      '1ee78c207bf7beddc1d91d5d58b727114553734a48836b1583fcfc3a04c76eaf',
+      { address: { line1: 'a', city: 'b', Zip: '1', zip: '2', ZIP: '3' } },
+    ],
+    [
+      'an empty key',
+      'b85e738cf1ea8a7d250203f2876f09a5a59c44b77f753797d8b4edb9d45079f1',
+      { address: { line1: 'a', city: 'b', '': 'x' } },
+    ],
+    [
+      'keys of one digit',
+      'ea569bcb661d95e0cf12b8ae575ea3cfc3a75e8fd48b1106ff8c111de2e0aeaf',
+      { address: { line1: 'a', city: 'b', 2: 'x', 1: 'y' } },
+    ],
+    [
+      'the largest quantity',
+      'dd262afccc067b540089b3a4f0a983cc6f22088c48323202188d283cf86da18c',
+      {
+        items: [
+          { sku: 'A', qty: 10000 },
+          { sku: 'B', qty: 1 },
+        ],
+      },
+    ],
+    [
+      'items in another order',
+      '33123b096ba628b2c7653cac5d48a733bb1355944f7078f4080d0eea7179f589',
+      {
+        items: [
+          { sku: 'B', qty: 1 },
+          { sku: 'A', qty: 10000 },
+        ],
+      },
+    ],
+    [
+      'integer keys of different lengths',
+      '01b8cfd3a1990c14286ae2b968922d2790fac89b2eb3298bd8b3d90881c44560',
+      { address: { line1: 'a', city: 'b', 10: 'x', 9: 'y' } },
+    ],
+    [
+      'an integer key and a key that sorts before digits',
+      '74c58485cc08f066d6a8bc440e60cbe7f398aa60fb8114217f48053f25abb73d',
+      { address: { line1: 'a', city: 'b', 5: 'x', '#': 'y' } },
+    ],
+  ])('of version 0.2.0 still matches: %s', async (_, hash, other) => {
+    expect(await isRequestHash(hash, v.parse(StartInput, { ...ORIGINAL, ...other }))).toBe(true);
+  });
+
+  test('is that of the canonical JSON of RFC 8785', async () => {
+    const address = { line1: 'a', city: 'b', 10: 'x', 9: 'y' };
+    const canonical =
+      '{"address":{"10":"x","9":"y","city":"b","line1":"a"},"items":[{"qty":1,"sku":"ABC"}],"order_id":"o-1234","payment_id":"pay-o-1234"}';
+    const digest = createHash('sha256').update(canonical).digest('hex');
+    expect(await requestHash({ ...ORIGINAL, address })).toBe(digest);
   });
 });
 
-test('a state is only ever replaced by a later one, and an end by nothing', () => {
+test('a state is only ever replaced by a later one, and a terminal state never', () => {
   const forward = STATES.flatMap((from) => STATES.filter((to) => movesForward(from, to)).map((to) => `${from}>${to}`));
   expect(forward).toContain('received>shipping');
   expect(forward).toContain('approved>canceled');
@@ -119,9 +213,18 @@ test('a state is only ever replaced by a later one, and an end by nothing', () =
   expect(forward).not.toContain('shipping>approved');
 });
 
-test('an error can be tried again exactly when it passes by itself', () => {
+test('only transient errors are retryable', () => {
   const retryable = Object.entries(ERRORS).flatMap(([code, { retryable }]) => (retryable ? [code] : []));
   expect(retryable).toEqual(['BUSY', 'UNAVAILABLE']);
+});
+
+test('an error carries the details of its code', () => {
+  expect(new OrderError('TOO_LATE', 'too late', { state: 'shipped' }).details).toEqual({ state: 'shipped' });
+  expect(new OrderError('NOT_FOUND', 'not found').details).toEqual({});
+  // @ts-expect-error TOO_LATE needs the state that forbids the command
+  expectTypeOf(() => new OrderError('TOO_LATE', 'too late')).toBeFunction();
+  // @ts-expect-error INVALID needs the fields
+  expectTypeOf(() => new OrderError('INVALID', 'invalid', {})).toBeFunction();
 });
 
 describe('configuration', () => {

@@ -1,10 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { beforeAll, expect, test } from 'vitest';
-import { type Bundle, bundleWorker } from '../trials/workerd.ts';
+import { beforeAll, expect, onTestFinished, test } from 'vitest';
+import { type Bundle, bundleWorker, startWorkerd } from '../trials/workerd.ts';
 
 const KB = 1_000;
 
@@ -25,9 +25,21 @@ test('the edge bundle imports nothing of Node', () => {
   const { inputs, outputs } = bundle.meta;
   const imports = [...Object.values(inputs), ...Object.values(outputs)].flatMap((module) => module.imports);
   const external = imports.filter((each) => each.external).map(({ path }) => path);
-  const written = [...bundle.code.toString().matchAll(/\b(?:import|from|require)\s*\(?\s*["']([^"']+)["']/g)];
-  const names = new Set([...external, ...written.map(([, name = '']) => name)]);
+  const inCode = [...bundle.code.toString().matchAll(/\b(?:import|from|require)\s*\(?\s*["']([^"']+)["']/g)];
+  const names = new Set([...external, ...inCode.map(([, name = '']) => name)]);
   expect([...names].filter((name) => name.startsWith('node:') || builtinModules.includes(name))).toEqual([]);
+});
+
+test('the edge runtime has nothing of Node to offer it', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'edge-globals-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const entry = join(folder, 'entry.js');
+  const globals = ['process', 'Buffer', 'global', 'setImmediate'];
+  const found = `${JSON.stringify(globals)}.filter((name) => name in globalThis)`;
+  await writeFile(entry, `export default { fetch: () => Response.json(${found}) };`);
+  const worker = await startWorkerd(await bundleWorker(join(folder, 'out'), entry), {});
+  onTestFinished(worker.stop);
+  expect(await (await fetch(worker.url)).json()).toEqual([]);
 });
 
 test('the edge bundle contains no driver, SDK, server, logger or page that the edge does not use', () => {

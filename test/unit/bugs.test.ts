@@ -1,0 +1,118 @@
+/** An outage is tolerated where there is another source; a bug never is: it is INTERNAL, and reported. */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Connection } from '@temporalio/client';
+import { createApp } from '@trellis/api/http/app';
+import { createAdmission } from '@trellis/api/orders/admission';
+import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
+import { createHttpTemporal } from '@trellis/api/temporal/http';
+import type { TemporalPort } from '@trellis/api/temporal/port';
+import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { OrderError } from '@trellis/contracts/error';
+import { type Database, DatabaseError } from '@trellis/drizzle/database';
+import { openStores } from '@trellis/drizzle/stores';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { anOrder } from '../fixtures.ts';
+
+const BUG = new TypeError("Cannot read properties of undefined (reading 'map')");
+const OUTAGE = new DatabaseError('the database does not answer');
+const NOBODY = '127.0.0.1:1';
+
+/** Stores on a database whose every call fails with `error`. */
+function storesThat(error: Error) {
+  const fail = () => Promise.reject(error);
+  return openStores({ run: fail, transaction: fail, close: async () => undefined } satisfies Database);
+}
+
+function appWith(temporal: TemporalPort, error: Error) {
+  const reported: unknown[] = [];
+  const onError = (thrown: unknown) => void reported.push(thrown);
+  const app = createApp({ temporal, ...storesThat(error), policy: 'exercise', onError });
+  return { app, reported };
+}
+
+const unreachable = () => createHttpTemporal({ url: `http://${NOBODY}`, namespace: 'default' });
+const { order_id, ...order } = anOrder();
+const CALLS: [method: string, path: string, body?: string][] = [
+  ['POST', `/orders/${order_id}/start`, JSON.stringify(order)],
+  ['GET', `/orders/${order_id}/status`],
+  ['GET', `/orders/${order_id}`],
+  ['GET', '/orders'],
+];
+
+describe('a bug in a store', () => {
+  test.each(CALLS)('is INTERNAL and reported: %s %s', async (method, path, body) => {
+    const { app, reported } = appWith(unreachable(), BUG);
+    const response = await app.request(path, { method, ...(body && { body }) });
+    expect(await response.json()).toMatchObject({
+      status: 500,
+      code: 'INTERNAL',
+      detail: 'an internal error occurred',
+    });
+    expect(reported).toEqual([BUG]);
+  });
+
+  test('is no reason to admit an order, as an outage is', async () => {
+    const admissionWith = (error: Error) => createAdmission(storesThat(error).capacity, 'exercise');
+    await expect(admissionWith(BUG).admit('o-1')).rejects.toBe(BUG);
+    await expect(admissionWith(BUG).giveBack()).rejects.toBe(BUG);
+    expect(await admissionWith(OUTAGE).admit('o-1')).toEqual({ admitted: true, counted: false });
+    await admissionWith(OUTAGE).giveBack();
+  });
+});
+
+test.each(CALLS)('an outage of SQL and Temporal is UNAVAILABLE: %s %s', async (method, path, body) => {
+  const { app } = appWith(unreachable(), OUTAGE);
+  const response = await app.request(path, { method, ...(body && { body }) });
+  expect(await response.json()).toMatchObject({ status: 503, code: 'UNAVAILABLE' });
+});
+
+test('a bug in the query of a status is INTERNAL and reported, not taken for silence', async () => {
+  const { app, reported } = appWith({ ...unreachable(), query: () => Promise.reject(BUG) }, OUTAGE);
+  expect((await app.request(`/orders/${order_id}/status`)).status).toBe(500);
+  expect(reported).toEqual([BUG]);
+});
+
+describe.each<[name: string, open: () => TemporalPort]>([
+  [
+    'gRPC',
+    () => {
+      const connection = Connection.lazy({ address: NOBODY });
+      onTestFinished(() => connection.close());
+      return createGrpcTemporal(createTemporalClient(connection));
+    },
+  ],
+  ['HTTP', unreachable],
+])('the Temporal adapter over %s', (_, open) => {
+  test('passes a bug on as it is', async () => {
+    const notJson = [1n];
+    const calls = [
+      open().update('o-1', 'cancel', notJson, 'id-1', 500),
+      open().signal('o-1', 'cancel', notJson),
+      open().start({ ...anOrder(), items: notJson as never }, 'hash'),
+    ];
+    for (const result of await Promise.allSettled(calls)) {
+      expect(result).toMatchObject({ status: 'rejected', reason: expect.any(Error) });
+      expect((result as PromiseRejectedResult).reason).not.toBeInstanceOf(OrderError);
+    }
+  });
+
+  test('has no answer to a query while Temporal is down', async () => {
+    expect(await open().query('o-1', 200)).toBeUndefined();
+  });
+});
+
+test('an answer of Temporal that is not what its API promises is a bug, and not hidden by the query', async () => {
+  const payload = { metadata: { encoding: btoa('json/plain') }, data: btoa('{"state":') };
+  const url = await serve(JSON.stringify({ queryResult: { payloads: [payload] } }));
+  await expect(createHttpTemporal({ url, namespace: 'x' }).query('o-1', 1_000)).rejects.toThrow(SyntaxError);
+});
+
+/** The URL of an HTTP server that answers every request with `body`. */
+async function serve(body: string): Promise<string> {
+  const server: Server = createServer((_, response) => response.end(body));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void server.closeAllConnections(), 1_000);
+  onTestFinished(() => void server.close(), 1_000);
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
