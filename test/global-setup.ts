@@ -53,11 +53,11 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
 async function createParts(folder: string) {
   const ports = await choosePorts({ documented: false, used: () => false, say });
   const starting = new Map<Part, Promise<unknown>>();
-  const services: Service[] = [];
+  const services: Promise<Service>[] = [];
   const cleanUp: (() => Promise<void>)[] = [];
 
-  async function started<S extends Service>(service: Promise<S>): Promise<S> {
-    services.push(await service);
+  function started<S extends Service>(service: Promise<S>): Promise<S> {
+    services.push(service);
     return service;
   }
 
@@ -129,10 +129,13 @@ async function createParts(folder: string) {
 
   async function stop(): Promise<void> {
     await Promise.allSettled(starting.values());
+    // Also those of a part that did not start as a whole.
+    const settled = await Promise.allSettled(services);
+    const running = settled.flatMap((service) => (service.status === 'fulfilled' ? [service.value] : []));
     const isServer = ({ name }: Service) => SERVERS.includes(name);
-    await Promise.all(services.filter((service) => !isServer(service)).map((service) => service.stop()));
+    await Promise.all(running.filter((service) => !isServer(service)).map((service) => service.stop()));
     await Promise.all(cleanUp.map((work) => work()));
-    await Promise.all(services.filter(isServer).map((service) => service.stop()));
+    await Promise.all(running.filter(isServer).map((service) => service.stop()));
   }
 
   return { start, stop };

@@ -1,4 +1,4 @@
-/** Outages: what the API still answers without Temporal or SQL, and orders that wait for their database. */
+/** While SQL or Temporal is down, the API answers in time what it still can, and orders wait without growing their histories. */
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -55,13 +55,13 @@ async function canceled(): Promise<string> {
 }
 
 describe('without Temporal', () => {
-  test('a start and a command are UNAVAILABLE with Retry-After', async () => {
+  test('a start and a command are UNAVAILABLE, with Retry-After', async () => {
     const { order_id, ...order } = anOrder();
     expect(await withoutTemporal('POST', `/orders/${order_id}/start`, order)).toMatchObject(UNAVAILABLE);
     expect(await withoutTemporal('POST', `/orders/${await placed()}/signals/approve`)).toMatchObject(UNAVAILABLE);
   });
 
-  test('the status of a recorded order is read from SQL', async () => {
+  test('the status of any recorded order is read from SQL', async () => {
     expect(await withoutTemporal('GET', `/orders/${await canceled()}/status`)).toMatchObject({
       status: 200,
       body: { state: 'canceled', source: 'sql' },
@@ -74,7 +74,7 @@ describe('without Temporal', () => {
 });
 
 describe('without SQL', () => {
-  test('an order is started, has a status and accepts commands', async () => {
+  test('an order starts, answers its status and takes commands', async () => {
     const { order_id, ...order } = anOrder();
     const first = await withoutSql('POST', `/orders/${order_id}/start`, order);
     expect(first.status).toBe(200);
@@ -85,14 +85,14 @@ describe('without SQL', () => {
     expect(await withoutSql('POST', `/orders/${order_id}/signals/cancel`)).toMatchObject({ status: 200 });
   });
 
-  test('answers that need SQL are UNAVAILABLE', async () => {
+  test('what is only in SQL is UNAVAILABLE', async () => {
     expect(await withoutSql('GET', '/orders')).toMatchObject(UNAVAILABLE);
     expect(await withoutSql('GET', `/orders/${await placed()}`)).toMatchObject(UNAVAILABLE);
     expect(await withoutSql('POST', `/orders/${await canceled()}/signals/approve`)).toMatchObject(UNAVAILABLE);
   });
 });
 
-test('without Temporal and SQL only health is ok', async () => {
+test('without both only /health answers 200', async () => {
   expect(await withoutBoth('GET', '/orders/o-1/status')).toMatchObject(UNAVAILABLE);
   expect(await withoutBoth('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
 });
@@ -101,17 +101,17 @@ describe('an order whose database is down', () => {
   test.each([
     'before its first step',
     'while it is charged',
-  ])('%s waits without new history events and ships once it is back', async (when) => {
+  ])('%s waits without growing its history, and ships in the end', async (when) => {
     const bed = await ownTestbed({ clock: 'real' });
     const { transaction } = bed.db;
-    const disconnect = () => {
+    const lose = () => {
       bed.db.transaction = () => Promise.reject(new Error('the database is down'));
     };
-    if (when === 'before its first step') disconnect();
+    if (when === 'before its first step') lose();
     const order = await bed.place({ ...anOrder(), policy: 'production' } as StartInput);
     if (when === 'while it is charged') {
       await eventually(async () => (await order.status()).step === 'awaiting_approval');
-      disconnect();
+      lose();
     }
     await order.signal('approve');
 

@@ -1,4 +1,4 @@
-/** The status of an order while one of its activities keeps failing. */
+/** While an activity is retried, the status shows it, for each of the six steps. */
 import { Context } from '@temporalio/activity';
 import { createStatusReader } from '@trellis/api/orders/status';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -10,7 +10,7 @@ import { afterAll, expect, test } from 'vitest';
 import { eventually } from '../fixtures.ts';
 import { openTestbed } from '../workflow-fixture.ts';
 
-/** The name of the activity that fails. */
+/** The activity that fails at every attempt. */
 let failing: string | undefined;
 const bed = await openTestbed({
   clock: 'real',
@@ -30,7 +30,7 @@ test.each<[activity: string, step: Step]>([
   ['prepare_package', 'shipping_child'],
   ['dispatch_carrier', 'shipping_child'],
   ['mark_shipped', 'mark_shipped'],
-])('the status while %s fails shows the step, the number of failures and the error', async (activity, step) => {
+])('of %s: the step, how often it failed, and why', async (activity, step) => {
   failing = activity;
   const order = await bed.placeApproved();
   const reader = createStatusReader(deps);

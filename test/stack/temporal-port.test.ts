@@ -1,4 +1,4 @@
-/** The Temporal port: its two adapters, over gRPC and over HTTP, give the same answers. */
+/** The two adapters of the Temporal port, gRPC and Temporal's HTTP API, give the same answers. */
 import { createServer as createHttpServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { Connection } from '@temporalio/client';
@@ -24,7 +24,7 @@ afterAll(() => empty.close());
 
 interface Adapter {
   name: string;
-  /** The port for a namespace of the server at host:port `at`, by default the run's own. */
+  /** The port on a server, whose address has this adapter's form. */
   port(namespace: string, at?: string): TemporalPort;
 }
 
@@ -54,7 +54,7 @@ const codeOf = (calling: Promise<unknown>) =>
 
 describe.each(ADAPTERS)('over $name', ({ port }) => {
   const temporal = port(namespaceOf(bed));
-  /** For a namespace without workers. */
+  /** On a namespace that no worker polls. */
   const idle = port(namespaceOf(empty));
 
   /** An order that waits for its approval. */
@@ -64,7 +64,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     return given.order_id;
   }
 
-  async function ended() {
+  async function canceled() {
     const id = await atReview();
     await temporal.update(id, 'cancel', [], freshId(), 2_000);
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
@@ -80,14 +80,14 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.query(order.order_id, 2_000)).toMatchObject({ order_id: order.order_id });
   });
 
-  test('an ended order is found, can be queried, and is not started again', async () => {
-    const id = await ended();
+  test('an order that has ended is found, answers a query, and is not started again', async () => {
+    const id = await canceled();
     expect(await temporal.find(id)).toMatchObject({ request_hash: HASH });
     expect(await temporal.query(id, 1_000)).toMatchObject({ state: 'canceled', canceled: true });
     expect(await temporal.start(anOrder({ order_id: id }), HASH)).toBeUndefined();
   });
 
-  test('a command is accepted, and its id sent again gets the first answer, also after the run has completed', async () => {
+  test('a command is decided, and its id sent again gets the first answer, also after the order has ended', async () => {
     const id = await atReview();
     const first = { outcome: 'decided', answer: { command: 'cancel', state: 'awaiting_approval', changed: true } };
     const key = freshId();
@@ -125,7 +125,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     });
   });
 
-  test('a command that is not decided in time is accepted, and its id gets the decision later', async () => {
+  test('a command that is not decided in time is accepted, and its id sent again gets the decision', async () => {
     const dispatch = gate();
     const given = anOrder();
     await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
@@ -136,7 +136,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 2_000)).toMatchObject({ code: 'TOO_LATE' });
   });
 
-  test('a command whose run is terminated before its decision finds no open run', async () => {
+  test('a command whose run is terminated before it is decided finds no open run', async () => {
     const dispatch = gate();
     const given = anOrder();
     const order = await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
@@ -151,7 +151,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     dispatch.open();
   });
 
-  test('an unknown order has no open run, takes no signal, answers no query and is not found', async () => {
+  test('an order that was never started has no open run, takes no signal, answers no query and is not found', async () => {
     const id = freshId();
     expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'no_open_run' });
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
@@ -159,14 +159,14 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.find(id)).toBeUndefined();
   });
 
-  test('a signal reaches a running order and no ended one', async () => {
+  test('a signal is accepted by an order that is running, and by none that has ended', async () => {
     const id = await atReview();
     expect(await temporal.signal(id, 'cancel', [null, freshId()])).toBe(true);
     await eventually(async () => (await temporal.query(id, 1_000))?.state === 'canceled');
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
   });
 
-  test('without a worker a command is not accepted and a query unanswered, both in time, and a signal is kept', async () => {
+  test('without a worker a command is not accepted and a query unanswered, both in time; a signal is kept', async () => {
     const order = anOrder();
     await idle.start(order, HASH);
     const began = Date.now();
@@ -176,7 +176,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await idle.signal(order.order_id, 'approve', [freshId()])).toBe(true);
   });
 
-  test('an unknown namespace is UNAVAILABLE, not an unknown order', async () => {
+  test('a namespace that does not exist is unavailable, not an order that is missing', async () => {
     const nowhere = port(freshId('nowhere'));
     expect(await codeOf(nowhere.find('x'))).toBe('UNAVAILABLE');
     expect(await codeOf(nowhere.start(anOrder(), HASH))).toBe('UNAVAILABLE');
@@ -188,30 +188,30 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     ['is down', () => CLOSED_PORT],
     ['never answers', silentServer],
     ['closes the connection', () => serverThat((response) => response.destroy())],
-  ])('calls to a server that %s end in time', async (_, at) => {
+  ])('a call to a server that %s times out or fails in time', async (_, at) => {
     const away = port('default', await at());
     const began = Date.now();
-    const lost = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
-    expect(await Promise.all(lost.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
-    // Whether the command arrived is unknown; the signal that follows will fail.
+    const calls = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
+    expect(await Promise.all(calls.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
+    // Whether a command was delivered is unknown; the signal that follows it fails as UNAVAILABLE.
     expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'not_accepted' });
     expect(await away.query('x', 300)).toBeUndefined();
     expect(Date.now() - began).toBeLessThan(6_000);
   });
 });
 
-test('over HTTP an answer that is not Temporal’s is UNAVAILABLE, and status 429 is BUSY', async () => {
+test('over HTTP the answer of a proxy is UNAVAILABLE, and 429 is BUSY', async () => {
   const html = await serverThat((response) => response.end('<html>'));
   expect(await codeOf(createHttpTemporal({ url: `http://${html}`, namespace: 'x' }).find('x'))).toBe('UNAVAILABLE');
   const busy = await serverThat((response) => response.writeHead(429).end('{"code":8}'));
   expect(await codeOf(createHttpTemporal({ url: `http://${busy}`, namespace: 'x' }).find('x'))).toBe('BUSY');
 });
 
-/** Starts an HTTP server that answers every request with `answer`; resolves with its host:port. */
+/** The address of an HTTP server that answers every request with `answer`. */
 const serverThat = (answer: (response: ServerResponse) => unknown): Promise<string> =>
   serving(createHttpServer((_, response) => void answer(response)));
 
-/** Starts a server that accepts connections and never answers; resolves with its host:port. */
+/** The address of a server that accepts connections and never answers. */
 const silentServer = (): Promise<string> => serving(createServer());
 
 async function serving(server: Server): Promise<string> {

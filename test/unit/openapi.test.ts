@@ -1,5 +1,4 @@
 /** What generated clients and tools need of the OpenAPI document. */
-
 import { readFileSync } from 'node:fs';
 import { type SpecData, Validator } from '@seriousme/openapi-schema-validator';
 import { openApiDocument } from '@trellis/api/http/openapi';
@@ -22,7 +21,7 @@ function valuesOf(key: string, part: unknown = document): unknown[] {
   return Object.entries(part).flatMap(([name, value]) => [...(name === key ? [value] : []), ...valuesOf(key, value)]);
 }
 
-test('the OpenAPI document is valid OpenAPI 3.1', async () => {
+test('the document is valid OpenAPI 3.1', async () => {
   expect(document.openapi).toMatch(/^3\.1\./);
   expect(await new Validator().validate(document as SpecData)).toEqual({ valid: true });
 });
