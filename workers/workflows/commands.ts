@@ -34,7 +34,7 @@ export function acceptCommands(order: RunningOrder): void {
   for (const command of COMMAND_NAMES) accept(order, command, decide[command]);
 
   setHandler(defineSignal<[unknown]>(DISPATCH_FAILED_SIGNAL), (reason) => {
-    order.dispatchFailedReason = typeof reason === 'string' ? reason.slice(0, 500).toWellFormed() : 'no reason given';
+    order.dispatch_failed_reason = typeof reason === 'string' ? reason.slice(0, 500).toWellFormed() : 'no reason given';
   });
 
   // A Temporal cancellation is a cancel command. It has no answer and no command id, so a refusal is only logged.
@@ -88,7 +88,7 @@ function applyOnce(
   if (known) return known;
   const answer = CancellationScope.nonCancellable(async () => {
     const changed = await decide();
-    log.info('command accepted', { order_id: order.orderId, command, changed, step: order.step });
+    log.info('command accepted', { order_id: order.order_id, command, changed, step: order.step });
     return { command, state: order.state, changed };
   });
   order.answers.set(id, answer);
@@ -112,9 +112,9 @@ async function cancel(order: RunningOrder, given: unknown): Promise<boolean> {
     order.cancel = { reason: cancelReasonOf(given) };
     return true;
   };
-  if (order.shippingAttempts === 0) return decide();
+  if (order.child_attempts === 0) return decide();
   return deciding(order, async () => {
-    const answer = await runRemotely('close_parcel', { order_id: order.orderId });
+    const answer = await runRemotely('close_parcel', { order_id: order.order_id });
     if (answer === 'taken') throw tooLate(order);
     return decide();
   });
@@ -126,7 +126,7 @@ async function changeAddress(order: RunningOrder, given: unknown, id: string): P
     order.phase !== 'open' || (order.received && !order.carrierMayHaveParcel && order.pendingDecisions === 0);
   const change = async () => {
     refuseIfTooLate(order, 'address');
-    const updated = await runLocally('update_address', { order_id: order.orderId, address: given, command_id: id });
+    const updated = await runLocally('update_address', { order_id: order.order_id, address: given, command_id: id });
     if (updated.outcome === 'closed') throw tooLate(order);
     if (updated.outcome === 'invalid')
       throw refused('INVALID', 'the address is not valid', { errors: updated.problems });
@@ -165,11 +165,11 @@ function refused(code: ErrorCode, message: string, details: ErrorDetails): Appli
 /** A signal has no answer, so its refusal becomes an event. A run that doesn't own the order writes none. */
 async function recordRefusal(order: RunningOrder, command: Command, id: string, error: unknown): Promise<void> {
   const code = error instanceof ApplicationFailure ? (error.type as ErrorCode) : 'INTERNAL';
-  log.info('command refused', { order_id: order.orderId, command, code, step: order.step });
+  log.info('command refused', { order_id: order.order_id, command, code, step: order.step });
   await CancellationScope.nonCancellable(async () => {
     await condition(() => order.received || order.phase !== 'open');
     const refusal = { command, id, code, state: order.state };
-    if (order.received) await runLocally('refuse_command', { order_id: order.orderId, refusal });
+    if (order.received) await runLocally('refuse_command', { order_id: order.order_id, refusal });
   });
 }
 

@@ -66,7 +66,7 @@ async function receive(order: RunningOrder): Promise<State | undefined> {
 /** No command ends it early: on replay a signal may be delivered earlier relative to the first local activities. */
 async function validate(order: RunningOrder): Promise<void> {
   enter(order, 'validate_order');
-  const { orderId: order_id, input, deadline: deadline_at } = order;
+  const { order_id, input, deadline: deadline_at } = order;
   const validated = await runLocally('validate_order', { order_id, order: input, deadline_at });
   if (!validated.valid) {
     const detail = validated.problems.map(({ path, message }) => `${path}: ${message}`).join('; ');
@@ -91,7 +91,7 @@ async function review(order: RunningOrder): Promise<void> {
 async function charge(order: RunningOrder): Promise<void> {
   enter(order, 'charge_payment');
   order.mayBeCharged = true;
-  const { orderId: order_id, input, deadline: deadline_at } = order;
+  const { order_id, input, deadline: deadline_at } = order;
   const charging = runRemotely('charge_payment', { order_id, payment_id: input.payment_id, deadline_at });
   const outcome = await orCanceled(order, charging);
   if (outcome === 'charged') {
@@ -113,7 +113,7 @@ async function ship(order: RunningOrder): Promise<void> {
 
 async function markShipped(order: RunningOrder): Promise<State> {
   enter(order, 'mark_shipped');
-  order.state = await runLocally('mark_shipped', { order_id: order.orderId, progress: progressOf(order) });
+  order.state = await runLocally('mark_shipped', { order_id: order.order_id, progress: progressOf(order) });
   if (order.state === 'shipped') enter(order, 'done');
   return order.state;
 }
@@ -135,7 +135,7 @@ async function settle(order: RunningOrder, given: Ending): Promise<State | 'take
       return closed;
     }
   }
-  const { orderId: order_id, input } = order;
+  const { order_id, input } = order;
   const refunded = await runRemotely('refund_payment', { order_id, payment_id: input.payment_id, ...settling });
   if (refunded.outcome === 'taken') {
     parcelTaken(order);
@@ -147,10 +147,10 @@ async function settle(order: RunningOrder, given: Ending): Promise<State | 'take
 
 function enter(order: RunningOrder, step: Step): void {
   order.step = step;
-  log.info('step', { order_id: order.orderId, step, state: order.state });
+  log.info('step', { order_id: order.order_id, step, state: order.state });
 }
 
-function receiveInput({ orderId, input }: RunningOrder) {
+function receiveInput({ order_id, input }: RunningOrder) {
   const { workflowId, firstExecutionRunId } = workflowInfo();
-  return { order_id: orderId, order: input, run: { workflow_id: workflowId, run_id: firstExecutionRunId } };
+  return { order_id, order: input, run: { workflow_id: workflowId, run_id: firstExecutionRunId } };
 }

@@ -2,7 +2,7 @@
 import { condition, log, workflowInfo } from '@temporalio/workflow';
 import type { CommandAnswer } from '@trellis/contracts/command';
 import { ID_PATTERN } from '@trellis/contracts/id';
-import type { Ending, State, Step } from '@trellis/contracts/lifecycle';
+import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
 import type { Progress, WorkflowStatus } from '@trellis/contracts/status';
@@ -14,8 +14,9 @@ import { orderIdOf } from '@trellis/contracts/temporal';
  */
 type Phase = 'open' | 'settling' | 'taken' | 'foreign';
 
-export interface RunningOrder {
-  readonly orderId: string;
+/** What SQL records of it at its end has the names of the contract. */
+export interface RunningOrder extends Progress {
+  readonly order_id: string;
   /** The workflow's argument as it was sent, valid once `validate_order` has accepted it. A new address is put into it. */
   input: OrderInput;
   /** The code's numbers until `receive_order` has answered, then the recorded ones. */
@@ -24,8 +25,6 @@ export interface RunningOrder {
   deadline: number;
 
   state: State;
-  step: Step;
-  approved: boolean;
   /** The accepted cancel, if any: once set, the order can only end `canceled`. */
   cancel: { reason: string } | null;
   /** Changed by the functions of this file alone. */
@@ -35,7 +34,6 @@ export interface RunningOrder {
   received: boolean;
   /** From the first charge attempt until it is certain that nothing was charged. */
   mayBeCharged: boolean;
-  shippingAttempts: number;
   /** A shipping attempt runs, or ended without the carrier's answer: the address can't be changed now. */
   carrierMayHaveParcel: boolean;
   addressChanges: number;
@@ -45,8 +43,6 @@ export interface RunningOrder {
   readonly answers: Map<string, Promise<CommandAnswer>>;
 
   ending: Ending | null;
-  lastError: string | null;
-  dispatchFailedReason: string | null;
 }
 
 /** Reads the workflow's argument; undefined when neither it nor the workflow's id holds a valid order id. */
@@ -58,7 +54,7 @@ export function beginOrder(argument: unknown): RunningOrder | undefined {
   if (orderId === undefined) return undefined;
   const policy = policyOf(input.policy);
   return {
-    orderId,
+    order_id: orderId,
     input,
     policy,
     deadline: firstDeadline(policy),
@@ -69,14 +65,14 @@ export function beginOrder(argument: unknown): RunningOrder | undefined {
     phase: 'open',
     received: false,
     mayBeCharged: false,
-    shippingAttempts: 0,
+    child_attempts: 0,
     carrierMayHaveParcel: false,
     addressChanges: 0,
     pendingDecisions: 0,
     answers: new Map(),
     ending: null,
-    lastError: null,
-    dispatchFailedReason: null,
+    last_error: null,
+    dispatch_failed_reason: null,
   };
 }
 
@@ -119,8 +115,8 @@ export function beginSettling(order: RunningOrder, given: Ending): { ending: End
   const ending: Ending = order.cancel ? { state: 'canceled', reason: order.cancel.reason } : given;
   enterPhase(order, 'settling');
   order.ending = ending;
-  if (ending.state === 'failed') order.lastError = ending.detail ?? ending.reason;
-  log.info('order ends', { order_id: order.orderId, step: order.step, ...ending });
+  if (ending.state === 'failed') order.last_error = ending.detail ?? ending.reason;
+  log.info('order ends', { order_id: order.order_id, step: order.step, ...ending });
   return { ending, progress: progressOf(order) };
 }
 
@@ -138,26 +134,18 @@ export async function whenReady<T>(ready: () => boolean, act: () => T | Promise<
 }
 
 export function statusOf(order: RunningOrder): WorkflowStatus {
+  const { order_id, state, cancel, ending } = order;
   return {
-    order_id: order.orderId,
-    state: order.state,
-    step: order.step,
-    approved: order.approved,
-    canceled: order.cancel !== null,
-    cancel_reason: order.cancel?.reason ?? null,
-    child_attempts: order.shippingAttempts,
-    last_error: order.lastError,
-    dispatch_failed_reason: order.dispatchFailedReason,
-    reason: order.ending?.state === 'failed' ? order.ending.reason : null,
+    order_id,
+    state,
+    ...progressOf(order),
+    canceled: cancel !== null,
+    cancel_reason: cancel?.reason ?? null,
+    reason: ending?.state === 'failed' ? ending.reason : null,
   };
 }
 
 export function progressOf(order: RunningOrder): Progress {
-  return {
-    step: order.step,
-    approved: order.approved,
-    child_attempts: order.shippingAttempts,
-    last_error: order.lastError,
-    dispatch_failed_reason: order.dispatchFailedReason,
-  };
+  const { step, approved, child_attempts, last_error, dispatch_failed_reason } = order;
+  return { step, approved, child_attempts, last_error, dispatch_failed_reason };
 }

@@ -35,11 +35,11 @@ export async function shipOrder(order: RunningOrder): Promise<void> {
     const timeLeft = order.deadline - Date.now();
     if (
       failure === 'CARRIER_CLOSED' ||
-      (order.shippingAttempts >= min_shipping_attempts && timeLeft < shipping_backoff_ms + shipping_attempt_ms)
+      (order.child_attempts >= min_shipping_attempts && timeLeft < shipping_backoff_ms + shipping_attempt_ms)
     )
       throw failed(
         failure === 'CARRIER_REFUSED' ? 'CARRIER_REFUSED' : 'DEADLINE',
-        order.dispatchFailedReason ?? undefined,
+        order.dispatch_failed_reason ?? undefined,
       );
     const { addressChanges } = order;
     await condition(() => order.cancel !== null || order.addressChanges !== addressChanges, shipping_backoff_ms);
@@ -49,17 +49,17 @@ export async function shipOrder(order: RunningOrder): Promise<void> {
 /** One child workflow. Answers why it failed; undefined when the carrier has the parcel. */
 async function attemptShipping(order: RunningOrder): Promise<DispatchFailure | undefined> {
   stopIfCanceled(order);
-  order.shippingAttempts += 1;
+  order.child_attempts += 1;
   order.carrierMayHaveParcel = true;
   const time = attemptTime(order);
   const input: ShippingInput = {
     order: order.input,
     parent_workflow_id: workflowInfo().workflowId,
-    attempt: order.shippingAttempts,
+    attempt: order.child_attempts,
     deadline_at: Date.now() + time,
   };
   const child = executeChild<(input: ShippingInput) => Promise<ShippingResult>>(SHIPPING_WORKFLOW, {
-    workflowId: shippingWorkflowId(order.orderId, order.shippingAttempts),
+    workflowId: shippingWorkflowId(order.order_id, order.child_attempts),
     taskQueue: SHIPPING_QUEUE,
     args: [input],
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
@@ -80,8 +80,8 @@ async function attemptShipping(order: RunningOrder): Promise<DispatchFailure | u
 }
 
 /** The time left, less what the rest of the guaranteed attempts need. */
-function attemptTime({ deadline, policy, shippingAttempts }: RunningOrder): number {
-  const furtherAttempts = Math.max(0, policy.min_shipping_attempts - shippingAttempts);
+function attemptTime({ deadline, policy, child_attempts }: RunningOrder): number {
+  const furtherAttempts = Math.max(0, policy.min_shipping_attempts - child_attempts);
   const reserved = furtherAttempts * (policy.shipping_backoff_ms + policy.shipping_attempt_ms);
   return Math.max(policy.shipping_attempt_ms, deadline - Date.now() - reserved);
 }
@@ -89,12 +89,12 @@ function attemptTime({ deadline, policy, shippingAttempts }: RunningOrder): numb
 function noteFailedAttempt(order: RunningOrder, error: unknown): DispatchFailure {
   const cause = error instanceof ChildWorkflowFailure ? error.cause : error;
   const reason = cause instanceof TimeoutFailure ? 'no shipping worker finished it in time' : messageOf(cause);
-  order.lastError = reason;
-  order.dispatchFailedReason = reason;
+  order.last_error = reason;
+  order.dispatch_failed_reason = reason;
   log.warn('shipping attempt failed', {
-    order_id: order.orderId,
+    order_id: order.order_id,
     step: order.step,
-    attempt: order.shippingAttempts,
+    attempt: order.child_attempts,
     reason,
   });
   return cause instanceof ApplicationFailure ? (cause.type as DispatchFailure) : 'UNKNOWN';
