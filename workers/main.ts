@@ -1,5 +1,5 @@
 /** `npm run worker`: the process that runs workflows and activities. It polls both task queues unless WORKER_QUEUES names one. */
-import { NativeConnection } from '@temporalio/worker';
+import { NativeConnection, TransportError } from '@temporalio/worker';
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
@@ -33,7 +33,9 @@ const deps = {
   ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
 };
 
-const connection = await NativeConnection.connect(connectionOptions(config.TEMPORAL_ADDRESS, config.TEMPORAL_API_KEY));
+const connection = await NativeConnection.connect(
+  connectionOptions(config.TEMPORAL_ADDRESS, config.TEMPORAL_API_KEY),
+).catch(exitIfUnreachable);
 const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
@@ -51,7 +53,7 @@ const workers = await Promise.all(
       version,
     }),
   ),
-);
+).catch(exitIfUnreachable);
 const running = Promise.all(workers.map((worker) => worker.run()));
 
 const stopping = new AbortController();
@@ -75,3 +77,12 @@ await attempts.flush();
 await Promise.all([connection.close(), db.close(), sandbox.close()]);
 // Abandoned calls that hang, as flaky_call does for minutes, would keep the process alive.
 process.exit(0);
+
+/** At the start, a server that can't be reached or has no such namespace ends the process with one line on stderr. */
+function exitIfUnreachable(error: unknown): never {
+  if (!(error instanceof TransportError)) throw error;
+  const { TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE } = config;
+  const reason = error.message.replace(/\s+/g, ' ');
+  process.stderr.write(`TEMPORAL_ADDRESS (${TEMPORAL_ADDRESS}), namespace ${TEMPORAL_NAMESPACE}: ${reason}\n`);
+  process.exit(1);
+}
