@@ -9,6 +9,9 @@ import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { freshId } from '../fixtures.ts';
 import { type OutsideProject, outsideProject, printed, REPOSITORY } from './outside-project.ts';
 
+/** The servers that the examples run against. */
+const servers = async () => inject('addresses');
+
 let project: OutsideProject;
 beforeAll(async () => {
   project = await outsideProject();
@@ -120,12 +123,14 @@ describe('the example of the documentation ships an order', () => {
 
   test.for([20, 22, 24])('under Node %i, skipped where it is not on PATH', async (major, { skip }) => {
     const node = (await findNode(major)) ?? skip(`there is no Node ${major} on PATH`);
+    const { API_URL } = await servers();
     const order_id = freshId();
-    const answer = await printed(node, [built('node.js'), inject('addresses').API_URL, order_id], project.folder);
+    const answer = await printed(node, [built('node.js'), API_URL, order_id], project.folder);
     expect(JSON.parse(answer)).toMatchObject(approved(order_id));
   });
 
   test('on workerd', async () => {
+    const { API_URL } = await servers();
     const { outputFiles } = await build({
       entryPoints: [built('worker.js')],
       bundle: true,
@@ -146,7 +151,7 @@ describe('the example of the documentation ships an order', () => {
               mainModule: 'shop.js',
               modules: { 'shop.js': { type: 'esm', contents: outputFiles[0]?.text ?? '' } },
             },
-            env: { API_URL: { type: 'text', value: inject('addresses').API_URL } },
+            env: { API_URL: { type: 'text', value: API_URL } },
           },
         },
       ],
@@ -163,11 +168,8 @@ describe('the example of the documentation ships an order', () => {
   });
 
   test('through Temporal, with the contracts alone', async () => {
-    const answer = await printed(
-      process.execPath,
-      [built('temporal.js'), inject('addresses').TEMPORAL_ADDRESS, freshId()],
-      project.folder,
-    );
+    const { TEMPORAL_ADDRESS } = await servers();
+    const answer = await printed(process.execPath, [built('temporal.js'), TEMPORAL_ADDRESS, freshId()], project.folder);
     expect(JSON.parse(answer)).toBe('shipped');
   });
 });
@@ -180,7 +182,7 @@ describe('a client generated from /openapi.json ships an order', () => {
     code: 'NOT_FOUND',
   });
   test('in TypeScript, by openapi-typescript and openapi-fetch', async () => {
-    const { API_URL } = inject('addresses');
+    const { API_URL } = await servers();
     await project.run('openapi-typescript/bin/cli.js', `${API_URL}/openapi.json`, '-o', 'schema.d.ts');
     await project.run('typescript/bin/tsc', '-p', 'tsconfig.openapi.json', '--module', 'nodenext');
     const order_id = freshId();
@@ -191,7 +193,7 @@ describe('a client generated from /openapi.json ships an order', () => {
   }, 60_000);
 
   test('in Python, by openapi-python-client', async () => {
-    const { API_URL } = inject('addresses');
+    const { API_URL } = await servers();
     const library = await pythonPackage('openapi-python-client==0.29.1');
     // The generator formats what it wrote with ruff, which comes with it.
     const env = {
