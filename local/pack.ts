@@ -11,7 +11,6 @@ import ts from 'typescript5';
 import { plainTypes } from './plain-types.ts';
 
 interface Manifest extends Record<string, unknown> {
-  name: string;
   dependencies: Record<string, string>;
   /** What the tarball exports, by the names of the source files, and those of the dependencies that this needs. */
   packed: { modules: string[]; dependencies: string[] };

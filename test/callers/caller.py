@@ -1,4 +1,4 @@
-"""A shop's own Python service: it knows the names that README and design promise, and nothing of this codebase."""
+"""A Temporal caller in Python. It uses the documented names and imports nothing of this repository."""
 
 import asyncio
 import json

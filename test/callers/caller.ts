@@ -1,11 +1,11 @@
-/** A shop's own TypeScript, anywhere that has `fetch`: it knows the typed client and nothing else of this codebase. */
+/** A caller that runs wherever there is `fetch`. It imports the typed client and no other file of this repository. */
 import { createOrdersClient, type OrdersClient, orderErrorOf } from '@trellis/client';
 
 type Order = Parameters<OrdersClient['start']['mutate']>[0];
 
-const CLOSED = ['shipped', 'canceled', 'expired', 'failed'];
+const TERMINAL_STATES = ['shipped', 'canceled', 'expired', 'failed'];
 
-/** Buys an order, and tries to approve `unknown`, which nobody ever started. */
+/** Starts an order, approves it and polls until it ends; then approves `unknown`, the id of no order. */
 export async function buy(url: string, order: Order, unknown: string) {
   const orders = createOrdersClient(url);
   const { order_id } = order;
@@ -14,7 +14,7 @@ export async function buy(url: string, order: Order, unknown: string) {
   const approved = await orders.signal.approve.mutate({ order_id }, { context });
   const signal = AbortSignal.timeout(20_000);
   let status = await orders.status.query({ order_id }, { signal });
-  while (!CLOSED.includes(status.state)) {
+  while (!TERMINAL_STATES.includes(status.state)) {
     await new Promise((resolve) => setTimeout(resolve, 50));
     status = await orders.status.query({ order_id }, { signal });
   }
@@ -22,7 +22,7 @@ export async function buy(url: string, order: Order, unknown: string) {
   return { started, approved, status, refused };
 }
 
-/** The same as a worker on the edge. */
+/** The same as an edge runtime's module. */
 export default {
   async fetch(request: Request, env: { API_URL: string }): Promise<Response> {
     const { order, unknown } = (await request.json()) as { order: Order; unknown: string };

@@ -1,4 +1,4 @@
-"""A shop's Python service on the client that openapi-python-client generates from /openapi.json, as package shop_api."""
+"""A caller of the client that openapi-python-client generates from /openapi.json, as the package shop_api."""
 
 import importlib
 import json

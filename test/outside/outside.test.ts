@@ -10,7 +10,9 @@ import { freshId } from '../fixtures.ts';
 import { need } from '../servers.ts';
 import { type OutsideProject, outsideProject, printed, REPOSITORY } from './outside-project.ts';
 
-const { API_URL, TEMPORAL_ADDRESS } = await need('api', 'temporal');
+/** The servers that the examples run against. */
+const servers = () => need('api', 'temporal');
+
 let project: OutsideProject;
 beforeAll(async () => {
   project = await outsideProject();
@@ -122,12 +124,14 @@ describe('the example of the documentation ships an order', () => {
 
   test.for([20, 22, 24])('under Node %i, skipped where it is not on PATH', async (major, { skip }) => {
     const node = (await findNode(major)) ?? skip(`there is no Node ${major} on PATH`);
+    const { API_URL } = await servers();
     const order_id = freshId();
     const answer = await printed(node, [built('node.js'), API_URL, order_id], project.folder);
     expect(JSON.parse(answer)).toMatchObject(approved(order_id));
   });
 
   test('on workerd', async () => {
+    const { API_URL } = await servers();
     const { outputFiles } = await build({
       entryPoints: [built('worker.js')],
       bundle: true,
@@ -165,6 +169,7 @@ describe('the example of the documentation ships an order', () => {
   });
 
   test('through Temporal, with the contracts alone', async () => {
+    const { TEMPORAL_ADDRESS } = await servers();
     const answer = await printed(process.execPath, [built('temporal.js'), TEMPORAL_ADDRESS, freshId()], project.folder);
     expect(JSON.parse(answer)).toBe('shipped');
   });
@@ -179,6 +184,7 @@ describe('a client generated from /openapi.json ships an order', () => {
   });
 
   test('in TypeScript, by openapi-typescript and openapi-fetch', async () => {
+    const { API_URL } = await servers();
     await project.run('openapi-typescript/bin/cli.js', `${API_URL}/openapi.json`, '-o', 'schema.d.ts');
     await project.run('typescript/bin/tsc', '-p', 'tsconfig.openapi.json', '--module', 'nodenext');
     const order_id = freshId();
@@ -189,6 +195,7 @@ describe('a client generated from /openapi.json ships an order', () => {
   }, 60_000);
 
   test('in Python, by openapi-python-client', async () => {
+    const { API_URL } = await servers();
     const library = await pythonPackage('openapi-python-client==0.29.1');
     // The generator formats what it wrote with ruff, which comes with it.
     const env = {
