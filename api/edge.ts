@@ -2,7 +2,7 @@
 import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
-import { openStores } from '@trellis/drizzle/stores';
+import { openApiStores } from '@trellis/drizzle/stores';
 import type { Hono } from 'hono';
 import { createApp } from './http/app.ts';
 import { problemResponse } from './http/problem.ts';
@@ -22,7 +22,7 @@ function appOf(environment: Environment): Hono {
       namespace: config.TEMPORAL_NAMESPACE,
       apiKey: config.TEMPORAL_API_KEY,
     }),
-    ...openStores(db),
+    ...openApiStores(db),
     policy: config.POLICY,
     corsOrigins: config.CORS_ORIGINS,
     onError: (error) => console.error(error),

@@ -7,7 +7,7 @@ import { createLogger } from '@trellis/contracts/config/logger';
 import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
-import { openStores } from '@trellis/drizzle/stores';
+import { openApiStores } from '@trellis/drizzle/stores';
 import { createApp } from './http/app.ts';
 import { DOCS } from './http/docs.ts';
 import { createGrpcTemporal } from './temporal/grpc.ts';
@@ -22,7 +22,7 @@ const app = createApp({
   temporal: connection
     ? createGrpcTemporal(createTemporalClient(connection, namespace))
     : createHttpTemporal({ url: address, namespace, apiKey }),
-  ...openStores(db),
+  ...openApiStores(db),
   policy: config.POLICY,
   corsOrigins: config.CORS_ORIGINS,
   onError: (err) => log.error({ err }, 'request failed'),

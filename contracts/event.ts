@@ -1,8 +1,8 @@
 /** A row of an order's audit trail. */
 import * as v from 'valibot';
 import { EVENT_TYPES } from './lifecycle.ts';
+import { State } from './order-status.ts';
 import { RecordedAddress } from './shipment.ts';
-import { State } from './status.ts';
 import { Timestamp } from './timestamp.ts';
 
 const text = (description: string) => v.pipe(v.optional(v.string()), v.description(description));

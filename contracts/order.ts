@@ -4,10 +4,10 @@ import type { Problem } from './error.ts';
 import { Event } from './event.ts';
 import { ID_PATTERN } from './id.ts';
 import { FAILURE_REASONS } from './lifecycle.ts';
+import { State } from './order-status.ts';
 import { Amount, Currency, Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
 import { RecordedAddress, Shipment } from './shipment.ts';
-import { State } from './status.ts';
 import { text } from './text.ts';
 import { Timestamp } from './timestamp.ts';
 

@@ -1,5 +1,5 @@
 /** Failed attempts at activities: what an order's status shows of its recent errors. */
-import { FailedAttempt } from '@trellis/contracts/status';
+import { FailedAttempt } from '@trellis/contracts/order-status';
 import { desc, eq, sql } from 'drizzle-orm';
 import { columnsFor } from './columns.ts';
 import type { Database } from './database.ts';

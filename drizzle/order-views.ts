@@ -1,6 +1,6 @@
 /** Reads of orders, each in the form of its contract. */
 import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
-import { type Progress, WorkflowStatus } from '@trellis/contracts/status';
+import { type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import type { Run } from '@trellis/contracts/temporal';
 import { and, desc, eq, lt, or, sql } from 'drizzle-orm';
 import * as v from 'valibot';

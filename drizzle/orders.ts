@@ -3,12 +3,12 @@
  * method named by a participle (`validated`, `shipped`) records what has happened.
  */
 
-import type { Command } from '@trellis/contracts/command';
+import type { Command } from '@trellis/contracts/commands';
 import type { ErrorCode } from '@trellis/contracts/error';
 import { type Ending, isTerminal, type State, type TerminalState } from '@trellis/contracts/lifecycle';
 import type { Address, OrderInput } from '@trellis/contracts/order';
+import type { Progress } from '@trellis/contracts/order-status';
 import type { Money } from '@trellis/contracts/payment';
-import type { Progress } from '@trellis/contracts/status';
 import type { Run } from '@trellis/contracts/temporal';
 import { and, eq, inArray, sql } from 'drizzle-orm';
 import { now } from './columns.ts';

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
-import { COMMAND_NAMES, type Command } from '@trellis/contracts/command';
-import { COMMAND_INPUTS } from '@trellis/contracts/command-input';
+import { COMMAND_INPUTS } from '@trellis/contracts/command-inputs';
+import { COMMAND_NAMES, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES } from '@trellis/contracts/error';
 import { TERMINAL_STATES } from '@trellis/contracts/lifecycle';
 import { StartInput } from '@trellis/contracts/order';

@@ -2,11 +2,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createOrdersClient, type OrdersClient, orderErrorOf } from '@trellis/client';
-import { COMMANDS, type Command } from '@trellis/contracts/command';
-import type { COMMAND_INPUTS, SignalOutput } from '@trellis/contracts/command-input';
+import type { COMMAND_INPUTS, SignalOutput } from '@trellis/contracts/command-inputs';
+import { COMMANDS, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES, type ErrorCode } from '@trellis/contracts/error';
 import type { StartInput, StartOutput } from '@trellis/contracts/order';
-import type { OrderStatus } from '@trellis/contracts/status';
+import type { OrderStatus } from '@trellis/contracts/order-status';
 import type { InferInput } from 'valibot';
 
 /** An order as the API shows it. */

@@ -12,9 +12,9 @@ import { toOrderError, toTRPCError } from '../orders/errors.ts';
 import { appRouter, type Context } from '../orders/router.ts';
 import { createStatusReader } from '../orders/status.ts';
 import type { TemporalPort } from '../temporal/port.ts';
-import { openApiDocument } from './openapi.ts';
+import { openApiDocument } from './openapi-from-router.ts';
 import { problemResponse } from './problem.ts';
-import { createRest } from './rest.ts';
+import { createRest } from './rest-from-router.ts';
 
 export interface AppDeps {
   temporal: TemporalPort;

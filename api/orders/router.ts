@@ -1,18 +1,19 @@
 /** Declare a route here: a procedure and, in its meta, where it stands in REST. rest.ts and openapi.ts derive the rest. */
-import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/command';
-import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-input';
+
+import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
+import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
 import { ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
+import { OrderStatus } from '@trellis/contracts/order-status';
 import type { PolicyName } from '@trellis/contracts/policy';
-import { OrderStatus } from '@trellis/contracts/status';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { initTRPC } from '@trpc/server';
 import * as v from 'valibot';
 import type { TemporalPort } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
-import { sendCommand } from './command.ts';
 import { fromSql, invalid, noSuchOrder, toOrderError, toTRPCError } from './errors.ts';
-import { startOrder } from './start.ts';
+import { sendCommand } from './send-command.ts';
+import { startOrder } from './start-order.ts';
 import type { StatusReader } from './status.ts';
 
 export interface Context {

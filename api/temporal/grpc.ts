@@ -11,8 +11,8 @@ import {
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
 import { NamespaceNotFoundError, WorkflowNotFoundError } from '@temporalio/common';
-import { COMMANDS, type CommandAnswer } from '@trellis/contracts/command';
-import type { WorkflowStatus } from '@trellis/contracts/status';
+import { COMMANDS, type CommandAnswer } from '@trellis/contracts/commands';
+import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import {
   ORDER_WORKFLOW,
   ORDERS_QUEUE,

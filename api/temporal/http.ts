@@ -1,6 +1,6 @@
 /** The Temporal port over Temporal's own HTTP API, for runtimes that have `fetch` and nothing else. */
-import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/command';
-import type { WorkflowStatus } from '@trellis/contracts/status';
+import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
+import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import {
   ORDER_WORKFLOW,
   ORDERS_QUEUE,

@@ -2,10 +2,10 @@
  * The calls that the API makes to Temporal; grpc.ts and http.ts implement them. Every call settles in time. When Temporal fails it
  * rejects with an OrderError: BUSY when Temporal limits the rate, else UNAVAILABLE. Any other error is a bug and passes as it is.
  */
-import type { Command, CommandAnswer } from '@trellis/contracts/command';
+import type { Command, CommandAnswer } from '@trellis/contracts/commands';
 import { ERRORS, type ErrorCode, type ErrorDetailsByCode, OrderError } from '@trellis/contracts/error';
 import type { OrderInput } from '@trellis/contracts/order';
-import type { WorkflowStatus } from '@trellis/contracts/status';
+import type { WorkflowStatus } from '@trellis/contracts/order-status';
 
 export interface TemporalPort {
   /** Starts the order's one run; undefined when the order has been started before, whether that run is running or completed. */

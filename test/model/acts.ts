@@ -5,7 +5,7 @@ import {
   type Command,
   cancelReasonOf,
   DEFAULT_CANCEL_REASON,
-} from '@trellis/contracts/command';
+} from '@trellis/contracts/commands';
 import fc from 'fast-check';
 import type { Call } from '../workflow-fixture.ts';
 import { type OrderModel, type Plan, UNREACHABLE } from './order-model.ts';

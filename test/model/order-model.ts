@@ -1,5 +1,5 @@
 /** The design's rules for one order as a state machine, without Temporal and SQL. It changes only through calls: commands, outcomes of the companies' calls, time. */
-import type { Command } from '@trellis/contracts/command';
+import type { Command } from '@trellis/contracts/commands';
 import { type FailureReason, isTerminal, movesForward, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import { POLICIES, type Policy } from '@trellis/contracts/policy';

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { WorkflowNotFoundError, WorkflowUpdateFailedError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
-import { COMMANDS, type CommandAnswer } from '@trellis/contracts/command';
+import { COMMANDS, type CommandAnswer } from '@trellis/contracts/commands';
 import type { OrderView } from '@trellis/contracts/order';
 import { ORDER_WORKFLOW, ORDERS_QUEUE } from '@trellis/contracts/temporal';
 import { expect } from 'vitest';

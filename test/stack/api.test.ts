@@ -1,5 +1,5 @@
 /** The API's contract, line by line, on every runtime and with every adapter of Temporal and the database. */
-import { openApiDocument } from '@trellis/api/http/openapi';
+import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { createOrdersClient, orderErrorOf } from '@trellis/client';
 import { isTerminal } from '@trellis/contracts/lifecycle';
 import { createConnection } from 'mysql2/promise';

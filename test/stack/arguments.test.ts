@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { Client, Connection } from '@temporalio/client';
-import { COMMANDS } from '@trellis/contracts/command';
+import { COMMANDS } from '@trellis/contracts/commands';
 import {
   DISPATCH_FAILED_SIGNAL,
   ORDER_WORKFLOW,

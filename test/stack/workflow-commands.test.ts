@@ -1,5 +1,5 @@
 /** Commands to a running order, by update and by signal, and their answers. */
-import { COMMAND_NAMES, COMMANDS, type CommandAnswer } from '@trellis/contracts/command';
+import { COMMAND_NAMES, COMMANDS, type CommandAnswer } from '@trellis/contracts/commands';
 import type { StartInput } from '@trellis/contracts/order';
 import { describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';

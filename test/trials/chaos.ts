@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createOrdersClient } from '@trellis/client';
-import type { Command } from '@trellis/contracts/command';
+import type { Command } from '@trellis/contracts/commands';
 import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import type { StartInput } from '@trellis/contracts/order';
 import { moneyViolations } from '@trellis/local/audit';

@@ -1,5 +1,5 @@
 /** Checks how an order ended against what the API answered to its commands. */
-import type { Command } from '@trellis/contracts/command';
+import type { Command } from '@trellis/contracts/commands';
 import { type EventType, isTerminal } from '@trellis/contracts/lifecycle';
 import type { Address } from '@trellis/contracts/order';
 import type { Answer, OrderView } from '@trellis/local/shopper';

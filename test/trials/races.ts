@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createOrdersClient, type OrdersClient, orderErrorOf } from '@trellis/client';
-import type { Command } from '@trellis/contracts/command';
+import type { Command } from '@trellis/contracts/commands';
 import { isTerminal } from '@trellis/contracts/lifecycle';
 import type { Address, StartInput } from '@trellis/contracts/order';
 import { POLICIES } from '@trellis/contracts/policy';

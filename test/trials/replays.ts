@@ -2,7 +2,7 @@
 import { Connection } from '@temporalio/client';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import { bundleWorkflows } from '@trellis/workers/worker';
+import { bundleWorkflows } from '@trellis/workers/create-worker';
 
 export interface Replays {
   replayed: number;

@@ -1,5 +1,5 @@
 import { MockActivityEnvironment } from '@temporalio/testing';
-import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activity';
+import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activities';
 import { OrderInput } from '@trellis/contracts/order';
 import { attempt } from '@trellis/workers/activities/attempt';
 import { validFields } from '@trellis/workers/activities/receive-order';

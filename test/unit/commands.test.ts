@@ -1,7 +1,7 @@
-import { openApiDocument } from '@trellis/api/http/openapi';
+import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { appRouter } from '@trellis/api/orders/router';
-import { COMMAND_NAMES, COMMANDS } from '@trellis/contracts/command';
-import { COMMAND_INPUTS } from '@trellis/contracts/command-input';
+import { COMMAND_INPUTS } from '@trellis/contracts/command-inputs';
+import { COMMAND_NAMES, COMMANDS } from '@trellis/contracts/commands';
 import { expect, test } from 'vitest';
 
 const { paths } = openApiDocument() as unknown as { paths: Record<string, { post?: { summary: string } }> };

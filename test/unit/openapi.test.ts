@@ -1,9 +1,9 @@
 /** What generated clients and tools need of the OpenAPI document. */
 import { readFileSync } from 'node:fs';
 import { type SpecData, Validator } from '@seriousme/openapi-schema-validator';
-import { openApiDocument } from '@trellis/api/http/openapi';
+import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { type Meta, restProcedures } from '@trellis/api/orders/router';
-import { COMMAND_NAMES } from '@trellis/contracts/command';
+import { COMMAND_NAMES } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS } from '@trellis/contracts/error';
 import { FAILURE_REASONS, STATES } from '@trellis/contracts/lifecycle';
 import { initTRPC } from '@trpc/server';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker, type WorkflowBundle } from '@temporalio/worker';
-import { bundleWorkflows } from '@trellis/workers/worker';
+import { bundleWorkflows } from '@trellis/workers/create-worker';
 import { describe, expect, test } from 'vitest';
 import { bundleEdited, otherPolicies } from '../edited-workflows.ts';
 import { fileOf, PATHS, VERSION } from '../histories/paths.ts';

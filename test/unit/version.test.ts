@@ -1,6 +1,6 @@
 /** The product has one version: OpenAPI, the histories and what is published each read it from another package.json. */
 import { readFileSync } from 'node:fs';
-import { openApiDocument } from '@trellis/api/http/openapi';
+import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { expect, test } from 'vitest';
 
 interface Manifest {

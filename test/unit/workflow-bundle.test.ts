@@ -1,4 +1,4 @@
-import { bundleWorkflows } from '@trellis/workers/worker';
+import { bundleWorkflows } from '@trellis/workers/create-worker';
 import { expect, test } from 'vitest';
 
 test('the workflow bundle contains no schema library, database or client', async () => {

@@ -1,6 +1,6 @@
 import { Context } from '@temporalio/activity';
 import { ApplicationFailure } from '@temporalio/common';
-import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activity';
+import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activities';
 import type { AttemptRecord } from '@trellis/drizzle/attempts';
 import pRetry, { AbortError } from 'p-retry';
 import pTimeout from 'p-timeout';

@@ -1,5 +1,5 @@
 /** The activities, one file each. */
-import type { ActivityName } from '@trellis/contracts/activity';
+import type { ActivityName } from '@trellis/contracts/activities';
 import { createChargePayment } from './charge-payment.ts';
 import { createCloseOrder } from './close-order.ts';
 import { createCloseParcel } from './close-parcel.ts';
@@ -15,7 +15,7 @@ import { createValidateOrder } from './validate-order.ts';
 
 type Deps<F extends (deps: never) => unknown> = Parameters<F>[0];
 
-/** Implements the activities that contracts/activity.ts lists. Which queue one runs on is decided by the workflow that calls it. */
+/** Implements the activities that contracts/activities.ts lists. Which queue one runs on is decided by the workflow that calls it. */
 export function createActivities(
   deps: Deps<typeof createReceiveOrder> &
     Deps<typeof createChargePayment> &

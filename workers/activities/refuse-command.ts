@@ -1,4 +1,4 @@
-import type { Command } from '@trellis/contracts/command';
+import type { Command } from '@trellis/contracts/commands';
 import type { ErrorCode } from '@trellis/contracts/error';
 import type { State } from '@trellis/contracts/lifecycle';
 import type { OrderStore } from '@trellis/drizzle/orders';

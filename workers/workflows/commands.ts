@@ -13,11 +13,11 @@ import {
   setHandler,
   uuid4,
 } from '@temporalio/workflow';
-import { COMMAND_NAMES, COMMANDS, type Command, type CommandAnswer, cancelReasonOf } from '@trellis/contracts/command';
+import { COMMAND_NAMES, COMMANDS, type Command, type CommandAnswer, cancelReasonOf } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
 import { COMMAND_ID_PATTERN } from '@trellis/contracts/id';
 import type { Address } from '@trellis/contracts/order';
-import type { WorkflowStatus } from '@trellis/contracts/status';
+import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { runLocally, runRemotely } from './run-activity.ts';
 import { type RunningOrder, statusOf, whenReady } from './running-order.ts';

@@ -1,6 +1,6 @@
 /** How workflows run their activities: as a local activity where that is possible, else as a remote one. */
 import { isCancellation, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
-import type { ActivityName } from '@trellis/contracts/activity';
+import type { ActivityName } from '@trellis/contracts/activities';
 import type { Activities } from '../activities/index.ts';
 
 type Input<N extends ActivityName> = Parameters<Activities[N]>[0];

@@ -1,7 +1,7 @@
 /** Settles an order whose run was ended from outside, as by a termination: refunds it, or marks it shipped if its parcel has left. */
 
 import { patched } from '@temporalio/workflow';
-import { cancelReasonOf } from '@trellis/contracts/command';
+import { cancelReasonOf } from '@trellis/contracts/commands';
 import { ID_PATTERN } from '@trellis/contracts/id';
 import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { SettleInput } from '@trellis/contracts/temporal';

@@ -1,9 +1,9 @@
 /** Inputs and outputs of the API's commands. */
 import * as v from 'valibot';
-import { type Command, DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from './command.ts';
+import { type Command, DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from './commands.ts';
 import { COMMAND_ID_PATTERN } from './id.ts';
 import { Address, OrderId } from './order.ts';
-import { State } from './status.ts';
+import { State } from './order-status.ts';
 import { text } from './text.ts';
 
 export const ApproveInput = v.object({ order_id: OrderId });

@@ -1,5 +1,5 @@
-import { type Command, repeatsEnd } from '@trellis/contracts/command';
-import type { SignalOutput } from '@trellis/contracts/command-input';
+import type { SignalOutput } from '@trellis/contracts/command-inputs';
+import { type Command, repeatsEnd } from '@trellis/contracts/commands';
 import { OrderError } from '@trellis/contracts/error';
 import { isTerminal } from '@trellis/contracts/lifecycle';
 import type { OrderViews } from '@trellis/drizzle/order-views';

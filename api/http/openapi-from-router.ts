@@ -2,8 +2,9 @@
  * Generates the OpenAPI 3.1 document of the REST API from the procedures, their schemas and the table of errors. It is
  * normally not edited: routes are declared in orders/router.ts, schemas and their descriptions in contracts.
  */
-import { COMMANDS, type Command } from '@trellis/contracts/command';
-import { IdempotencyKey, SignalDecided, SignalOutput, SignalQueued } from '@trellis/contracts/command-input';
+
+import { IdempotencyKey, SignalDecided, SignalOutput, SignalQueued } from '@trellis/contracts/command-inputs';
+import { COMMANDS, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS, type ErrorCode, type ErrorDetailsByCode } from '@trellis/contracts/error';
 import { Event, EventPayload } from '@trellis/contracts/event';
 import {
@@ -15,9 +16,9 @@ import {
   RecordedItem,
   StartOutput,
 } from '@trellis/contracts/order';
+import { FailedAttempt, FailureReason, OrderStatus, State } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
 import { RecordedAddress, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
-import { FailedAttempt, FailureReason, OrderStatus, State } from '@trellis/contracts/status';
 import { type JsonSchema, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema';
 import * as v from 'valibot';
 import { type RestProcedure, restProcedures } from '../orders/router.ts';
