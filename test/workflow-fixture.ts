@@ -364,6 +364,10 @@ async function replayFailures(outcomes: Outcome[]): Promise<string[]> {
   return failures;
 }
 
+/** Waits for the step `awaiting_approval`, which one query does not: it may be answered while the validation runs. */
+export const awaitingApproval = (order: PlacedOrder) =>
+  eventually(async () => (await order.status()).step === 'awaiting_approval');
+
 /** Waits for an update that must be refused; resolves with its error's code and details. */
 export async function refusal(update: Promise<CommandAnswer>): Promise<{ code: unknown; details: unknown }> {
   const error = await update.then(

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { ORDERS_QUEUE, SETTLE_WORKFLOW, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { failsTwice, gate, hangs, type PlacedOrder, type Testbed } from '../workflow-fixture.ts';
+import { awaitingApproval, failsTwice, gate, hangs, type PlacedOrder, type Testbed } from '../workflow-fixture.ts';
 
 /** This code's version, which names the folder of its histories. */
 export const { version: VERSION }: { version: string } = JSON.parse(
@@ -14,7 +14,6 @@ export type Path = (bed: Testbed) => Promise<PlacedOrder>;
 
 const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
-const atReview = (order: PlacedOrder) => eventually(async () => (await order.status()).step === 'awaiting_approval');
 const attemptedToShip = (order: PlacedOrder, attempts: number) =>
   eventually(
     async () => (await order.status()).child_attempts >= attempts && (await order.status()).dispatch_failed_reason,
@@ -37,7 +36,7 @@ const withWorkers =
 export const PATHS: Record<string, Path> = {
   shipped: withWorkers(async (bed) => {
     const order = await bed.place();
-    await atReview(order);
+    await awaitingApproval(order);
     await order.update('approve');
     return ended(order);
   }),
@@ -46,7 +45,7 @@ export const PATHS: Record<string, Path> = {
 
   'canceled before it was approved': withWorkers(async (bed) => {
     const order = await bed.place();
-    await atReview(order);
+    await awaitingApproval(order);
     await order.update('cancel', ['changed my mind']);
     return ended(order);
   }),
@@ -82,7 +81,7 @@ export const PATHS: Record<string, Path> = {
 
   'canceled through Temporal': withWorkers(async (bed) => {
     const order = await bed.place();
-    await atReview(order);
+    await awaitingApproval(order);
     await order.handle.cancel();
     return ended(order);
   }),
@@ -109,7 +108,7 @@ export const PATHS: Record<string, Path> = {
     ended(await bed.placeApproved(anOrder(), { faults: { charge: hangs } })),
   ),
 
-  'shipped at the third try, to another address': withWorkers(async (bed) => {
+  'shipped at the third attempt, to another address': withWorkers(async (bed) => {
     const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }));
     await attemptedToShip(order, 2);
     await order.update('address', [BOSTON]);
@@ -118,7 +117,7 @@ export const PATHS: Record<string, Path> = {
 
   'address changed at the review, by signal and by update': withWorkers(async (bed) => {
     const order = await bed.place();
-    await atReview(order);
+    await awaitingApproval(order);
     await order.signal('address', BOSTON);
     await order.update('address', [{ ...BOSTON, line1: '3 Birch' }]);
     await order.update('approve');
@@ -128,7 +127,7 @@ export const PATHS: Record<string, Path> = {
   'commands repeated, malformed and refused': withWorkers(async (bed) => {
     const dispatch = gate();
     const order = await bed.place(anOrder(), { faults: { dispatch: dispatch.after } });
-    await atReview(order);
+    await awaitingApproval(order);
     await order.signal('address', { line1: 7 }, 'first');
     await order.update('address', [null]).catch(() => undefined);
     await order.signal('approve', 'second');
@@ -139,7 +138,7 @@ export const PATHS: Record<string, Path> = {
     return ended(order);
   }),
 
-  'addresses that waited together for a refused try': withWorkers(async (bed) => {
+  'addresses that waited together for a refused attempt': withWorkers(async (bed) => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
       faults: { dispatch: dispatch.afterFirst },
@@ -155,7 +154,7 @@ export const PATHS: Record<string, Path> = {
     ended(await bed.placeApproved(anOrder(), { faults: { charge: failsTwice, dispatch: failsTwice } })),
   ),
 
-  'a try to ship terminated from outside': withWorkers(async (bed) => {
+  'a shipping attempt terminated from outside': withWorkers(async (bed) => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
@@ -167,7 +166,7 @@ export const PATHS: Record<string, Path> = {
   'production’s rules': withWorkers(async (bed) => {
     const given = anOrder();
     const order = await bed.place(given, { args: [{ ...given, policy: 'production' }] });
-    await atReview(order);
+    await awaitingApproval(order);
     await order.update('approve');
     return ended(order);
   }),

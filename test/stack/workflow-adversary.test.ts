@@ -16,14 +16,21 @@ import { sweep } from '@trellis/workers/jobs/sweep';
 import { createConnection } from 'mysql2/promise';
 import { afterAll, afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { type Fault, gate, hangs, log, openTestbed, ownTestbed, type PlacedOrder } from '../workflow-fixture.ts';
+import {
+  awaitingApproval,
+  type Fault,
+  gate,
+  hangs,
+  log,
+  openTestbed,
+  ownTestbed,
+  type PlacedOrder,
+} from '../workflow-fixture.ts';
 
 const bed = await openTestbed({ clock: 'real' });
 afterAll(() => bed.close());
 
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
-const awaitingApproval = (order: PlacedOrder) =>
-  eventually(async () => (await order.status()).step === 'awaiting_approval');
 const shipping = (order: PlacedOrder) => eventually(async () => (await order.status()).child_attempts > 0);
 
 describe('adversarial timing never leaves money or parcel behind', () => {

@@ -4,6 +4,7 @@ import { shippingWorkflowId } from '@trellis/contracts/temporal';
 import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 import {
+  awaitingApproval,
   commitsThenHangs,
   expectTooLate,
   type Fault,
@@ -156,7 +157,7 @@ test('an approval recorded within the window counts, although no worker processe
   const own = await ownTestbed({ clock: 'real', queues: ['shipping'] });
   const stopOrders = await own.startWorkers('orders');
   const order = await own.place();
-  await order.status();
+  await awaitingApproval(order);
   await stopOrders();
   await order.signal('approve');
   await eventually(async () => {

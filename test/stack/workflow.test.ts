@@ -3,7 +3,7 @@ import type { StartInput } from '@trellis/contracts/order';
 import { flaky_call } from '@trellis/workers/activities/flaky-call';
 import { describe, expect, test } from 'vitest';
 import { anOrder, freshId, HAPPY_EVENTS, seeded } from '../fixtures.ts';
-import { gate, ownTestbed, sharedTestbed } from '../workflow-fixture.ts';
+import { awaitingApproval, gate, ownTestbed, sharedTestbed } from '../workflow-fixture.ts';
 
 const bed = await sharedTestbed();
 
@@ -13,7 +13,7 @@ describe('an approved order', () => {
   test('is charged once and shipped once, and SQL shows each state on the way', async () => {
     const [charge, dispatch] = [gate(), gate()];
     const order = await bed.place(anOrder(), { faults: { charge: charge.before, dispatch: dispatch.before } });
-    await order.status();
+    await awaitingApproval(order);
     expect(await order.view()).toMatchObject({ state: 'awaiting_approval', amount: '2.00', payments: [] });
 
     await order.update('approve');
@@ -108,7 +108,7 @@ describe('the production policy', () => {
     const own = await ownTestbed({});
     const given = anOrder();
     const order = await own.place(given, { args: [{ ...given, policy: 'production' }] });
-    await order.status();
+    await awaitingApproval(order);
     await own.env.sleep(23 * HOUR);
     expect(await order.update('approve')).toMatchObject({ state: 'approved' });
     expect(await order.end()).toBe('shipped');
@@ -137,7 +137,7 @@ describe('a second run of an order', () => {
 
   test('changes nothing while the first is running', async () => {
     const first = await bed.place();
-    await first.status();
+    await awaitingApproval(first);
     const second = await bed.place(first.order, { workflowId: freshId('another'), client: bed.realTimeClient });
     expect(await second.end()).toBe('awaiting_approval');
     await first.update('approve');
