@@ -13,8 +13,17 @@ export default defineConfig({
   test: {
     reporters: ['default', './contract-table.ts'],
     projects: [
-      { test: { name: 'unit', include: ['unit/*.test.ts'], testTimeout: 30_000, hookTimeout: 60_000 } },
-      { test: { name: 'stack', include: ['{stack,outside}/*.test.ts'], ...withServers } },
+      // One project after the other, for the same reason.
+      {
+        test: {
+          name: 'unit',
+          include: ['unit/*.test.ts'],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      { test: { name: 'stack', include: ['{stack,outside}/*.test.ts'], ...withServers, sequence: { groupOrder: 2 } } },
     ],
   },
 });

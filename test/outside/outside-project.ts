@@ -1,6 +1,6 @@
 /** A project in a folder outside the repository, with the packed packages installed as their users install them. */
 import { execFile } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,17 +25,34 @@ export interface OutsideProject {
   folder: string;
   /** The files of the packed packages. */
   tarballs: { client: string; contracts: string };
+  /** The packages' package.json in the packed sources, as packing left them. */
+  manifests: { client: string; contracts: string };
   /** Runs a program that the project has installed. */
   run(program: string, ...args: string[]): Promise<string>;
   remove(): Promise<void>;
+}
+
+/** Packs both packages in a copy of the sources: packing changes manifests for a moment, and other tests start programs. */
+async function packInto(folder: string): Promise<OutsideProject['manifests']> {
+  const copy = await mkdtemp(join(tmpdir(), 'trellis-pack-'));
+  try {
+    for (const name of ['package.json', 'contracts', 'drizzle', 'api', 'workers', 'local'])
+      await cp(join(REPOSITORY, name), join(copy, name), { recursive: true });
+    await symlink(join(REPOSITORY, 'node_modules'), join(copy, 'node_modules'));
+    const pack = ['pack', '-w', '@trellis/client', '-w', '@trellis/contracts', '--pack-destination', folder];
+    await printed('npm', pack, copy);
+    const manifest = (at: string) => readFile(join(copy, at, 'package.json'), 'utf8');
+    return { client: await manifest('api/client'), contracts: await manifest('contracts') };
+  } finally {
+    await rm(copy, { recursive: true, force: true });
+  }
 }
 
 /** A copy of `project/` with both packages, and with the example of each one's README as a module. */
 export async function outsideProject(): Promise<OutsideProject> {
   const folder = await mkdtemp(join(tmpdir(), 'trellis-outside-'));
   await cp(fileURLToPath(new URL('project', import.meta.url)), folder, { recursive: true });
-  const pack = ['pack', '-w', '@trellis/client', '-w', '@trellis/contracts', '--pack-destination', folder];
-  await printed('npm', pack, REPOSITORY);
+  const manifests = await packInto(folder);
   const packed = await readdir(folder);
   const tarball = (name: string) => {
     const file = packed.find((entry) => entry.startsWith(`trellis-${name}-`));
@@ -54,6 +71,7 @@ export async function outsideProject(): Promise<OutsideProject> {
   return {
     folder,
     tarballs,
+    manifests,
     run: (program, ...args) => printed(process.execPath, [join(folder, 'node_modules', program), ...args], folder),
     remove: () => rm(folder, { recursive: true, force: true }),
   };
