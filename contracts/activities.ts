@@ -8,7 +8,7 @@ interface ActivityEntry {
   readonly flaky: boolean;
 }
 
-/** Every activity, once: the worker implements exactly these, and the API derives an order's step from them. */
+/** The one list of activities: the worker implements exactly these, and the API derives an order's step from them. */
 export const ACTIVITIES = {
   receive_order: { step: 'receive_order', flaky: true },
   validate_order: { step: 'validate_order', flaky: true },

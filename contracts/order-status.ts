@@ -47,7 +47,7 @@ export const FailedAttempt = v.object({
 });
 export type FailedAttempt = v.InferOutput<typeof FailedAttempt>;
 
-/** The API's answer: the workflow's status if it answers in time, else SQL's, else that Temporal has accepted the order. */
+/** The status that the API returns: the workflow's if it answers in time, else SQL's, else that of an order that Temporal has accepted. */
 export const OrderStatus = v.object({
   ...WorkflowStatus.entries,
   source: v.pipe(

@@ -74,7 +74,7 @@ export const PROGRAMS = {
     ),
     TEMPORAL_ADDRESS: TemporalEndpoint,
   }),
-  /** The API on the edge: HTTP only, and no default addresses, as nothing runs beside it. */
+  /** The API on the edge: HTTP only, and no default addresses, because no server runs on its machine. */
   edge: v.object({
     ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', 'POLICY', 'CORS_ORIGINS'),
     DATABASE_URL: PlanetScaleUrl,
