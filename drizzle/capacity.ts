@@ -27,13 +27,13 @@ const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
 export function createCapacityStore(db: Database) {
   return {
     /**
-     * Admits one order if the workers can begin it within `queueSeconds`. Runs outside of a transaction, which would keep
-     * the one row that every start updates locked for several round trips. A retry after a lost answer may count an order
+     * Admits one order if the workers can begin it within `queueSeconds`. Runs outside of a transaction: that would
+     * lock the one row that every start updates for several round trips. A retry after a lost answer may count an order
      * twice, which delays the next one a little.
      */
     admit: (queueSeconds: number): Promise<Decision> =>
       db.run(async (session) => {
-        // Workers slower than their rate have more open orders than `busy_until` says; the later of the two counts.
+        // When the workers are slower than their rate, more orders are open than `busy_until` accounts for: the later time counts.
         const open = await openOrders(session, queueSeconds);
         const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${open} / ${ordersPerSecond}`)})`;
         const updated = await session
@@ -70,7 +70,7 @@ export function createCapacityStore(db: Database) {
   };
 }
 
-/** Open orders, except those that have waited for a person for longer than `queueSeconds`. */
+/** The number of open orders, without those that await approval and were created more than `queueSeconds` ago. */
 async function openOrders(session: Session, queueSeconds: number): Promise<number> {
   const [open] = await session
     .select({ orders: count() })

@@ -15,7 +15,7 @@ export type ShipmentStore = ReturnType<typeof createShipmentStore>;
 
 export function createShipmentStore(db: Database) {
   return {
-    /** The package is packed; false when the order is not paid, has ended, or has begun a later shipping attempt. */
+    /** The parcel is packed. Returns false, without a write, when the order is not paid, has ended, or has begun a later shipping attempt. */
     prepared: (orderId: string, attempt: number, address: Address) =>
       db.transaction(async (tx): Promise<boolean> => {
         const order = await lockOrder(tx, orderId);
@@ -88,7 +88,7 @@ export async function failUnfinished(tx: Session, orderId: string, beforeAttempt
     );
 }
 
-/** The order's shipments, by number of the attempt. */
+/** The order's shipments, sorted by attempt. */
 export function shipmentsOf(session: Session, orderId: string): Promise<Shipment[]> {
   return session
     .select(columnsFor(shipments, Shipment))

@@ -24,11 +24,11 @@ const PROGRESS: Progress = {
 const CHARGE = 'shipped without exactly one charge of its amount';
 const PARCEL = 'shipped without exactly one parcel';
 const UNSETTLED = 'ended without shipping, money not settled';
-const PARCEL_LEFT = 'ended without shipping, but a parcel left';
+const PARCEL_LEFT = 'ended without shipping, but the carrier has a parcel';
 const DISAGREE = "our book and the company's disagree";
 const REFUNDED = 'refunded by the company, but not in our book';
-const STRAY_CHARGE = 'charged for no order';
-const STRAY_PARCEL = 'a parcel left for no order';
+const STRAY_CHARGE = 'charged, but there is no such order';
+const STRAY_PARCEL = 'the carrier has a parcel, but there is no such order';
 
 let books: Awaited<ReturnType<typeof openBooks>>;
 beforeEach(async () => {
