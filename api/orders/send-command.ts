@@ -25,7 +25,7 @@ export async function sendCommand(
   let sent = await send();
   if (sent.outcome === 'not_accepted') {
     if (await temporal.signal(orderId, command, [...args, id])) return { ok: true, queued: true };
-    // The run has completed since, perhaps because of this command.
+    // The run has completed meanwhile, perhaps because of this command.
     sent = await send();
   }
   switch (sent.outcome) {
@@ -46,7 +46,7 @@ export async function sendCommand(
   }
 }
 
-/** An order in a terminal state changes no more: repeating what led to it is answered, everything else is TOO_LATE. */
+/** In a terminal state, the command that led to it is accepted without a change; every other command is TOO_LATE. */
 async function onEnded(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput> {
   const row = await fromSql(() => views.find(orderId));
   if (!row) throw noSuchOrder(orderId);

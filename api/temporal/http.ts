@@ -9,7 +9,14 @@ import {
   STATUS_QUERY,
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
-import { CALL_TIMEOUT_MS, orUndefined, refusalOf, type TemporalPort, type UpdateAnswer, unavailable } from './port.ts';
+import {
+  CALL_TIMEOUT_MS,
+  refusalOf,
+  type TemporalPort,
+  type UpdateAnswer,
+  unavailable,
+  undefinedIfUnavailable,
+} from './port.ts';
 
 export interface HttpTemporalOptions {
   /** The server's HTTP API, such as `http://127.0.0.1:7243`. */
@@ -38,7 +45,7 @@ interface UpdateResponse {
   outcome?: { success?: { payloads?: Payload[] }; failure?: Failure };
 }
 
-/** An answer of the server whose status is not 2xx. */
+/** A response of the server whose status is not 2xx. */
 class HttpError extends Error {
   override readonly name = 'HttpError';
   readonly status: number;
@@ -51,12 +58,12 @@ class HttpError extends Error {
   }
 }
 
-/** No answer of Temporal's own: the server was not reached, did not answer in time, or a proxy answered something else. */
+/** Temporal itself did not answer: it was not reached, took too long, or a proxy answered in its place. */
 class NoAnswer extends Error {
   override readonly name = 'NoAnswer';
 }
 
-/** The port on a server's HTTP API. Nothing is connected until a call is made. */
+/** Creates the port on a server's HTTP API. It connects at the first call. */
 export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptions): TemporalPort {
   const base = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}/workflows/`;
   const headers: Record<string, string> = {
@@ -150,7 +157,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     },
 
     async query(orderId, timeoutMs) {
-      const found = await orUndefined(
+      const found = await undefinedIfUnavailable(
         unlessMissing(
           call<{ queryResult?: { payloads?: Payload[] } }>(orderId, `/query/${STATUS_QUERY}`, timeoutMs, {}),
         ),
@@ -177,12 +184,12 @@ function isMissing(error: unknown): boolean {
   );
 }
 
-/** Whether it is unknown what became of the call. */
+/** Whether the call's outcome is unknown. */
 function isLost(error: unknown): boolean {
   return error instanceof NoAnswer || (error instanceof HttpError && [499, 502, 503, 504].includes(error.status));
 }
 
-/** What a call rejects with: an OrderError when Temporal or the way to it failed, the error itself when it is a bug. */
+/** What a call rejects with: an OrderError when Temporal or the connection to it failed, the error itself when it is a bug. */
 function failed(error: unknown): unknown {
   if (error instanceof HttpError) return unavailable(error, error.status === 429);
   return error instanceof NoAnswer ? unavailable(error, false) : error;
