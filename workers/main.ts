@@ -78,7 +78,7 @@ await Promise.all([connection.close(), db.close(), sandbox.close()]);
 // Abandoned calls that hang, as flaky_call does for minutes, would keep the process alive.
 process.exit(0);
 
-/** At the start, a server that can't be reached or has no such namespace ends the process with one line on stderr. */
+/** Ends the process with one line on stderr when, at the start, Temporal can't be reached or has no such namespace. */
 function exitIfUnreachable(error: unknown): never {
   if (!(error instanceof TransportError)) throw error;
   const { TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE } = config;

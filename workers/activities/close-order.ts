@@ -9,7 +9,7 @@ export interface CloseOrderInput extends ReceiveOrderInput {
   progress: Progress;
 }
 
-/** Writes the end of an order that was not charged; `owed`, and nothing is written, when it may have been charged after all. */
+/** Writes the end of an order that was not charged. Returns `owed`, and writes nothing, when it may have been charged after all. */
 export function createCloseOrder(deps: AttemptDeps & { orders: OrderStore }) {
   const { orders } = deps;
   return async function close_order(input: CloseOrderInput): Promise<State | 'owed'> {

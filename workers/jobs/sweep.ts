@@ -24,7 +24,7 @@ interface SweepDeps {
   client: Client;
   views: OrderViews;
   log: Logger;
-  /** Ends the sweep. */
+  /** Stops the sweep when it aborts. */
   signal: AbortSignal;
 }
 
@@ -46,7 +46,7 @@ export async function sweep(deps: SweepDeps): Promise<void> {
   }
 }
 
-/** Answers the ids of the listed runs that need not be examined again. */
+/** Returns the ids of the listed runs that need not be examined again. */
 async function sweepOnce(
   { client, views, log, signal }: SweepDeps,
   settled: ReadonlySet<string>,

@@ -19,7 +19,7 @@ import {
 } from './running-order.ts';
 import { shipOrder } from './ship-order.ts';
 
-/** Answers the order's terminal state. A run that doesn't own the order changes nothing and answers the recorded state. */
+/** Returns the order's terminal state. A run that doesn't own the order changes nothing and returns the recorded state. */
 export async function OrderWorkflow(input: OrderInput): Promise<State> {
   const order = beginOrder(input);
   if (!order) return 'failed';
@@ -47,7 +47,7 @@ async function runSteps(order: RunningOrder): Promise<State> {
   return markShipped(order);
 }
 
-/** Answers the recorded state when there is nothing for this run to do. */
+/** Returns the recorded state when there is nothing for this run to do. */
 async function receive(order: RunningOrder): Promise<State | undefined> {
   enter(order, 'receive_order');
   const { owner, state, policy } = await runLocally('receive_order', {
@@ -63,7 +63,7 @@ async function receive(order: RunningOrder): Promise<State | undefined> {
   return state;
 }
 
-/** No command ends it early: on replay a signal may be delivered earlier relative to the first local activities. */
+/** Commands don't interrupt it: on replay a signal may be delivered earlier relative to the first local activities. */
 async function validate(order: RunningOrder): Promise<void> {
   enter(order, 'validate_order');
   const { order_id, input, deadline: deadline_at } = order;
@@ -119,7 +119,7 @@ async function markShipped(order: RunningOrder): Promise<State> {
 }
 
 /**
- * Ends an order that doesn't ship; refunds it first if it may have been charged, however long that takes. Answers the
+ * Ends an order that doesn't ship; refunds it first if it may have been charged, however long that takes. Returns the
  * terminal state, or `taken` when the carrier turns out to have the parcel.
  */
 async function settle(order: RunningOrder, given: Ending): Promise<State | 'taken'> {
