@@ -10,7 +10,7 @@ import { LOCAL } from './stack/folder.ts';
 import { freePort } from './stack/ports.ts';
 import { holdLock, interruption, reap } from './stack/processes.ts';
 
-/** Apart from the stack's folder, so that `npm start` does not take a running one for a leftover. */
+/** Not the stack's own folder: `npm start` would stop this program as one that an earlier start left running. */
 const FOLDER = join(LOCAL, 'edge');
 const ENV_FILE = join(LOCAL, 'env');
 const PORT = 8787;
@@ -51,7 +51,8 @@ try {
   if (ended === 'stack stopped') print('the stack has stopped, stopping the API on the edge runtime too');
   await edge.stop();
   await removeAddress();
-  if (ended === 'exited') throw new Error('it exited unexpectedly; the end of its log may show why');
+  if (ended === 'exited')
+    throw new Error('the API on the edge runtime exited unexpectedly; the end of its log may show why');
 } catch (error) {
   print(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;

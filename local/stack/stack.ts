@@ -23,7 +23,7 @@ export interface StackOptions {
   durable?: boolean;
   /** Environment of worker and API on top of this process's; a function gets the servers' addresses first. */
   env?: NodeJS.ProcessEnv | ((addresses: Addresses) => Promise<NodeJS.ProcessEnv>);
-  /** Gets a line for each thing that a person should read: downloads, replaced ports, leftovers. */
+  /** Prints a line for the user: about downloads, replaced ports, processes left over from an earlier start. */
   say: Say;
 }
 
@@ -48,7 +48,7 @@ export interface Stack {
   readonly worker: Service;
   /** Starts another worker with the stack's settings and `env` on top. */
   startWorker(name: string, env?: NodeJS.ProcessEnv): Promise<Service>;
-  /** Starts a service that has died again, on the same port and data. */
+  /** Restarts a service that has died, with the same port and data. */
   startAgain(name: 'sql' | 'temporal' | 'api'): Promise<Service>;
   /** Stops all services and removes the `env` file; takes seconds. Calling it twice is harmless. */
   stop(): Promise<void>;
