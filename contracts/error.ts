@@ -51,7 +51,7 @@ type DetailsAndOptions<C extends ErrorCode> = NoDetails extends ErrorDetailsByCo
   ? [details?: ErrorDetailsByCode[C], options?: ErrorOptions]
   : [details: ErrorDetailsByCode[C], options?: ErrorOptions];
 
-/** An error for the caller of the API or of a command. `message` is shown to callers; `cause` is not. */
+/** An error that the API reports to its caller. `message` is shown to callers; `cause` is not. */
 export class OrderError<C extends ErrorCode = ErrorCode> extends Error {
   override readonly name = 'OrderError';
   readonly code: C;

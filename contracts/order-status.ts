@@ -1,4 +1,4 @@
-/** Where an order stands right now. */
+/** The current status of an order. */
 import * as v from 'valibot';
 import { FAILURE_REASONS, STATES, STEPS } from './lifecycle.ts';
 import { Timestamp } from './timestamp.ts';

@@ -1,4 +1,4 @@
-/** The programs of this repository that run on Node, each started alone as a service. */
+/** The programs of this repository that run on Node, each started separately, as a service. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';

@@ -62,10 +62,10 @@ async function sweepOnce(
       seen.add(runId);
       continue;
     }
-    // After a reset the order goes on in a newer run.
+    // After a reset the order continues in a newer run.
     const { status, runId: latestRunId, closeTime, raw } = await client.workflow.getHandle(workflowId).describe();
     if (status.name === 'RUNNING') continue;
-    // An accepted cancel is recorded in the run's history alone; a run can be queried after it has ended.
+    // An accepted cancel is recorded only in the run's history; a run can be queried after it has ended.
     const isReset = raw.workflowExecutionInfo?.firstRunId === row.run_id;
     const run = client.workflow.getHandle(workflowId, isReset ? latestRunId : runId);
     const lastStatus = await client

@@ -26,7 +26,7 @@ export async function OrderWorkflow(input: OrderInput): Promise<State> {
   acceptCommands(order);
   return CancellationScope.nonCancellable(async () => {
     const state = await runSteps(order);
-    // A Temporal cancellation runs outside of the handlers, so it is counted by pendingDecisions alone.
+    // A Temporal cancellation runs outside of the handlers, so only pendingDecisions counts it.
     const answered = () => allHandlersFinished() && order.pendingDecisions === 0;
     return whenReady(answered, () => state);
   });

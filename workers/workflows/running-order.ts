@@ -27,7 +27,7 @@ export interface RunningOrder extends Progress {
   state: State;
   /** The accepted cancel, if any: once set, the order can only end `canceled`. */
   cancel: { reason: string } | null;
-  /** Changed by the functions of this file alone. */
+  /** Changed only by the functions of this file. */
   readonly phase: Phase;
 
   /** The order's row exists and this run owns it. */
