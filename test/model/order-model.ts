@@ -119,7 +119,7 @@ export class OrderModel {
     this.deadline = plus(started, Math.min(budget, plan.timeoutMs) - refund_reserve_ms);
   }
 
-  /** The steps until the review, with a command sent with the start. */
+  /** The steps up to the review; `sent` is a command that was sent with the start. */
   begin(sent?: SentCommand): void {
     if (sent) this.receive(sent, false);
     if (!this.plan.valid) {
@@ -182,7 +182,7 @@ export class OrderModel {
     return outcome;
   }
 
-  /** The company's answer arrives and the order continues. Of several cancels the one with `firstReason` was first. */
+  /** The company's answer arrives and the order continues. `firstReason`: the reason of the first of several cancels. */
   completes(call: Call, firstReason = ''): void {
     const outcome = this.carryOut(call);
     this.outcomes.delete(call);

@@ -38,7 +38,7 @@ describe.each([
   ['mysql2', overMySql],
   ['PlanetScale’s driver', overGateway],
 ])('admission over %s', (_, over) => {
-  test('admits what can be finished in time, however many requests are concurrent, through several processes', async () => {
+  test('admits exactly the orders that can be finished in time, also for concurrent requests from several processes', async () => {
     const { url, capacity } = await workersAt(RATE, over);
     const other = openDatabase(url);
     onTestFinished(other.close);
@@ -147,7 +147,7 @@ describe('the API while the workers are at capacity', () => {
     expect(await trpc.json()).toMatchObject({ error: { data: { code: 'BUSY', retry_after: expect.any(Number) } } });
   });
 
-  test('finds an order that was started before, though no worker has recorded it yet', async () => {
+  test('finds an order that was started before, even if no worker has recorded it yet', async () => {
     const { app, order, start, temporal } = await busyApp();
     const run = await temporal.start(order, await requestHash(order));
     expect(await (await start(order.order_id)).json()).toEqual({ workflow_id: `order-${order.order_id}`, ...run });
@@ -156,7 +156,7 @@ describe('the API while the workers are at capacity', () => {
     expect(conflict.status).toBe(409);
   });
 
-  test('starts nothing that it refused', async () => {
+  test('does not start an order that it refused', async () => {
     const { order, start } = await busyApp();
     await start(order.order_id);
     const orders = createOrdersClient(API_URL);

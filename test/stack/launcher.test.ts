@@ -108,7 +108,7 @@ describe('npm start', () => {
     expect(status.order_id).toBe(order.order_id);
   }, 120_000);
 
-  test('is not kept from starting by what a killed launcher left', async () => {
+  test('starts although a killed launcher left its servers running', async () => {
     const { launcher } = await up();
     await ended(launcher, 'SIGKILL');
     const again = await up();
@@ -116,9 +116,9 @@ describe('npm start', () => {
   }, 120_000);
 
   test('moves to a free port when the documented one is taken, and prints it', async () => {
-    const squatter = createServer().listen(8000, '127.0.0.1');
-    // Another program may listen there already, which serves as well.
-    await once(squatter, 'listening').catch(() => undefined);
+    const holder = createServer().listen(8000, '127.0.0.1');
+    // If another program listens there already, the port is taken too.
+    await once(holder, 'listening').catch(() => undefined);
     try {
       const { output } = await up();
       expect(output()).toContain('port 8000 (api) is taken');
@@ -127,7 +127,7 @@ describe('npm start', () => {
       expect(output()).toContain(`url=${API_URL}/orders/`);
       expect(output()).not.toContain('(edge)');
     } finally {
-      squatter.close();
+      holder.close();
     }
   }, 120_000);
 
@@ -168,7 +168,7 @@ describe('the options of the scripts', () => {
 
   test.each(
     scripts,
-  )('%s: --help shows the usage, an unknown option and a stray word end it with one line', async (name) => {
+  )('%s: --help shows the usage, an unknown option or an extra argument ends it with one line', async (name) => {
     const help = await run(name, '--help');
     expect(help).toMatchObject({ code: 0, stderr: '' });
     expect(help.stdout).toMatch(new RegExp(`^Usage: npm (run )?${name} -- \\[options\\]`));

@@ -35,7 +35,7 @@ await withStack({ say: print }, async ({ addresses }) => {
     head: [
       'at once',
       'admitted at once',
-      'turned away, times',
+      'refusals (BUSY)',
       'shipped',
       'of them within 15 s',
       'slowest',

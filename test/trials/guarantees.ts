@@ -28,8 +28,8 @@ const SHIPPED: EventType[] = [
   'order_shipped',
 ];
 
-/** The promises that this order breaks, a line each. `answers` in the order in which they came. */
-export function brokenPromises(order: OrderView, answers: Answer[]): string[] {
+/** The guarantees that this order breaks, a line each. `answers`: in the sequence in which they arrived. */
+export function brokenGuarantees(order: OrderView, answers: Answer[]): string[] {
   const broken = [...brokenByEvents(order), ...brokenByAnswers(order, answers)];
   return broken.map((line) => `${order.order_id}: ${line}`);
 }

@@ -22,7 +22,7 @@ interface Measured {
   startToEnd: number;
   approveToEnd: number;
   approveAnswer: number;
-  /** Whether the approval was answered with 202. */
+  /** Whether the answer to the approval was 202. */
   queued: boolean;
   /** Orders under way when the approval was sent. */
   inFlight: number;
@@ -120,7 +120,7 @@ function report(orders: Measured[], costs: Cost[]): void {
       '',
     )}`,
   );
-  print(`turned away          ${orders.reduce((sum, order) => sum + order.refusals, 0)} times`);
+  print(`refusals (BUSY)      ${orders.reduce((sum, order) => sum + order.refusals, 0)}`);
   print(`approvals queued     ${orders.filter((order) => order.queued).length}`);
   print(
     `history events       ${quantiles(

@@ -40,7 +40,7 @@ test('README.md has at most 130 lines', () => {
 });
 
 describe('every command in a document', () => {
-  /** The commands of `sh` blocks that a test runs, the test's file, and text of it that shows so. */
+  /** The commands of `sh` blocks that a test runs, the test's file, and a text in it that shows that it does. */
   const RUN_BY_TESTS = [
     { commands: ['npm start'], file: 'test/stack/launcher.test.ts', shows: "describe('npm start'" },
     {
@@ -81,7 +81,7 @@ describe('every command in a document', () => {
     expect(commands.filter((command) => !isRun(command))).toEqual([]);
   });
 
-  test.each(RUN_BY_TESTS)('that $file is said to run is run there', ({ commands, file, shows }) => {
+  test.each(RUN_BY_TESTS)('that is listed here as run by $file is run there', ({ commands, file, shows }) => {
     expect(commands).not.toEqual([]);
     expect(read(file)).toContain(shows);
   });
@@ -106,7 +106,7 @@ function partsOf(line: string): string[] {
 }
 
 describe('every reference in a document', () => {
-  /** Files of a recipe's example. */
+  /** Files that a recipe tells the reader to create. */
   const EXAMPLES = ['workers/activities/check-fraud.ts'];
   const FOLDERS = /^(contracts|drizzle|api|workers|local|test|docs|\.ci)\//;
 
@@ -121,7 +121,7 @@ describe('every reference in a document', () => {
   test.each(DOCUMENTS)('of %s by a link leads to a file and to a heading in it', (document) => {
     const targets = [...read(document).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
     const broken = targets.filter((target) => {
-      // `dist` is made when a package is packed.
+      // `dist` is built when a package is packed.
       if (/^https?:/.test(target) || target.includes('/dist/')) return false;
       const [path = '', anchor] = target.split('#');
       const file = path === '' ? document : join(dirname(document), path);
@@ -142,7 +142,7 @@ function anchorsOf(document: string): string[] {
   );
 }
 
-test('every time limit that docs/architecture.md gives stands in the file it names', () => {
+test('every time limit in docs/architecture.md is in the file that it names', () => {
   const MS = { ms: 1, s: 1_000, h: 3_600_000 };
   const rows = rowsBelow('docs/architecture.md', '## Time limits').filter(([first]) => first !== 'limit');
   const limits = rows.flatMap(([limit, value = '', file]) => {

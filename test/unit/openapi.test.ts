@@ -1,4 +1,4 @@
-/** What generated clients and tools need of the OpenAPI document. */
+/** The properties of the OpenAPI document on which generated clients and tools depend. */
 import { readFileSync } from 'node:fs';
 import { type SpecData, Validator } from '@seriousme/openapi-schema-validator';
 import { openApiDocument } from '@trellis/api/http/openapi-from-router';
@@ -88,7 +88,7 @@ test('the order id that /docs replaces by a fresh one is that of every example',
   expect(start.payment_id).toBe(`pay-${replaced}`);
 });
 
-test('what can be done with an order is linked from its start', () => {
+test('the start of an order links to every operation on it', () => {
   const { links } = document.paths['/orders/{order_id}/start'].post.responses[200];
   expect(Object.keys(links)).toEqual([
     'orders.signal.approve',
