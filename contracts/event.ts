@@ -26,9 +26,12 @@ export const EventPayload = v.looseObject({
   id: text("command_refused: the command's id."),
 });
 
+/** A payload read from SQL, not validated again, as `RecordedAddress`. */
+export const RecordedEventPayload = v.custom<v.InferOutput<typeof EventPayload>>(() => true);
+
 export const Event = v.object({
   type: v.picklist(EVENT_TYPES),
-  payload: v.nullable(EventPayload),
+  payload: v.nullable(RecordedEventPayload),
   ts: Timestamp,
 });
 export type Event = v.InferOutput<typeof Event>;

@@ -6,7 +6,7 @@
 import { IdempotencyKey, SignalDecided, SignalOutput, SignalQueued } from '@trellis/contracts/command-inputs';
 import { COMMANDS, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS, type ErrorCode, type ErrorDetailsByCode } from '@trellis/contracts/error';
-import { Event, EventPayload } from '@trellis/contracts/event';
+import { Event, EventPayload, RecordedEventPayload } from '@trellis/contracts/event';
 import {
   Address,
   Item,
@@ -18,7 +18,7 @@ import {
 } from '@trellis/contracts/order';
 import { FailedAttempt, FailureReason, OrderStatus, State } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
-import { RecordedAddress, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
+import { RecordedAddress, RecordedShipmentPayload, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
 import { type JsonSchema, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema';
 import * as v from 'valibot';
 import { type RestProcedure, restProcedures } from '../orders/router.ts';
@@ -97,7 +97,12 @@ const NAMED = {
 };
 
 /** Values read from SQL are documented by the schema that validated them when they were accepted. */
-const RECORDED = { Address: RecordedAddress, Item: RecordedItem };
+const RECORDED = {
+  Address: RecordedAddress,
+  EventPayload: RecordedEventPayload,
+  Item: RecordedItem,
+  ShipmentPayload: RecordedShipmentPayload,
+};
 
 const ANY_CALL: ErrorCode[] = ['INVALID', 'INTERNAL', 'UNAVAILABLE'];
 const CALL_WITH_BODY: ErrorCode[] = ['INVALID_JSON', 'PAYLOAD_TOO_LARGE'];

@@ -51,10 +51,12 @@ class HttpError extends Error {
   readonly status: number;
   readonly types: string[];
 
-  constructor(status: number, body: null | { message?: string; details?: { '@type'?: string }[] }) {
+  /** `body`: Temporal's, or any JSON of a proxy. */
+  constructor(status: number, body: null | { message?: unknown; details?: unknown }) {
     super(`${status} ${body?.message ?? ''}`);
     this.status = status;
-    this.types = (body?.details ?? []).map((detail) => detail['@type'] ?? '');
+    const details: unknown[] = Array.isArray(body?.details) ? body.details : [];
+    this.types = details.map((detail) => `${(detail as null | { '@type'?: unknown })?.['@type'] ?? ''}`);
   }
 }
 
@@ -72,7 +74,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     ...(apiKey && { authorization: `Bearer ${apiKey}` }),
   };
 
-  /** Throws an HttpError when the status is not 2xx, NoAnswer when there is no JSON within `timeoutMs`. */
+  /** Throws an HttpError when the status is not 2xx, NoAnswer when there is no JSON object within `timeoutMs`. */
   async function call<T>(orderId: string, path: string, timeoutMs: number, body?: unknown): Promise<T> {
     const request = new Request(`${base}${encodeURIComponent(orderWorkflowId(orderId))}${path}`, {
       headers: { ...headers, 'grpc-timeout': `${timeoutMs}m` },
@@ -81,6 +83,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     });
     const { ok, status, answer } = await send(request);
     if (!ok) throw new HttpError(status, answer);
+    if (answer === null || typeof answer !== 'object') throw new NoAnswer('the answer is not an object');
     return answer;
   }
 

@@ -20,7 +20,7 @@ describe('npm start', () => {
 
   beforeAll(async () => {
     clone = await mkdtemp(join(tmpdir(), 'trellis-clone-'));
-    for (const folder of ['contracts', 'drizzle', 'api', 'workers', 'local', 'package.json'])
+    for (const folder of ['contracts', 'drizzle', 'api', 'workers', 'local', 'package.json', 'wrangler.toml'])
       await cp(join(ROOT, folder), join(clone, folder), { recursive: true });
     await symlink(join(ROOT, 'node_modules'), join(clone, 'node_modules'));
     return () => rm(clone, { recursive: true, force: true });
@@ -114,6 +114,22 @@ describe('npm start', () => {
     const again = await up();
     expect(again.output()).toContain('left over from an earlier start');
   }, 120_000);
+
+  test('has one EDGE_URL while npm run edge runs and none afterwards, also after one that was killed', async () => {
+    await up();
+    const envFile = join(clone, '.local/env');
+    const before = await readFile(envFile, 'utf8');
+    await writeFile(envFile, `${before}EDGE_URL=http://127.0.0.1:1\n`);
+    const { launcher, output } = launch('edge.ts');
+    await eventually(async () => {
+      if (launcher.exitCode !== null) throw new Error(output());
+      return output().includes('Ctrl-C stops it');
+    }, 70_000);
+    const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(output()) ?? [];
+    expect(await readFile(envFile, 'utf8')).toBe(`${before}EDGE_URL=${url}\n`);
+    expect(await ended(launcher, 'SIGINT')).toBe(0);
+    expect(await readFile(envFile, 'utf8')).toBe(before);
+  }, 150_000);
 
   test('moves to a free port when the documented one is taken, and prints it', async () => {
     const holder = createServer().listen(8000, '127.0.0.1');

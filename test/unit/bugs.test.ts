@@ -108,9 +108,28 @@ test('a malformed answer of Temporal is a bug, which the query reports', async (
   await expect(createHttpTemporal({ url, namespace: 'x' }).query('o-1', 1_000)).rejects.toThrow(SyntaxError);
 });
 
+describe('an answer that a proxy gives for Temporal is an outage, whatever JSON it is:', () => {
+  test.each([
+    [502, '{"message":"bad gateway","details":"upstream connect error"}'],
+    [503, '{"details":[null]}'],
+    [503, '{"details":{"reason":"overload"}}'],
+    [503, 'null'],
+    [200, 'null'],
+    [200, '"ok"'],
+  ])('%i %s', async (status, body) => {
+    const temporal = createHttpTemporal({ url: await serve(body, status), namespace: 'x' });
+    const unavailable = { code: 'UNAVAILABLE' };
+    await expect(temporal.start(anOrder(), 'hash')).rejects.toMatchObject(unavailable);
+    await expect(temporal.find('o-1')).rejects.toMatchObject(unavailable);
+    await expect(temporal.signal('o-1', 'approve', [])).rejects.toMatchObject(unavailable);
+    expect(await temporal.update('o-1', 'approve', [], 'id-1', 500)).toEqual({ outcome: 'not_accepted' });
+    expect(await temporal.query('o-1', 500)).toBeUndefined();
+  });
+});
+
 /** The URL of an HTTP server that answers every request with `body`. */
-async function serve(body: string): Promise<string> {
-  const server: Server = createServer((_, response) => response.end(body));
+async function serve(body: string, status = 200): Promise<string> {
+  const server: Server = createServer((_, response) => response.writeHead(status).end(body));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => void server.closeAllConnections(), 1_000);
   onTestFinished(() => void server.close(), 1_000);

@@ -118,8 +118,13 @@ describe('a recorded order', () => {
       shipments: [
         { attempt: 1, status: 'failed', payload: { address: [], weight: 2 }, ts: at },
         { attempt: 2, status: 'failed', payload: null, ts: at },
+        { attempt: 3, status: 'dispatched', payload: { tracking: null }, ts: at },
       ],
-      events: [{ type: 'package_prepared', payload: { attempt: 1, address, weight: 2 }, ts: at }],
+      events: [
+        { type: 'package_prepared', payload: { attempt: 1, address, weight: 2 }, ts: at },
+        { type: 'package_prepared', payload: { attempt: '1', state: 'lost' }, ts: at },
+        { type: 'order_failed', payload: 'by hand', ts: at },
+      ],
     };
     expect(v.parse(OrderView, recorded)).toEqual(recorded);
   });
