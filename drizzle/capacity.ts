@@ -4,7 +4,7 @@
  */
 import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
-import { type Database, rowsChanged, type Session } from './database.ts';
+import { type Database, DatabaseError, rowsChanged, type Session } from './database.ts';
 import { capacity, orders } from './schema.ts';
 
 /** `freeIn`: seconds until the next order can be admitted. */
@@ -44,7 +44,7 @@ export function createCapacityStore(db: Database) {
         if (rowsChanged(updated) === 1) return { admitted: true };
         const busyFor = sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${busy}) / 1000000`.mapWith(Number);
         const [row] = await session.select({ busyFor, ordersPerSecond }).from(capacity);
-        if (!row) throw new Error('the table capacity has no row');
+        if (!row) throw new DatabaseError('the table capacity has no row');
         return { admitted: false, freeIn: row.busyFor - queueSeconds, ordersPerSecond: row.ordersPerSecond };
       }),
 

@@ -141,21 +141,32 @@ export async function startStack({
   }
 }
 
-/** Runs `use` on a stack in a throw-away folder; stops the stack and removes the folder afterwards, on Ctrl-C too. */
+/**
+ * Runs `use` on a stack in a throw-away folder; stops the stack and removes the folder afterwards. So does Ctrl-C, also while
+ * the stack is starting; it is then stopped once it has started. A second Ctrl-C ends this process at once.
+ */
 export async function withStack<T>(
   options: Omit<StackOptions, 'folder' | 'persistent'>,
   use: (stack: Stack, folder: string) => Promise<T>,
 ): Promise<T> {
   const { folder, remove } = await throwAwayFolder(options.say);
-  const stack = await startStack({ ...options, folder, persistent: false });
-  const interrupt = () => void end().finally(() => process.exit(130));
+  const starting = startStack({ ...options, folder, persistent: false });
+  let interrupted = false;
+  const interrupt = () => {
+    interrupted = true;
+    void end().finally(() => process.exit(130));
+  };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const end = async () => {
     for (const signal of signals) process.off(signal, interrupt);
+    const stack = await starting;
     await stack.stop();
     await remove();
   };
   for (const signal of signals) process.once(signal, interrupt);
+  const stack = await starting;
+  // `interrupt` ends the process.
+  if (interrupted) return new Promise(() => {});
   try {
     return await use(stack, folder);
   } finally {

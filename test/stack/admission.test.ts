@@ -11,6 +11,7 @@ import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
+import { sql } from 'drizzle-orm';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, freshDatabase, freshId, overGateway } from '../fixtures.ts';
 import { need } from '../servers.ts';
@@ -85,6 +86,12 @@ describe.each([
     await capacity.admit(0);
     await capacity.release();
     expect(admitted([await capacity.admit(0)])).toBe(1);
+  });
+
+  test('admits without counting while the table has lost its row', async () => {
+    const { db, capacity } = await workersAt(RATE, over);
+    await db.run((session) => session.execute(sql`DELETE FROM capacity`));
+    expect(await createAdmission(capacity, 'exercise').admit('o-1')).toEqual({ admitted: true, counted: false });
   });
 
   test('counts the orders that were started without admission', async () => {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -154,6 +154,18 @@ describe('npm start', () => {
     expect(await ended(launcher)).toBe(1);
     expect(output()).toContain('DATABASE_URL: no connection to mysql://127.0.0.1:1/trellis: connect ECONNREFUSED');
     expect(output()).not.toContain('secret');
+  }, 60_000);
+
+  test('the demo leaves nothing behind when Ctrl-C comes while its stack starts', async () => {
+    const { launcher, output } = launch('demo.ts');
+    const folder = join(clone, '.local/throw-away');
+    const stacks = () => readdir(folder).catch((): string[] => []);
+    const pids = async () =>
+      (await Promise.all((await stacks()).map((name) => readdir(join(folder, name, 'pids'))))).flat();
+    await eventually(async () => (await pids().catch((): string[] => [])).includes('sql'), 20_000);
+    expect(await ended(launcher, 'SIGINT')).toBe(130);
+    expect(output()).not.toContain('API: http');
+    expect(await stacks()).toEqual([]);
   }, 60_000);
 
   test('the demo names the line and the field of every problem of its file', async () => {
