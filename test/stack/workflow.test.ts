@@ -1,5 +1,6 @@
 /** An order from its start to its end: approval, expiry, policies, second runs, invalid arguments. */
 import type { StartInput } from '@trellis/contracts/order';
+import { POLICIES } from '@trellis/contracts/policy';
 import { flaky_call } from '@trellis/workers/activities/flaky-call';
 import { describe, expect, test } from 'vitest';
 import { anOrder, freshId, HAPPY_EVENTS, seeded } from '../fixtures.ts';
@@ -94,7 +95,7 @@ describe('an approval', () => {
   test('that never comes lets the order expire without a charge', async () => {
     const order = await bed.place();
     expect(await order.end()).toBe('expired');
-    expect(await order.duration()).toBeGreaterThanOrEqual(3_000);
+    expect(await order.duration()).toBeGreaterThanOrEqual(POLICIES.exercise.review_ms);
     expect(await order.duration()).toBeLessThan(15_000);
     expect(await order.view()).toMatchObject({ state: 'expired', payments: [], shipments: [] });
     expect(await order.events()).toEqual(['order_received', 'order_validated', 'order_expired']);

@@ -2,7 +2,12 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { restProcedures } from '@trellis/api/orders/router';
+import { COMMAND_NAMES, COMMANDS } from '@trellis/contracts/commands';
 import { PROGRAMS, Variables } from '@trellis/contracts/config/variables';
+import { ERROR_CODES } from '@trellis/contracts/error';
+import { FAILURE_REASONS, STEPS } from '@trellis/contracts/lifecycle';
+import { OrderStatus } from '@trellis/contracts/order-status';
 import { POLICIES } from '@trellis/contracts/policy';
 import { describe, expect, test } from 'vitest';
 
@@ -191,6 +196,50 @@ test('docs/operations.md gives every variable with the programs that read it', (
   const documented = rows.map(([name, by = '']) => [unquoted(name), by.split(', ').sort()] as const);
   const actual = Object.keys(Variables).map((name) => [name, readers(name).sort()] as const);
   expect(Object.fromEntries(documented)).toEqual(Object.fromEntries(actual));
+});
+
+test('docs/operations.md gives every variable’s default', () => {
+  const rows = rowsBelow('docs/operations.md', '## Variables').filter(([first]) => first !== 'variable');
+  const documented = rows.map(([name, , byDefault = '']) => [
+    unquoted(name),
+    byDefault.startsWith('none') ? undefined : unquoted(byDefault),
+  ]);
+  const actual = Object.entries(Variables).map(([name, schema]) => [
+    name,
+    'default' in schema ? schema.default : undefined,
+  ]);
+  expect(Object.fromEntries(documented)).toEqual(Object.fromEntries(actual));
+});
+
+describe('docs/api.md gives', () => {
+  const quoted = [...read('docs/api.md').matchAll(/`([^`\n]+)`/g)].map(([, text = '']) => text);
+  const { order_id: _, ...statusFields } = OrderStatus.entries;
+
+  test.each([
+    ['error code', ERROR_CODES],
+    ['failure reason', FAILURE_REASONS],
+    ['step', STEPS],
+    ['field of a status', Object.keys(statusFields)],
+  ])('every %s', (_, names) => {
+    expect(names.filter((name) => !quoted.includes(name))).toEqual([]);
+  });
+
+  test.each(restProcedures().map(({ name, meta }) => [name, meta.rest] as const))('the call %s', (name, rest) => {
+    const route = `${rest.method} ${rest.path.replace(/:\w*id/, '{id}')}`;
+    expect(quoted.filter((text) => text.split('?')[0] === route)).not.toEqual([]);
+    expect(quoted).toContain(name);
+    expect(read(CLIENT_README)).toContain(`\`${name.replace('orders.', '')}\``);
+  });
+
+  test.each(COMMAND_NAMES)('the Temporal name of %s', (name) => {
+    const { temporal, argument } = COMMANDS[name];
+    expect(quoted).toContain(`${temporal}(${argument ?? ''})`);
+  });
+});
+
+test('docs/architecture.md says what every command is answered', () => {
+  const [header] = rowsBelow('docs/architecture.md', '### What a command is answered');
+  expect(header).toEqual(['the order', ...COMMAND_NAMES]);
 });
 
 test('the example of README.md is the client’s own', () => {
