@@ -1,5 +1,5 @@
 /** The Temporal activities, by the names that histories record. Plain data, safe to import from workflow code. */
-import type { Step } from './lifecycle.ts';
+import type { Step } from './states-and-steps.ts';
 
 interface ActivityEntry {
   /** The order step that the activity performs; null when it can run at any step. */

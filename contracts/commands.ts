@@ -1,5 +1,7 @@
 /** The commands on an order, and which of them an ended order still accepts. Plain data, safe to import from workflow code. */
-import type { EventType, State, TerminalState } from './lifecycle.ts';
+
+import type { EventType } from './event.ts';
+import type { State, TerminalState } from './states-and-steps.ts';
 
 interface CommandEntry {
   /** The name of the command's signal and update in Temporal. */

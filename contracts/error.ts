@@ -1,4 +1,4 @@
-import type { State } from './lifecycle.ts';
+import type { State } from './states-and-steps.ts';
 
 /** The product's errors: code → HTTP status, tRPC code, whether a retry can help, title. Plain data. */
 export const ERRORS = {

@@ -1,9 +1,27 @@
 /** A row of an order's audit trail. */
 import * as v from 'valibot';
-import { EVENT_TYPES } from './lifecycle.ts';
 import { State } from './order-status.ts';
 import { RecordedAddress } from './shipment.ts';
 import { Timestamp } from './timestamp.ts';
+
+/** The types of the rows in `events`, an order's audit trail. */
+export const EVENT_TYPES = [
+  'order_received',
+  'order_validated',
+  'order_approved',
+  'payment_charged',
+  'package_prepared',
+  'carrier_dispatched',
+  'dispatch_failed',
+  'order_shipped',
+  'order_canceled',
+  'order_expired',
+  'order_failed',
+  'payment_refunded',
+  'address_updated',
+  'command_refused',
+] as const;
+export type EventType = (typeof EVENT_TYPES)[number];
 
 const text = (description: string) => v.pipe(v.optional(v.string()), v.description(description));
 const count = (description: string) => v.pipe(v.optional(v.number()), v.description(description));

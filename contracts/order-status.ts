@@ -1,6 +1,6 @@
 /** The current status of an order. */
 import * as v from 'valibot';
-import { FAILURE_REASONS, STATES, STEPS } from './lifecycle.ts';
+import { FAILURE_REASONS, STATES, STEPS } from './states-and-steps.ts';
 import { Timestamp } from './timestamp.ts';
 
 export const State = v.pipe(

@@ -3,11 +3,11 @@ import * as v from 'valibot';
 import type { Problem } from './error.ts';
 import { Event } from './event.ts';
 import { ID_PATTERN } from './id.ts';
-import { FAILURE_REASONS } from './lifecycle.ts';
 import { State } from './order-status.ts';
 import { Amount, Currency, Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
 import { RecordedAddress, Shipment } from './shipment.ts';
+import { FAILURE_REASONS } from './states-and-steps.ts';
 import { text } from './text.ts';
 import { Timestamp } from './timestamp.ts';
 

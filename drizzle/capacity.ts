@@ -2,7 +2,7 @@
  * Admission of orders, by the generic cell rate algorithm (GCRA) of network rate limiters. The workers serve a virtual queue
  * of admitted orders at `orders_per_second`; only the queue's end is stored, as the time `busy_until`.
  */
-import { OPEN_STATES } from '@trellis/contracts/lifecycle';
+import { OPEN_STATES } from '@trellis/contracts/states-and-steps';
 import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
 import { type Database, DatabaseError, rowsChanged, type Session } from './database.ts';
 import { capacity, orders } from './schema.ts';

@@ -1,5 +1,5 @@
 /** Locks an order's row, and moves a locked order to a later state. */
-import { movesForward, type State } from '@trellis/contracts/lifecycle';
+import { movesForward, type State } from '@trellis/contracts/states-and-steps';
 import { eq } from 'drizzle-orm';
 import { now } from './columns.ts';
 import type { Session } from './database.ts';

@@ -5,10 +5,10 @@
 
 import type { Command } from '@trellis/contracts/commands';
 import type { ErrorCode } from '@trellis/contracts/error';
-import { type Ending, isTerminal, type State, type TerminalState } from '@trellis/contracts/lifecycle';
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
 import type { Money } from '@trellis/contracts/payment';
+import { type Ending, isTerminal, type State, type TerminalState } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import { and, eq, inArray, sql } from 'drizzle-orm';
 import { now } from './columns.ts';

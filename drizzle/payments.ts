@@ -1,7 +1,8 @@
 /** The product's record of the money: one row per payment id, bound permanently to the first order that charges or refunds it. */
-import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/lifecycle';
+
 import type { Progress } from '@trellis/contracts/order-status';
 import { type Money, Payment } from '@trellis/contracts/payment';
+import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
 import { and, asc, eq, sql } from 'drizzle-orm';
 import { columnsFor, now } from './columns.ts';
 import type { Database, Session } from './database.ts';

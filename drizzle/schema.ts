@@ -1,12 +1,13 @@
 /**
  * The product's tables. A row has the contracts' keys; a column has another name only where SQL readers of the original
- * service depend on that name.
+ * service depend on that name. A column named like a field of an order's input is written, and one named like a field of a
+ * view is read, without another edit.
  */
-import type { Event } from '@trellis/contracts/event';
-import type { EventType, FailureReason, State, Step } from '@trellis/contracts/lifecycle';
+import type { Event, EventType } from '@trellis/contracts/event';
 import type { Address, Item } from '@trellis/contracts/order';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import type { Shipment, ShipmentStatus } from '@trellis/contracts/shipment';
+import type { FailureReason, State, Step } from '@trellis/contracts/states-and-steps';
 import { sql } from 'drizzle-orm';
 import {
   bigint,

@@ -1,7 +1,8 @@
 /** The product's record of the parcel: one row per shipping attempt, numbered from 1. */
-import { isTerminal, type State } from '@trellis/contracts/lifecycle';
+
 import type { Address } from '@trellis/contracts/order';
 import { type Parcel, Shipment } from '@trellis/contracts/shipment';
+import { isTerminal, type State } from '@trellis/contracts/states-and-steps';
 import { and, asc, eq, lt, sql } from 'drizzle-orm';
 import { columnsFor, now } from './columns.ts';
 import type { Database, Session } from './database.ts';

@@ -1,7 +1,7 @@
 /** `npm run demo`: runs sample orders through the whole product and checks that each ended as its file says. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { isTerminal, type TerminalState } from '@trellis/contracts/lifecycle';
+import { isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
 import Table from 'cli-table3';
 import ora from 'ora';
 import { moneyViolations } from './audit.ts';

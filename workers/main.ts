@@ -11,7 +11,7 @@ import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
 import { bundleWorkflows, createWorker } from './create-worker.ts';
-import { createStartLatencies, measureCapacity } from './jobs/capacity.ts';
+import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.ts';
 import { sweep } from './jobs/sweep.ts';
 import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';

@@ -6,7 +6,8 @@ import type { TRPCClient } from '@trpc/client';
 import type { inferRouterInputs, inferRouterOutputs } from '@trpc/server';
 
 export type { ErrorCode, Problem } from '@trellis/contracts/error';
-export type { EventType, State, Step } from '@trellis/contracts/lifecycle';
+export type { EventType } from '@trellis/contracts/event';
+export type { State, Step } from '@trellis/contracts/states-and-steps';
 
 type Inputs = inferRouterInputs<AppRouter>['orders'];
 type Outputs = inferRouterOutputs<AppRouter>['orders'];

@@ -1,7 +1,7 @@
 import type { SignalOutput } from '@trellis/contracts/command-inputs';
 import { type Command, repeatsEnd } from '@trellis/contracts/commands';
 import { OrderError } from '@trellis/contracts/error';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { type TemporalPort, unavailable } from '../temporal/port.ts';
 import { fromSql, noSuchOrder } from './errors.ts';

@@ -1,7 +1,7 @@
 import { ACTIVITIES } from '@trellis/contracts/activities';
 import { OrderError } from '@trellis/contracts/error';
-import { isTerminal, STEPS, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/order-status';
+import { isTerminal, STEPS, type Step } from '@trellis/contracts/states-and-steps';
 import type { AttemptStore, RecentAttempts } from '@trellis/drizzle/attempts';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from '../temporal/port.ts';

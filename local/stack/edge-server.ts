@@ -28,7 +28,7 @@ export async function startEdge(options: {
   settings: NodeJS.ProcessEnv;
 }): Promise<Service> {
   const { folder, port, temporal, database, settings } = options;
-  const { POLICY = 'exercise', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
+  const { POLICY = '', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
   const variables = { POLICY, CORS_ORIGINS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
   const file = resolve(folder, 'edge.env');
   await mkdir(folder, { recursive: true });

@@ -1,8 +1,14 @@
 /** The design's rules for one order as a state machine, without Temporal and SQL. It changes only through calls: commands, outcomes of the companies' calls, time. */
 import type { Command } from '@trellis/contracts/commands';
-import { type FailureReason, isTerminal, movesForward, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import { POLICIES, type Policy } from '@trellis/contracts/policy';
+import {
+  type FailureReason,
+  isTerminal,
+  movesForward,
+  type State,
+  type Step,
+} from '@trellis/contracts/states-and-steps';
 
 /** A moment known only as an interval, in milliseconds of the server's clock. */
 export interface Span {

@@ -1,7 +1,7 @@
 /** The API's contract, on every runtime and with every adapter of Temporal and the database. */
 import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { createOrdersClient, orderErrorOf } from '@trellis/client';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { createConnection } from 'mysql2/promise';
 import { describe, expect, test } from 'vitest';
 import { anOrder, eventually, freshId, HAPPY_EVENTS } from '../fixtures.ts';

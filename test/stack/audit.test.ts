@@ -1,7 +1,8 @@
 /** The audit reports every violation of the money invariant in either side's books, and nothing else. */
-import type { Ending } from '@trellis/contracts/lifecycle';
+
 import type { StartInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
+import type { Ending } from '@trellis/contracts/states-and-steps';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';

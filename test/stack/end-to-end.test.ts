@@ -4,7 +4,7 @@ import { Connection } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { createOrdersClient } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId } from '@trellis/contracts/temporal';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';

@@ -3,7 +3,7 @@ import { Context } from '@temporalio/activity';
 import { createStatusReader } from '@trellis/api/orders/status';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import type { Step } from '@trellis/contracts/lifecycle';
+import type { Step } from '@trellis/contracts/states-and-steps';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, expect, test } from 'vitest';

@@ -1,7 +1,7 @@
 /** Stalled workers, runs terminated or reset by operators, and workflows started by other callers. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import {
   ORDERS_QUEUE,
   SETTLE_WORKFLOW,

@@ -1,5 +1,5 @@
 /** Deadlines, calls that hang and missing workers: on the dev server and concurrently, because real time must pass. */
-import type { FailureReason } from '@trellis/contracts/lifecycle';
+import type { FailureReason } from '@trellis/contracts/states-and-steps';
 import { shippingWorkflowId } from '@trellis/contracts/temporal';
 import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { count, print, script } from '@trellis/local/options';
 import { accepted, createShopper } from '@trellis/local/shopper';
 import { throwAwayFolder } from '@trellis/local/stack/folder';

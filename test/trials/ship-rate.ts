@@ -1,6 +1,6 @@
 /** `npm run ship-rate`: the share of orders that ship in time under flaky_call, the latencies, and the audit of the money. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { moneyViolations, printAudit } from '@trellis/local/audit';
 import { count, fraction, milliseconds, positive, print, script } from '@trellis/local/options';
 import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';

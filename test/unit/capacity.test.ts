@@ -1,4 +1,4 @@
-import { nextRate } from '@trellis/workers/jobs/capacity';
+import { nextRate } from '@trellis/workers/jobs/measure-capacity';
 import { describe, expect, test } from 'vitest';
 
 describe('the admission rate', () => {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { readConfig, Variables } from '@trellis/contracts/config/variables';
 import { ERRORS, OrderError } from '@trellis/contracts/error';
-import { movesForward, STATES } from '@trellis/contracts/lifecycle';
 import { OrderInput, OrderView, problemsOf, StartInput } from '@trellis/contracts/order';
 import { isRequestHash, requestHash } from '@trellis/contracts/request-hash';
+import { movesForward, STATES } from '@trellis/contracts/states-and-steps';
 import * as v from 'valibot';
 import { describe, expect, expectTypeOf, test } from 'vitest';
 

@@ -6,9 +6,9 @@ import { restProcedures } from '@trellis/api/orders/router';
 import { COMMAND_NAMES, COMMANDS } from '@trellis/contracts/commands';
 import { PROGRAMS, Variables } from '@trellis/contracts/config/variables';
 import { ERROR_CODES } from '@trellis/contracts/error';
-import { FAILURE_REASONS, STEPS } from '@trellis/contracts/lifecycle';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import { POLICIES } from '@trellis/contracts/policy';
+import { FAILURE_REASONS, STEPS } from '@trellis/contracts/states-and-steps';
 import { describe, expect, test } from 'vitest';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

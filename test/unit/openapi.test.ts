@@ -5,7 +5,7 @@ import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { type Meta, restProcedures } from '@trellis/api/orders/router';
 import { COMMAND_NAMES } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS } from '@trellis/contracts/error';
-import { FAILURE_REASONS, STATES } from '@trellis/contracts/lifecycle';
+import { FAILURE_REASONS, STATES } from '@trellis/contracts/states-and-steps';
 import { initTRPC } from '@trpc/server';
 import { expect, test } from 'vitest';
 

@@ -1,5 +1,5 @@
-import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { Progress } from '@trellis/contracts/order-status';
+import type { Ending, State } from '@trellis/contracts/states-and-steps';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import { type AttemptDeps, attempt } from './attempt.ts';
 import { type ReceiveOrderInput, receive } from './receive-order.ts';

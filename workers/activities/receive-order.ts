@@ -1,7 +1,7 @@
-import type { State } from '@trellis/contracts/lifecycle';
 import { OrderInput } from '@trellis/contracts/order';
 import { type Policy, policyOf } from '@trellis/contracts/policy';
 import { requestHash } from '@trellis/contracts/request-hash';
+import type { State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import * as v from 'valibot';

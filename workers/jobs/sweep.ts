@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
-import { isTerminal } from '@trellis/contracts/lifecycle';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import {
   ORDER_WORKFLOW,
   ORDERS_QUEUE,

@@ -1,6 +1,6 @@
 /** The exceptions that end an order's steps before it ships, and the ending that each stands for. */
 import { condition } from '@temporalio/workflow';
-import type { Ending, FailureReason } from '@trellis/contracts/lifecycle';
+import type { Ending, FailureReason } from '@trellis/contracts/states-and-steps';
 import { DeadlineExceeded } from './run-activity.ts';
 import type { RunningOrder } from './running-order.ts';
 

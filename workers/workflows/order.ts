@@ -1,7 +1,7 @@
 /** An order from start to end: received, validated, approved by a person, charged and shipped; or refunded and ended. */
 import { allHandlersFinished, CancellationScope, condition, log, workflowInfo } from '@temporalio/workflow';
-import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
+import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/states-and-steps';
 import { acceptCommands } from './commands.ts';
 import { EndedUnshipped, endingOf, failed, orCanceled, stopIfCanceled } from './ending.ts';
 import { runLocally, runRemotely } from './run-activity.ts';

@@ -2,10 +2,10 @@
 import { condition, log, workflowInfo } from '@temporalio/workflow';
 import type { CommandAnswer } from '@trellis/contracts/commands';
 import { ID_PATTERN } from '@trellis/contracts/id';
-import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
+import type { Ending, State } from '@trellis/contracts/states-and-steps';
 import { orderIdOf } from '@trellis/contracts/temporal';
 
 /**

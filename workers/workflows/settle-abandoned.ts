@@ -3,7 +3,7 @@
 import { patched } from '@temporalio/workflow';
 import { cancelReasonOf } from '@trellis/contracts/commands';
 import { ID_PATTERN } from '@trellis/contracts/id';
-import type { Ending, State } from '@trellis/contracts/lifecycle';
+import type { Ending, State } from '@trellis/contracts/states-and-steps';
 import type { SettleInput } from '@trellis/contracts/temporal';
 import { runRemotely } from './run-activity.ts';
 
