@@ -8,8 +8,8 @@ COPY drizzle/package.json drizzle/
 COPY api/package.json api/
 COPY workers/package.json workers/
 # Naming the workspaces leaves out the root's own dependencies, the Node binaries among them. `--omit=optional` would do
-# that too, but it takes swc's platform package along, without which the worker can't bundle its workflows.
-# The native core comes for five platforms; one is kept.
+# that too, but would also leave out swc's platform package, without which the worker can't bundle its workflows.
+# Temporal's native core comes for five platforms; one is kept.
 RUN --mount=type=cache,target=/root/.npm \
     npm ci --omit=dev --ignore-scripts -w contracts -w drizzle -w api -w workers \
  && find node_modules/@temporalio/core-bridge/releases -mindepth 1 -maxdepth 1 \
@@ -26,6 +26,6 @@ COPY api api
 COPY workers workers
 USER node
 EXPOSE 8000
-# Exec form and no npm: SIGTERM reaches the program. Another program is another command: `node workers/main.ts`,
-# `node drizzle/migrate.ts`.
+# Exec form and no npm, so that SIGTERM reaches the program. The other programs run with another command:
+# `node workers/main.ts`, `node drizzle/migrate.ts`.
 CMD ["node", "api/node.ts"]

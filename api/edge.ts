@@ -12,7 +12,7 @@ type Environment = Record<string, string | undefined>;
 
 let app: Hono | undefined;
 
-/** Called at the first request, as the environment is not known before; the app is kept for the isolate's lifetime. */
+/** Called at the first request, because the environment is not available before; the app is kept for the isolate's lifetime. */
 function appOf(environment: Environment): Hono {
   const config = readConfig(PROGRAMS.edge, environment);
   const db = openPlanetScale(config.DATABASE_URL);

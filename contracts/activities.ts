@@ -1,5 +1,5 @@
 /** The Temporal activities, by the names that histories record. Plain data, safe to import from workflow code. */
-import type { Step } from './lifecycle.ts';
+import type { Step } from './states-and-steps.ts';
 
 interface ActivityEntry {
   /** The order step that the activity performs; null when it can run at any step. */
@@ -8,7 +8,7 @@ interface ActivityEntry {
   readonly flaky: boolean;
 }
 
-/** Every activity, once: the worker implements exactly these, and the API derives an order's step from them. */
+/** The one list of activities: the worker implements exactly these, and the API derives an order's step from them. */
 export const ACTIVITIES = {
   receive_order: { step: 'receive_order', flaky: true },
   validate_order: { step: 'validate_order', flaky: true },

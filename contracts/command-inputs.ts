@@ -15,7 +15,7 @@ export const CancelInput = v.object({
 
 export const AddressInput = v.object({ order_id: OrderId, address: Address });
 
-/** The API's input of each command; the field that `COMMANDS` names as its argument is sent to the workflow. */
+/** The API's input schema for each command. Only the field that `COMMANDS` names as its `argument` is sent to the workflow. */
 export const COMMAND_INPUTS = {
   approve: ApproveInput,
   cancel: CancelInput,
@@ -29,7 +29,7 @@ export const SignalDecided = v.object({
   changed: v.pipe(v.boolean(), v.description('False when the command repeats what already holds.')),
 });
 
-/** The command is kept by Temporal and will be decided by a worker. */
+/** Temporal has stored the command; a worker will decide it. */
 export const SignalQueued = v.object({ ok: v.literal(true), queued: v.literal(true) });
 
 export const SignalOutput = v.union([SignalDecided, SignalQueued]);
@@ -39,6 +39,6 @@ export type SignalOutput = v.InferOutput<typeof SignalOutput>;
 export const IdempotencyKey = v.pipe(
   v.string(),
   v.regex(COMMAND_ID_PATTERN, 'must be 1 to 128 printable ASCII characters without spaces'),
-  // OpenAPI shows no pattern: some tools make one random value from it and send that with every command.
+  // OpenAPI shows no pattern: some tools generate one value from a pattern and send it with every command.
   v.metadata({ pattern: undefined, minLength: 1, maxLength: 128 }),
 );

@@ -1,5 +1,7 @@
-/** Commands on a running order, and which of them an ended order still answers. Plain data, safe to import from workflow code. */
-import type { EventType, State, TerminalState } from './lifecycle.ts';
+/** The commands on an order, and which of them an ended order still accepts. Plain data, safe to import from workflow code. */
+
+import type { EventType } from './event.ts';
+import type { State, TerminalState } from './states-and-steps.ts';
 
 interface CommandEntry {
   /** The name of the command's signal and update in Temporal. */
@@ -10,15 +12,15 @@ interface CommandEntry {
   readonly path: string;
   /** The field of the API's input that is the command's argument in Temporal; null when it has none. */
   readonly argument: string | null;
-  /** The event that records its effect. */
+  /** The event that records the command's effect. */
   readonly event: EventType;
-  /** The terminal state it leads to, on which repeating it changes nothing; null when there is none. */
+  /** The terminal state that the command leads to, in which repeating it changes nothing; null when there is none. */
   readonly leadsTo: TerminalState | null;
   /** One line for the OpenAPI document. */
   readonly summary: string;
 }
 
-/** Every command, once: router, REST, OpenAPI, client, workflow handlers and tests derive from this table. */
+/** The one list of commands: router, REST, OpenAPI, client, workflow handlers and tests derive from it. */
 export const COMMANDS = {
   approve: {
     temporal: 'approve',
@@ -52,7 +54,7 @@ export const COMMANDS = {
 export type Command = keyof typeof COMMANDS;
 export const COMMAND_NAMES = Object.keys(COMMANDS) as Command[];
 
-/** The result of a command's update: `state` when it was decided; `changed` is false when it repeats what already holds. */
+/** The result of a command's update. `state`: the order's at the decision. `changed`: false when the command repeats what already holds. */
 export interface CommandAnswer {
   command: Command;
   state: State;

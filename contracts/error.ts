@@ -1,6 +1,6 @@
-import type { State } from './lifecycle.ts';
+import type { State } from './states-and-steps.ts';
 
-/** The product's errors: code → HTTP status, tRPC code, whether trying again can help, title. Plain data. */
+/** The product's errors: code → HTTP status, tRPC code, whether a retry can help, title. Plain data. */
 export const ERRORS = {
   INVALID_JSON: { status: 400, trpc: 'PARSE_ERROR', retryable: false, title: 'The body is not JSON' },
   INVALID: { status: 422, trpc: 'BAD_REQUEST', retryable: false, title: 'The input is not valid' },
@@ -35,13 +35,13 @@ export interface ErrorDetailsByCode {
   /** The state that forbids the command. */
   TOO_LATE: { state: State };
   PAYLOAD_TOO_LARGE: NoDetails;
-  /** Whole seconds after which trying again can help. */
+  /** Whole seconds after which a retry can help. */
   BUSY: { retry_after: number };
   UNAVAILABLE: NoDetails;
   INTERNAL: NoDetails;
 }
 
-/** The details of an error whose code is not known to the compiler: those of every code, all optional. */
+/** The details of an error whose code is unknown at compile time: those of every code, all optional. */
 export type ErrorDetails = Partial<
   ErrorDetailsByCode['INVALID'] & ErrorDetailsByCode['TOO_LATE'] & ErrorDetailsByCode['BUSY']
 >;
@@ -51,7 +51,7 @@ type DetailsAndOptions<C extends ErrorCode> = NoDetails extends ErrorDetailsByCo
   ? [details?: ErrorDetailsByCode[C], options?: ErrorOptions]
   : [details: ErrorDetailsByCode[C], options?: ErrorOptions];
 
-/** The only error that the product throws deliberately. `message` is shown to callers; `cause` is not. */
+/** An error that the API reports to its caller. `message` is shown to callers; `cause` is not. */
 export class OrderError<C extends ErrorCode = ErrorCode> extends Error {
   override readonly name = 'OrderError';
   readonly code: C;

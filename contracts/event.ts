@@ -1,9 +1,27 @@
 /** A row of an order's audit trail. */
 import * as v from 'valibot';
-import { EVENT_TYPES } from './lifecycle.ts';
 import { State } from './order-status.ts';
 import { RecordedAddress } from './shipment.ts';
 import { Timestamp } from './timestamp.ts';
+
+/** The types of the rows in `events`, an order's audit trail. */
+export const EVENT_TYPES = [
+  'order_received',
+  'order_validated',
+  'order_approved',
+  'payment_charged',
+  'package_prepared',
+  'carrier_dispatched',
+  'dispatch_failed',
+  'order_shipped',
+  'order_canceled',
+  'order_expired',
+  'order_failed',
+  'payment_refunded',
+  'address_updated',
+  'command_refused',
+] as const;
+export type EventType = (typeof EVENT_TYPES)[number];
 
 const text = (description: string) => v.pipe(v.optional(v.string()), v.description(description));
 const count = (description: string) => v.pipe(v.optional(v.number()), v.description(description));
@@ -26,9 +44,12 @@ export const EventPayload = v.looseObject({
   id: text("command_refused: the command's id."),
 });
 
+/** A payload read from SQL, not validated again, as `RecordedAddress`. */
+export const RecordedEventPayload = v.custom<v.InferOutput<typeof EventPayload>>(() => true);
+
 export const Event = v.object({
   type: v.picklist(EVENT_TYPES),
-  payload: v.nullable(EventPayload),
+  payload: v.nullable(RecordedEventPayload),
   ts: Timestamp,
 });
 export type Event = v.InferOutput<typeof Event>;

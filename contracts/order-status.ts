@@ -1,6 +1,6 @@
-/** Where an order stands right now. */
+/** The current status of an order. */
 import * as v from 'valibot';
-import { FAILURE_REASONS, STATES, STEPS } from './lifecycle.ts';
+import { FAILURE_REASONS, STATES, STEPS } from './states-and-steps.ts';
 import { Timestamp } from './timestamp.ts';
 
 export const State = v.pipe(
@@ -47,7 +47,7 @@ export const FailedAttempt = v.object({
 });
 export type FailedAttempt = v.InferOutput<typeof FailedAttempt>;
 
-/** The API's answer: the workflow's status if it answers in time, else SQL's, else that Temporal has accepted the order. */
+/** The status that the API returns: the workflow's if it answers in time, else SQL's, else that of an order that Temporal has accepted. */
 export const OrderStatus = v.object({
   ...WorkflowStatus.entries,
   source: v.pipe(

@@ -1,13 +1,13 @@
-/** An order: the request that starts it, the workflow's argument, and what readers get. */
+/** An order: the request that starts it, the workflow's argument, and the views that the API returns. */
 import * as v from 'valibot';
 import type { Problem } from './error.ts';
 import { Event } from './event.ts';
 import { ID_PATTERN } from './id.ts';
-import { FAILURE_REASONS } from './lifecycle.ts';
 import { State } from './order-status.ts';
 import { Amount, Currency, Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
 import { RecordedAddress, Shipment } from './shipment.ts';
+import { FAILURE_REASONS } from './states-and-steps.ts';
 import { text } from './text.ts';
 import { Timestamp } from './timestamp.ts';
 
@@ -22,9 +22,9 @@ export const PaymentId = v.pipe(
 );
 
 const Line = text(0, 200);
-const NeededLine = text(1, 200);
+const RequiredLine = text(1, 200);
 export const Address = v.pipe(
-  v.objectWithRest({ line1: NeededLine, city: NeededLine }, Line),
+  v.objectWithRest({ line1: RequiredLine, city: RequiredLine }, Line),
   v.maxEntries(20, 'must have at most 20 fields'),
   v.check((address) => Object.keys(address).every((key) => v.is(Line, key)), 'has a field name that is too long'),
   v.metadata({ propertyNames: { maxLength: 200 } }),
@@ -91,7 +91,7 @@ export const OrderView = v.object({
 });
 export type OrderView = v.InferOutput<typeof OrderView>;
 
-/** `limit` may be a string of digits, as query strings have no numbers. */
+/** `limit` may be a string of digits, because query strings have no numbers. */
 export const ListInput = v.object({
   state: v.optional(State),
   limit: v.optional(

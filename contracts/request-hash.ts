@@ -3,7 +3,7 @@ import { StartInput } from './order.ts';
 
 /**
  * The hash by which two requests are recognised as the same order: SHA-256, hex, of the parsed body as canonical JSON
- * (RFC 8785). Every field of `schema` counts and nothing else; `policy`, which the server adds, therefore does not.
+ * (RFC 8785). It covers exactly the fields of `schema`, and so not `policy`, which the server adds.
  */
 export function requestHash(
   order: StartInput,
@@ -14,7 +14,7 @@ export function requestHash(
 
 /**
  * Whether `recorded`, from SQL or a memo, is the hash of this order. Versions up to 0.2.0 put keys that are integers
- * first, in numeric order, as JavaScript objects do; their hashes still count.
+ * first, in numeric order, as JavaScript objects do; their hashes still match.
  */
 export async function isRequestHash(recorded: string | null, order: StartInput): Promise<boolean> {
   const canonical = canonicalForm(order, StartInput);

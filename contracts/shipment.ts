@@ -17,10 +17,13 @@ export const ShipmentPayload = v.looseObject({
   ),
 });
 
+/** A payload read from SQL, not validated again, as `RecordedAddress`. */
+export const RecordedShipmentPayload = v.custom<v.InferOutput<typeof ShipmentPayload>>(() => true);
+
 export const Shipment = v.object({
   attempt: v.pipe(v.number(), v.integer(), v.description('The shipping attempt, counted from 1.')),
   status: v.picklist(SHIPMENT_STATUSES),
-  payload: v.nullable(ShipmentPayload),
+  payload: v.nullable(RecordedShipmentPayload),
   ts: Timestamp,
 });
 export type Shipment = v.InferOutput<typeof Shipment>;

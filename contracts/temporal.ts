@@ -1,4 +1,4 @@
-/** The names a Temporal caller in any language depends on. Plain data, safe to import from workflow code. */
+/** The names that a Temporal caller in any language uses. Plain data, safe to import from workflow code. */
 import type { OrderInput } from './order.ts';
 
 export const ORDER_WORKFLOW = 'OrderWorkflow';
@@ -11,7 +11,7 @@ export const SHIPPING_QUEUE = 'shipping-tq';
 export const STATUS_QUERY = 'status';
 export const DISPATCH_FAILED_SIGNAL = 'dispatch_failed';
 
-/** Temporal redoes a lost workflow task after this, well inside the exercise policy's budget of 15 s. */
+/** Temporal schedules a lost workflow task again after this time, well inside the exercise policy's budget of 15 s. */
 export const WORKFLOW_TASK_TIMEOUT_MS = 3_000;
 
 /** The memo key that holds the hash of the request that started an order. */
@@ -37,7 +37,7 @@ export interface ShippingInput {
   deadline_at?: number;
 }
 
-/** The one argument of SettleWorkflow. `cancel_reason`: that of a cancel which the run had accepted before it was ended from outside. */
+/** The one argument of SettleWorkflow. `cancel_reason`: the reason of the cancel that the run accepted before it was ended from outside, if any. */
 export interface SettleInput {
   order_id: string;
   cancel_reason?: string | null;

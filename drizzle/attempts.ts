@@ -1,4 +1,4 @@
-/** Failed attempts at activities: what an order's status shows of its recent errors. */
+/** Failed attempts at activities, which an order's status shows as its recent errors. */
 import { FailedAttempt } from '@trellis/contracts/order-status';
 import { desc, eq, sql } from 'drizzle-orm';
 import { columnsFor } from './columns.ts';
@@ -9,7 +9,7 @@ export type AttemptRecord = Omit<FailedAttempt, 'ts'> & { order_id: string };
 
 export interface RecentAttempts {
   errors: FailedAttempt[];
-  /** How often the activity that failed last has failed. */
+  /** The number of failed attempts at the activity that failed last. */
   failures: number;
 }
 

@@ -2,9 +2,9 @@
  * Admission of orders, by the generic cell rate algorithm (GCRA) of network rate limiters. The workers serve a virtual queue
  * of admitted orders at `orders_per_second`; only the queue's end is stored, as the time `busy_until`.
  */
-import { OPEN_STATES } from '@trellis/contracts/lifecycle';
+import { OPEN_STATES } from '@trellis/contracts/states-and-steps';
 import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
-import { type Database, rowsChanged, type Session } from './database.ts';
+import { type Database, DatabaseError, rowsChanged, type Session } from './database.ts';
 import { capacity, orders } from './schema.ts';
 
 /** `freeIn`: seconds until the next order can be admitted. */
@@ -27,13 +27,13 @@ const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
 export function createCapacityStore(db: Database) {
   return {
     /**
-     * Admits one order if the workers can begin it within `queueSeconds`. Runs outside of a transaction, which would keep
-     * the one row that every start updates locked for several round trips. A retry after a lost answer may count an order
+     * Admits one order if the workers can begin it within `queueSeconds`. Runs outside of a transaction: that would
+     * lock the one row that every start updates for several round trips. A retry after a lost answer may count an order
      * twice, which delays the next one a little.
      */
     admit: (queueSeconds: number): Promise<Decision> =>
       db.run(async (session) => {
-        // Workers slower than their rate have more open orders than `busy_until` says; the later of the two counts.
+        // When the workers are slower than their rate, more orders are open than `busy_until` accounts for: the later time counts.
         const open = await openOrders(session, queueSeconds);
         const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${open} / ${ordersPerSecond}`)})`;
         const updated = await session
@@ -44,7 +44,7 @@ export function createCapacityStore(db: Database) {
         if (rowsChanged(updated) === 1) return { admitted: true };
         const busyFor = sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${busy}) / 1000000`.mapWith(Number);
         const [row] = await session.select({ busyFor, ordersPerSecond }).from(capacity);
-        if (!row) throw new Error('the table capacity has no row');
+        if (!row) throw new DatabaseError('the table capacity has no row');
         return { admitted: false, freeIn: row.busyFor - queueSeconds, ordersPerSecond: row.ordersPerSecond };
       }),
 
@@ -70,7 +70,7 @@ export function createCapacityStore(db: Database) {
   };
 }
 
-/** Open orders, except those that have waited for a person for longer than `queueSeconds`. */
+/** The number of open orders, without those that await approval and were created more than `queueSeconds` ago. */
 async function openOrders(session: Session, queueSeconds: number): Promise<number> {
   const [open] = await session
     .select({ orders: count() })

@@ -1,4 +1,4 @@
-/** The column types of every table, and the columns that make up a contract. */
+/** The column types of every table, and the selection of columns that returns a contract's value. */
 import { getTableColumns, sql } from 'drizzle-orm';
 import { customType, decimal, type MySqlTable, varchar } from 'drizzle-orm/mysql-core';
 
@@ -10,7 +10,7 @@ export const id = customType<{ data: string; config: { length: number } }>({
 /** MySQL's driver returns JSON parsed, MariaDB's as text. */
 export const json = customType<{ data: unknown; driverData: unknown }>({
   dataType: () => 'json',
-  // JavaScript's JSON may hold a lone surrogate, SQL's may not.
+  // A JavaScript string may contain a lone surrogate; JSON in SQL may not.
   toDriver: (value) => JSON.stringify(value, (_, part) => (typeof part === 'string' ? part.toWellFormed() : part)),
   fromDriver: (value) => (typeof value === 'string' ? JSON.parse(value) : value),
 });
@@ -27,7 +27,8 @@ export const timestamp = customType<{ data: string; driverData: string; config: 
 
 /** The current time of the database's clock. */
 export const now = sql`CURRENT_TIMESTAMP(3)`;
-export const at = (name: string) => timestamp(name).notNull().default(now);
+/** A column for a time, which defaults to the current one. */
+export const timestampNow = (name: string) => timestamp(name).notNull().default(now);
 
 export const money = (name: string) => decimal(name, { precision: 14, scale: 2 });
 export const currency = () => varchar('currency', { length: 3 });

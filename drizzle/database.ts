@@ -20,7 +20,7 @@ export interface Database {
   close(): Promise<void>;
 }
 
-/** The database failed. Callers see only this message: the driver's, in `cause`, contain statements and hosts. */
+/** The database failed. The message may be shown to callers; that of the driver's error in `cause` may contain statements and hosts. */
 export class DatabaseError extends Error {
   override readonly name = 'DatabaseError';
 }
@@ -31,10 +31,10 @@ export function rowsChanged(result: unknown): number {
   return header?.affectedRows ?? (result as { rowsAffected: number }).rowsAffected;
 }
 
-/** A server that does not answer within this time counts as lost: the work is abandoned, then retried or failed. */
+/** A server that does not answer within this time counts as lost: the work is abandoned, then retried or reported as failed. */
 export const ANSWER_TIMEOUT_MS = 2_000;
 
-/** Rejects with the code NO_ANSWER after `timeoutMs` milliseconds and calls `giveUp` to cancel the work. */
+/** Settles as `work` does; after `timeoutMs` milliseconds calls `giveUp` to cancel the work and rejects with the code NO_ANSWER. */
 export async function withTimeout<T>(timeoutMs: number, work: Promise<T>, giveUp: () => void): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const timeout = new Promise<never>((_, reject) => {
@@ -67,7 +67,7 @@ export async function retrying<T>(work: () => Promise<T>, isTransient: (error: E
         causesOf(error).some((cause) => TRANSIENT_ERRNOS.has(errnoOf(cause)) || isTransient(cause)),
     });
   } catch (error) {
-    throw isOfDatabase(error) ? new DatabaseError('the database does not answer', { cause: error }) : error;
+    throw isDatabaseFailure(error) ? new DatabaseError('the database does not answer', { cause: error }) : error;
   }
 }
 
@@ -93,8 +93,8 @@ export function isMissingTable(error: unknown): boolean {
   return causesOf(error).some((cause) => errnoOf(cause) === NO_SUCH_TABLE);
 }
 
-/** A plain Error without one of these marks was thrown by a store's own code: a bug, not a failure of the database. */
-function isOfDatabase(error: unknown): boolean {
+/** Any other error was thrown by a store's own code: a bug, not a failure of the database. */
+function isDatabaseFailure(error: unknown): boolean {
   return causesOf(error).some(
     (cause) =>
       cause instanceof DatabaseError ||
@@ -107,10 +107,10 @@ function isOfDatabase(error: unknown): boolean {
 
 /**
  * One line for the operator of a program that failed with `error`: the variable that holds the database's URL, its host
- * and port, never its password, and the reason. Undefined when the error is not of the database.
+ * and port, never its password, and the reason. Undefined when it was not the database that failed.
  */
 export function failureLine(variable: string, url: string, error: unknown): string | undefined {
-  if (!isOfDatabase(error)) return undefined;
+  if (!isDatabaseFailure(error)) return undefined;
   const { protocol, hostname, port } = URL.parse(url) ?? {};
   const server = hostname ? `${hostname}:${port || DEFAULT_PORTS[protocol ?? '']}` : 'not a valid URL';
   const { message, code } = causesOf(error).at(-1) as NodeJS.ErrnoException;

@@ -1,7 +1,7 @@
 /** The audit trail. Events of one order are written under the order's lock. */
 
+import type { EventType } from '@trellis/contracts/event';
 import { Event } from '@trellis/contracts/event';
-import type { EventType } from '@trellis/contracts/lifecycle';
 import { and, asc, eq, sql } from 'drizzle-orm';
 import { columnsFor } from './columns.ts';
 import type { Session } from './database.ts';

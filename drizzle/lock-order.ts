@@ -1,5 +1,5 @@
-/** The order's row under its lock. */
-import { movesForward, type State } from '@trellis/contracts/lifecycle';
+/** Locks an order's row, and moves a locked order to a later state. */
+import { movesForward, type State } from '@trellis/contracts/states-and-steps';
 import { eq } from 'drizzle-orm';
 import { now } from './columns.ts';
 import type { Session } from './database.ts';
@@ -17,7 +17,7 @@ export async function lockOrder(tx: Session, orderId: string): Promise<OrderRow>
   return row;
 }
 
-/** Moves the locked order to a later state; false, and nothing written, when it is already there or beyond. */
+/** Moves the locked order to a later state. Returns false, without a write, when it is already in that state or a later one. */
 export async function advance(
   tx: Session,
   row: OrderRow,

@@ -21,8 +21,8 @@ const SANDBOX: Migrations = {
 };
 
 /**
- * Applies the missing migrations of the product, and those of the sandbox in a database of its own if `sandboxUrl` names
- * one. Both are `mysql://` URLs. Returns the names of the migrations applied; running it again changes nothing.
+ * Applies the missing migrations of the product to the database at `url`, and those of the sandbox to the one at
+ * `sandboxUrl`, by default the same. Both are `mysql://` URLs. Returns the names of the migrations applied; running it again changes nothing.
  */
 export async function migrate(url: string, sandboxUrl = url): Promise<string[]> {
   return [...(await apply(PRODUCT, url)), ...(await apply(SANDBOX, sandboxUrl))];

@@ -35,13 +35,13 @@ async function transact<T>(session: MySql2Database, work: (session: Session) => 
     await session.execute('commit');
     return result;
   } catch (error) {
-    // Fails only on a lost connection, which ended the transaction.
+    // The rollback fails only when the connection is lost, and then the server has ended the transaction.
     await session.execute('rollback').catch(() => undefined);
     throw error;
   }
 }
 
-/** The driver has no timeout for queries: a frozen server would hold the connection, and every call waiting for one, for ever. */
+/** mysql2 has no query timeout: a frozen server would block the connection, and every call that waits for one, for ever. */
 async function onConnection<T>(
   pool: Pool,
   work: (session: MySql2Database) => Promise<T>,

@@ -1,4 +1,4 @@
-/** Reads of orders, each in the form of its contract. */
+/** Reads orders; each result is the value of a contract. */
 import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
 import { type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import type { Run } from '@trellis/contracts/temporal';
@@ -14,7 +14,7 @@ import { shipmentsOf } from './shipments.ts';
 
 export type OrderViews = ReturnType<typeof createOrderViews>;
 
-/** A failed order's reason or a canceled order's. */
+/** The failure reason of a failed order, or the cancel reason of a canceled one. */
 const reason = sql<string | null>`COALESCE(${orders.reason}, ${orders.cancel_reason})`;
 const SUMMARY = { ...columnsFor(orders, OrderSummary), reason };
 const VIEW = { ...columnsFor(orders, v.omit(OrderView, ['payments', 'shipments', 'events'])), reason };
@@ -57,7 +57,7 @@ export function createOrderViews(db: Database) {
         return (await session.select(fields).from(orders).where(eq(orders.order_id, orderId)))[0];
       }),
 
-    /** What another workflow needs to bring the order to its end. `amount` is null until the order is validated. */
+    /** What SettleWorkflow needs to end the order. `amount` is null until the order is validated. */
     unfinished: (orderId: string) =>
       db.run(async (session) => {
         const { state, payment_id, amount } = orders;

@@ -5,10 +5,10 @@
 
 import type { Command } from '@trellis/contracts/commands';
 import type { ErrorCode } from '@trellis/contracts/error';
-import { type Ending, isTerminal, type State, type TerminalState } from '@trellis/contracts/lifecycle';
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
 import type { Money } from '@trellis/contracts/payment';
+import { type Ending, isTerminal, type State, type TerminalState } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import { and, eq, inArray, sql } from 'drizzle-orm';
 import { now } from './columns.ts';
@@ -22,7 +22,7 @@ export type OrderStore = ReturnType<typeof createOrderStore>;
 
 export function createOrderStore(db: Database) {
   return {
-    /** Inserts the order and binds it to its first run. For any other run nothing changes; the answer has the recorded state. */
+    /** Inserts the order and binds it to its first run. For any other run it changes nothing and returns the recorded state. */
     receive: (order: Partial<OrderInput> & { order_id: string }, run: Run, requestHash: string | null) =>
       db.transaction(async (tx): Promise<{ owner: boolean; state: State }> => {
         await tx
@@ -54,7 +54,7 @@ export function createOrderStore(db: Database) {
         return true;
       }),
 
-    /** A signal asked for what the order's state forbids. */
+    /** A command that was sent as a signal was refused. */
     commandRefused: (orderId: string, refusal: { command: Command; state: State; code: ErrorCode; id: string }) =>
       db.transaction(async (tx) => {
         await lockOrder(tx, orderId);
@@ -62,8 +62,8 @@ export function createOrderStore(db: Database) {
       }),
 
     /**
-     * Ends an order that holds no money. Returns its terminal state, which is the recorded one if it had ended before;
-     * `owed`, and nothing is changed, when one of its payments may have been charged.
+     * Ends an order that holds no money. Returns its terminal state, which is the recorded one if it had ended before.
+     * Returns `owed`, without a change, when one of its payments may have been charged.
      */
     end: (orderId: string, ending: Ending, progress: Progress) =>
       db.transaction(async (tx): Promise<TerminalState | 'owed'> => {

@@ -1,7 +1,8 @@
-/** The product's record of the money: one row per payment id, bound for ever to the first order that tries to charge it. */
-import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/lifecycle';
+/** The product's record of the money: one row per payment id, bound permanently to the first order that charges or refunds it. */
+
 import type { Progress } from '@trellis/contracts/order-status';
 import { type Money, Payment } from '@trellis/contracts/payment';
+import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
 import { and, asc, eq, sql } from 'drizzle-orm';
 import { columnsFor, now } from './columns.ts';
 import type { Database, Session } from './database.ts';
@@ -25,7 +26,7 @@ export type PaymentStore = ReturnType<typeof createPaymentStore>;
 
 export function createPaymentStore(db: Database) {
   return {
-    /** Before the payment company is called: binds the payment id to the order and records the approval. */
+    /** Binds the payment id to the order and records the approval, before the payment company is called. */
     beginCharge: (orderId: string, paymentId: string) =>
       db.transaction(async (tx): Promise<ChargeBegun> => {
         const order = await lockOrder(tx, orderId);

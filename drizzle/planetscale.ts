@@ -14,7 +14,7 @@ class ConnectionLost extends Error {
 
 /** Opens the database of an `https://` URL, or of an `http://` one on a trusted network. Nothing is connected. */
 export function openPlanetScale(url: string): Database {
-  /** Each unit of work has its own timeout, so its own client; a client holds no connection. */
+  /** Each unit of work has its own timeout and therefore its own client; a client holds no connection. */
   async function execute<T>(work: (db: PlanetScaleDatabase) => Promise<T>, timeoutMs: number): Promise<T> {
     const givenUp = new AbortController();
     // After giving up only the ROLLBACK is still sent.
@@ -46,7 +46,7 @@ async function send(to: string, init: RequestInit): Promise<Response> {
     const response = await fetch(to, init);
     return new Response(await response.arrayBuffer(), response);
   } catch (cause) {
-    throw new ConnectionLost('the database can not be reached', { cause });
+    throw new ConnectionLost('the database cannot be reached', { cause });
   }
 }
 

@@ -1,12 +1,13 @@
 /**
- * The product's tables. A row has the contracts' keys; a column has another name only where the original service's SQL
- * readers depend on it.
+ * The product's tables. A row has the contracts' keys; a column has another name only where SQL readers of the original
+ * service depend on that name. A column named like a field of an order's input is written, and one named like a field of a
+ * view is read, without another edit.
  */
-import type { Event } from '@trellis/contracts/event';
-import type { EventType, FailureReason, State, Step } from '@trellis/contracts/lifecycle';
+import type { Event, EventType } from '@trellis/contracts/event';
 import type { Address, Item } from '@trellis/contracts/order';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import type { Shipment, ShipmentStatus } from '@trellis/contracts/shipment';
+import type { FailureReason, State, Step } from '@trellis/contracts/states-and-steps';
 import { sql } from 'drizzle-orm';
 import {
   bigint,
@@ -20,7 +21,7 @@ import {
   uniqueIndex,
   varchar,
 } from 'drizzle-orm/mysql-core';
-import { at, currency, id, json, money, timestamp } from './columns.ts';
+import { currency, id, json, money, timestamp, timestampNow } from './columns.ts';
 
 export const orders = mysqlTable(
   'orders',
@@ -28,8 +29,8 @@ export const orders = mysqlTable(
     order_id: id('id').primaryKey(),
     state: varchar('state', { length: 32 }).$type<State>().notNull(),
     address: json('address_json').$type<Address>(),
-    created_at: at('created_at'),
-    updated_at: at('updated_at'),
+    created_at: timestampNow('created_at'),
+    updated_at: timestampNow('updated_at'),
     payment_id: id('payment_id'),
     items: json('items_json').$type<Item[]>(),
     amount: money('amount'),
@@ -61,8 +62,8 @@ export const payments = mysqlTable(
     status: varchar('status', { length: 16 }).$type<PaymentStatus>().notNull(),
     amount: money('amount').notNull(),
     currency: currency().notNull(),
-    created_at: at('created_at'),
-    updated_at: at('updated_at'),
+    created_at: timestampNow('created_at'),
+    updated_at: timestampNow('updated_at'),
   },
   (table) => [index('payments_by_order').on(table.order_id)],
 );
@@ -75,7 +76,7 @@ export const shipments = mysqlTable(
     order_id: id('order_id').notNull(),
     status: varchar('status', { length: 16 }).$type<ShipmentStatus>().notNull(),
     payload: json('payload_json').$type<NonNullable<Shipment['payload']>>(),
-    ts: at('ts'),
+    ts: timestampNow('ts'),
     attempt: int('attempt').notNull(),
   },
   (table) => [uniqueIndex('shipments_by_try').on(table.order_id, table.attempt)],
@@ -88,7 +89,7 @@ export const events = mysqlTable(
     order_id: id('order_id').notNull(),
     type: varchar('type', { length: 32 }).$type<EventType>().notNull(),
     payload: json('payload_json').$type<NonNullable<Event['payload']>>(),
-    ts: at('ts'),
+    ts: timestampNow('ts'),
     dedupe_key: id('dedupe_key', { length: 160 }).notNull(),
   },
   (table) => [uniqueIndex('events_once').on(table.order_id, table.dedupe_key)],
@@ -103,12 +104,12 @@ export const attempts = mysqlTable(
     step: varchar('step', { length: 32 }).notNull(),
     attempt: int('attempt').notNull(),
     error: varchar('error', { length: 500 }).notNull(),
-    ts: at('ts'),
+    ts: timestampNow('ts'),
   },
   (table) => [index('attempts_by_order').on(table.order_id, table.id)],
 );
 
-/** One row: the rate at which orders are admitted, as the workers measured it, and the end of the queue in front of them. */
+/** One row: the rate at which orders are admitted, as the workers measured it, and the end of the virtual queue. */
 export const capacity = mysqlTable('capacity', {
   id: tinyint('id').primaryKey(),
   orders_per_second: double('orders_per_second').notNull(),

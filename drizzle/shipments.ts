@@ -1,7 +1,8 @@
 /** The product's record of the parcel: one row per shipping attempt, numbered from 1. */
-import { isTerminal, type State } from '@trellis/contracts/lifecycle';
+
 import type { Address } from '@trellis/contracts/order';
 import { type Parcel, Shipment } from '@trellis/contracts/shipment';
+import { isTerminal, type State } from '@trellis/contracts/states-and-steps';
 import { and, asc, eq, lt, sql } from 'drizzle-orm';
 import { columnsFor, now } from './columns.ts';
 import type { Database, Session } from './database.ts';
@@ -15,7 +16,7 @@ export type ShipmentStore = ReturnType<typeof createShipmentStore>;
 
 export function createShipmentStore(db: Database) {
   return {
-    /** The package is packed; false when the order is not paid, has ended, or has begun a later shipping attempt. */
+    /** The parcel is packed. Returns false, without a write, when the order is not paid, has ended, or has begun a later shipping attempt. */
     prepared: (orderId: string, attempt: number, address: Address) =>
       db.transaction(async (tx): Promise<boolean> => {
         const order = await lockOrder(tx, orderId);
@@ -88,7 +89,7 @@ export async function failUnfinished(tx: Session, orderId: string, beforeAttempt
     );
 }
 
-/** The order's shipments, by number of the attempt. */
+/** The order's shipments, sorted by attempt. */
 export function shipmentsOf(session: Session, orderId: string): Promise<Shipment[]> {
   return session
     .select(columnsFor(shipments, Shipment))

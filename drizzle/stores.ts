@@ -6,7 +6,7 @@ import { createOrderStore } from './orders.ts';
 import { createPaymentStore } from './payments.ts';
 import { createShipmentStore } from './shipments.ts';
 
-/** The stores that the API uses; apart from the others, so that the edge bundle has none that it doesn't use. */
+/** The stores that the API uses, kept apart from the others so that the edge bundle contains no store that it doesn't use. */
 export function openApiStores(db: Database) {
   return {
     views: createOrderViews(db),

@@ -2,21 +2,21 @@ import { readFile } from 'node:fs/promises';
 import { COMMAND_INPUTS } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES } from '@trellis/contracts/error';
-import { TERMINAL_STATES } from '@trellis/contracts/lifecycle';
 import { StartInput } from '@trellis/contracts/order';
+import { TERMINAL_STATES } from '@trellis/contracts/states-and-steps';
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
 import type { CommandInput } from './shopper.ts';
 
 /** The fields of every entry under `commands`. */
 const Common = {
-  /** Milliseconds from the order's start to the sending. */
+  /** Milliseconds from the order's acceptance to the sending of the command. */
   after_ms: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
   /** The error code that the API must answer with; absent when it must accept. */
   refused: v.optional(v.picklist(ERROR_CODES)),
 };
 
-/** A command's entry: `send` names it, the fields of its API input stand beside. */
+/** A command's entry: `send` names the command, and the fields of its API input are beside `send`. */
 function entryOf(name: Command) {
   const { order_id: _, ...fields } = COMMAND_INPUTS[name].entries;
   return v.pipe(
@@ -25,7 +25,7 @@ function entryOf(name: Command) {
   );
 }
 
-/** The same order again, perhaps with other items. */
+/** Starts the same order again, perhaps with other items. */
 const StartAgain = v.strictObject({
   ...Common,
   send: v.literal('start'),
@@ -65,7 +65,7 @@ export async function readSampleOrders(path: string): Promise<SampleOrder[]> {
   failIfAny(document.errors.map(({ pos, message }) => `${lineAt(pos[0])}: ${message}`));
 
   const problemAt = (keys: readonly PropertyKey[], problem: string) => {
-    // A missing field has no place: its nearest parent that is there stands for it.
+    // A missing field has no line: the line is that of its nearest parent that exists.
     let node: { range?: [number, number, number] } | undefined;
     for (let depth = keys.length; depth >= 0 && !node?.range; depth -= 1)
       node = document.getIn(keys.slice(0, depth), true) as typeof node;

@@ -1,7 +1,7 @@
 /** `npm run demo`: runs sample orders through the whole product and checks that each ended as its file says. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { isTerminal, type TerminalState } from '@trellis/contracts/lifecycle';
+import { isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
 import Table from 'cli-table3';
 import ora from 'ora';
 import { moneyViolations } from './audit.ts';
@@ -14,14 +14,14 @@ interface Outcome {
   order: SampleOrder;
   ended: string;
   seconds: number;
-  /** What differs from what the file says; empty when nothing does. */
+  /** What differs from the file; empty when nothing does. */
   problems: string[];
 }
 
 const SAMPLE_ORDERS = fileURLToPath(new URL('orders.yaml', import.meta.url));
 /** Longer than an order's budget of 15 s, which a refund may exceed. */
 const GIVE_UP_AFTER_MS = 40_000;
-/** Pause between two starts: the demo shows orders at work, not a machine at its limit. */
+/** Pause between two starts, so that the orders do not overload the machine. */
 const START_EVERY_MS = 120;
 
 const cli = script('npm run demo', 'Run sample orders through a throw-away stack and check how each ends.')
@@ -56,7 +56,7 @@ async function demo(path: string, edge: boolean): Promise<boolean> {
   });
 }
 
-/** Runs all orders side by side. */
+/** Runs all orders concurrently. */
 async function runAll(orders: SampleOrder[], url: string): Promise<Outcome[]> {
   const shoppers = { http: createShopper(url, { via: 'http' }), trpc: createShopper(url, { via: 'trpc' }) };
   const runs = new Map<string, Promise<Outcome>>();
@@ -101,7 +101,7 @@ async function runOne(order: SampleOrder, shopper: Shopper): Promise<Outcome> {
   }
 }
 
-/** Sends a command or the start again. Returns what differs from the answer that the file expects. */
+/** Sends a command, or the start again. Returns what differs from the answer that the file expects. */
 async function send(
   command: DemoCommand,
   body: Parameters<Shopper['start']>[0],
@@ -112,7 +112,7 @@ async function send(
     command.send === 'start'
       ? await shopper.start(command.items ? { ...body, items: command.items } : body)
       : await shopper.command(body.order_id, command.send, command.input);
-  if ('run_id' in answer && answer.run_id !== runId) return ['a second start made a second run'];
+  if ('run_id' in answer && answer.run_id !== runId) return ['starting it again created a second run'];
   const got = answer.said === 'refused' ? answer.code : answer.said === 'lost' ? answer.message : 'accepted';
   const expected = command.refused ?? 'accepted';
   return got === expected ? [] : [`${command.send}: ${got} instead of ${expected}`];

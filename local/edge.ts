@@ -1,6 +1,6 @@
 /** `npm run edge`: the API on the edge runtime, beside the stack of a running `npm start`, until Ctrl-C or until that stack stops. */
 import { existsSync } from 'node:fs';
-import { appendFile, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseEnv } from 'node:util';
@@ -10,7 +10,7 @@ import { LOCAL } from './stack/folder.ts';
 import { freePort } from './stack/ports.ts';
 import { holdLock, interruption, reap } from './stack/processes.ts';
 
-/** Apart from the stack's folder, so that `npm start` does not take a running one for a leftover. */
+/** Not the stack's own folder: `npm start` would stop this program as one that an earlier start left running. */
 const FOLDER = join(LOCAL, 'edge');
 const ENV_FILE = join(LOCAL, 'env');
 const PORT = 8787;
@@ -39,7 +39,7 @@ try {
   const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
   const edge = await startEdge({ folder: FOLDER, port, ...servers, settings: process.env });
   const url = `http://127.0.0.1:${port}`;
-  await appendFile(ENV_FILE, `EDGE_URL=${url}\n`);
+  await recordAddress(`EDGE_URL=${url}\n`);
   print(`The API runs on the edge runtime at ${url}, which is EDGE_URL in .local/env. Its log is`);
   print('.local/edge/logs/edge.log. Ctrl-C stops it.');
 
@@ -50,8 +50,9 @@ try {
   ]);
   if (ended === 'stack stopped') print('the stack has stopped, stopping the API on the edge runtime too');
   await edge.stop();
-  await removeAddress();
-  if (ended === 'exited') throw new Error('it exited unexpectedly; the end of its log may show why');
+  await recordAddress('');
+  if (ended === 'exited')
+    throw new Error('the API on the edge runtime exited unexpectedly; the end of its log may show why');
 } catch (error) {
   print(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
@@ -63,7 +64,8 @@ async function stackStopped(): Promise<void> {
   while (existsSync(ENV_FILE)) await sleep(500);
 }
 
-async function removeAddress(): Promise<void> {
+/** Replaces the file's EDGE_URL, also what a killed run left. Writes nothing once the stack has removed the file. */
+async function recordAddress(line: string): Promise<void> {
   const lines = await readFile(ENV_FILE, 'utf8').catch(() => undefined);
-  if (lines) await writeFile(ENV_FILE, lines.replace(/^EDGE_URL=.*\n/m, ''));
+  if (lines !== undefined) await writeFile(ENV_FILE, lines.replace(/^EDGE_URL=.*\n/gm, '') + line);
 }

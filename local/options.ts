@@ -1,4 +1,4 @@
-/** The command line of the scripts: options with `--help`, defaults and errors of one line with exit code 2; lines printed. */
+/** The command lines of the scripts: options with defaults, `--help`, and errors of one line with exit code 2. Also prints their output. */
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
 
 /** The options of a script, to be completed by `.option(…)` and read by `.parse().opts()`. `command` is how a person runs it, such as `npm run demo`. */
@@ -32,10 +32,10 @@ export const integer = numeric(Number.isInteger, 'a whole number');
 export const positive = numeric((value) => value > 0, 'a number greater than 0');
 export const milliseconds = numeric((value) => value >= 0, 'milliseconds, at least 0');
 export const fraction = numeric((value) => value >= 0 && value <= 1, 'a number from 0 to 1');
-/** Whole numbers from 1 up, with commas between. */
+/** Whole numbers from 1 up, separated by commas. */
 export const counts = (text: string): number[] => text.split(',').map(count);
 
-/** A parser of an option's text; the message it throws is printed behind the option's name. */
+/** A parser of an option's text; the message of its error is printed after the option's name. */
 function numeric(valid: (value: number) => boolean, rule: string) {
   return (text: string): number => {
     const value = text.trim() === '' ? Number.NaN : Number(text);

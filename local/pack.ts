@@ -12,7 +12,7 @@ import { plainTypes } from './plain-types.ts';
 
 interface Manifest extends Record<string, unknown> {
   dependencies: Record<string, string>;
-  /** What the tarball exports, by the names of the source files, and those of the dependencies that this needs. */
+  /** The modules that the tarball exports, by the names of their source files, and the dependencies that they need. */
   packed: { modules: string[]; dependencies: string[] };
 }
 
@@ -32,7 +32,7 @@ const OPTIONS: ts.CompilerOptions = {
 };
 
 const MANIFEST = 'package.json';
-const kept = fileURLToPath(new URL(`../.local/pack/${basename(resolve())}.json`, import.meta.url));
+const backup = fileURLToPath(new URL(`../.local/pack/${basename(resolve())}.json`, import.meta.url));
 
 if (process.argv[2] === '--restore') await restore();
 else {
@@ -40,8 +40,8 @@ else {
   await restore();
   const source = await readManifest();
   await build(source.packed.modules);
-  await mkdir(dirname(kept), { recursive: true });
-  await copyFile(MANIFEST, kept);
+  await mkdir(dirname(backup), { recursive: true });
+  await copyFile(MANIFEST, backup);
   await writeFile(MANIFEST, `${JSON.stringify(manifestOfTarball(source), null, 2)}\n`);
 }
 
@@ -50,13 +50,13 @@ async function readManifest(): Promise<Manifest> {
 }
 
 async function restore(): Promise<void> {
-  if (!existsSync(kept)) return;
-  // The original has scripts, the tarball's has none: an edit made since is never lost.
-  if (!(await readManifest()).scripts) await copyFile(kept, MANIFEST);
-  await rm(kept);
+  if (!existsSync(backup)) return;
+  // A manifest with scripts is the original, perhaps edited since, and is not overwritten: the tarball's has none.
+  if (!(await readManifest()).scripts) await copyFile(backup, MANIFEST);
+  await rm(backup);
 }
 
-/** Exports the built files, and depends on versions that the installing project may raise. */
+/** The tarball's package.json: it exports the built files and allows later versions of the dependencies. */
 function manifestOfTarball(source: Manifest): Record<string, unknown> {
   const { private: _, scripts, devDependencies, dependencies, packed, ...rest } = source;
   const entries = packed.modules.map((name) => [

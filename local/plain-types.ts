@@ -1,9 +1,9 @@
-/** Type declarations without the libraries they are derived with. */
+/** Writes type declarations that do not import the libraries they were derived with. */
 import ts from 'typescript5';
 
 /**
  * The exported types of a module as a declaration file that imports nothing: a type that is computed is written out, by
- * its parts or by the name of another exported type. Interfaces and generic types stand as in the source.
+ * its parts or by the name of another exported type. Interfaces and generic types are copied from the source.
  */
 export function plainTypes(program: ts.Program, source: ts.SourceFile): string {
   const checker = program.getTypeChecker();
@@ -53,7 +53,7 @@ export function plainTypes(program: ts.Program, source: ts.SourceFile): string {
       const short = parts.join(' | ');
       return short.length <= 100 ? short : parts.map((part) => `\n${indent}  | ${part}`).join('');
     }
-    // An optional property's type has a marker for its absence, which is not written.
+    // An optional property's type includes a marker for its absence, which is left out.
     const nothing = [checker.getNullType(), checker.getUndefinedType()].filter((part) => type.types.includes(part));
     return [written(rest, indent), ...nothing.map((part) => checker.typeToString(part))].join(' | ');
   }
@@ -77,7 +77,7 @@ export function plainTypes(program: ts.Program, source: ts.SourceFile): string {
     return short.length <= 80 && !/[\n*]/.test(short) ? short : ['{', ...lines, `${indent}}`].join('\n');
   }
 
-  /** True for one type, however it was computed. */
+  /** Whether two types are the same, however they were computed. */
   function same(a: ts.Type, b: ts.Type): boolean {
     if (a === b) return true;
     const compared = ts.TypeFlags.Object | ts.TypeFlags.Intersection;

@@ -26,7 +26,7 @@ type StartAnswer =
       said: 'accepted';
       /** When the accepted request was sent, epoch milliseconds. */
       at: number;
-      /** How many times the API answered BUSY before. */
+      /** How many times the API answered BUSY before that. */
       refusals: number;
     } & StartOutput)
   | NotAccepted;

@@ -1,6 +1,6 @@
 /** `npm start`: the stack on this machine until Ctrl-C. Its data stays in `.local/`. */
 import { randomInt } from 'node:crypto';
-import { POLICIES } from '@trellis/contracts/policy';
+import { POLICIES, policyOf } from '@trellis/contracts/policy';
 import { print, script } from './options.ts';
 import { LOCAL } from './stack/folder.ts';
 import { holdLock, interruption, releaseLock } from './stack/processes.ts';
@@ -51,7 +51,7 @@ async function printFirstSteps(apiUrl: string): Promise<void> {
   );
   print('To use the addresses in a shell, such as "$API_URL": . .local/env');
   const { POLICY } = await programVariables();
-  if ((POLICY || 'exercise') !== 'exercise') return;
+  if (policyOf(POLICY) !== POLICIES.exercise) return;
   const seconds = POLICIES.exercise.review_ms / 1000;
   const hours = POLICIES.production.review_ms / 3_600_000;
   print(

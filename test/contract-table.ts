@@ -1,11 +1,11 @@
-/** A vitest reporter: prints the results of api.test.ts as a table, a line for each test, a column for each way to run the API. */
+/** A vitest reporter: prints the results of api.test.ts as a table with a row for each test and a column for each way to run the API. */
 import Table from 'cli-table3';
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 
 const SUITE = '/api.test.ts';
 const MARKS = { passed: '✓', failed: '✗', skipped: '-', pending: '…' } as const;
 
-export default class Columns implements Reporter {
+export default class ContractTable implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     const suite = modules.find(({ moduleId }) => moduleId.endsWith(SUITE));
     if (!suite) return;

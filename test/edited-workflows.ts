@@ -1,4 +1,4 @@
-/** The workflows as a later version might have them: bundled from a copy of their sources, some of it edited. */
+/** Bundles the workflows as a later version might have them: from a copy of their sources with edits. */
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,13 +7,13 @@ import { bundleWorkflowCode, DefaultLogger, type WorkflowBundle } from '@tempora
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
 
-/** Edits are by path from the root, in `workers` or `contracts`. Each must change its file's text. */
+/** `edits`: by the file's path from the root, in `workers` or `contracts`. Throws when an edit does not change the text. */
 export async function bundleEdited(edits: Record<string, (text: string) => string>): Promise<WorkflowBundle> {
   const copy = await mkdtemp(join(tmpdir(), 'trellis-workflows-'));
   try {
     for (const part of ['workers', 'contracts']) await cp(join(ROOT, part), join(copy, part), { recursive: true });
     await symlink(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
-    // Found before the root's, which leads to the unedited contracts.
+    // Node resolves this before the root's link, which leads to the unedited contracts.
     await mkdir(join(copy, 'workers/node_modules/@trellis'), { recursive: true });
     await symlink(join(copy, 'contracts'), join(copy, 'workers/node_modules/@trellis/contracts'));
     for (const [path, edit] of Object.entries(edits)) {
@@ -34,7 +34,7 @@ export async function bundleEdited(edits: Record<string, (text: string) => strin
 
 const FROZEN = 'export const POLICIES_UNTIL_0_2';
 
-/** Gives every policy other numbers, with which nothing has time to happen; `frozen`: also the ones of the versions until 0.2. */
+/** Replaces the numbers of every policy with ones that leave no time for anything; `frozen`: those of POLICIES_UNTIL_0_2 too. */
 export const otherPolicies =
   ({ frozen }: { frozen: boolean }) =>
   (text: string): string => {

@@ -1,4 +1,4 @@
-/** Ids, orders and databases that no other test uses, and helpers that wait and draw. */
+/** Ids, orders and databases that no other test uses, polling, and reproducible random numbers. */
 import { randomBytes } from 'node:crypto';
 import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
@@ -59,7 +59,7 @@ export async function overGateway(url: string): Promise<string> {
   return overHttp(url, Number(new URL(PLANETSCALE_URL).port));
 }
 
-/** Calls `read` every `every` milliseconds until it resolves with something truthy; throws after `within` milliseconds. */
+/** Calls `read` every `every` milliseconds until it resolves with a truthy value; throws after `within` milliseconds. */
 export async function eventually<T>(
   read: () => Promise<T | undefined | false>,
   within = 15_000,

@@ -1,4 +1,4 @@
-/** The test run's side of `servers.ts`: starts a part when the first test file asks for it, and stops all parts at the end. */
+/** The test run's side of `servers.ts`: starts a part when the first test file needs it, and stops all parts at the end. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -16,7 +16,7 @@ import type { Part, Parts } from './servers.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** Where `need` asks for parts. */
+    /** The URL at which `need` requests parts. */
     servers: string;
     /** Holds the logs of all parts; removed at the end of the run. */
     folder: string;
@@ -24,7 +24,7 @@ declare module 'vitest' {
 }
 
 const SETTINGS = { FLAKY_CALL: 'off', POLICY: 'exercise', CORS_ORIGINS: 'https://shop.example' };
-/** Stopped last: the programs drain into them. */
+/** Stopped last, because the other programs use them while they stop. */
 const SERVERS = ['sql', 'temporal'];
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
@@ -129,7 +129,7 @@ async function createParts(folder: string) {
 
   async function stop(): Promise<void> {
     await Promise.allSettled(starting.values());
-    // Also those of a part that did not start as a whole.
+    // Including services of a part of which another service failed to start.
     const settled = await Promise.allSettled(services);
     const running = settled.flatMap((service) => (service.status === 'fulfilled' ? [service.value] : []));
     const isServer = ({ name }: Service) => SERVERS.includes(name);

@@ -1,4 +1,4 @@
-/** A payload converter that a Temporal client loads by path: sends a value of `raw` with exactly its encoding and data. */
+/** A payload converter that a Temporal client loads by path: it sends a value of `raw` with exactly that encoding and data. */
 import { defaultPayloadConverter, type Payload, type PayloadConverter } from '@temporalio/common';
 
 interface Raw {

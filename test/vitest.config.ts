@@ -3,7 +3,7 @@ import { defineConfig, type TestUserConfig } from 'vitest/config';
 /** For tests that need servers: `servers.ts` starts them. */
 export const withServers: TestUserConfig = {
   globalSetup: ['./global-setup.ts'],
-  // The servers share the machine's cores with the tests: with files side by side, one would slow another's timings.
+  // Servers and tests share the machine's cores: test files that run concurrently would distort each other's timings.
   fileParallelism: false,
   testTimeout: 30_000,
   hookTimeout: 60_000,

@@ -1,4 +1,4 @@
-/** A testbed: the real workflows, activities and stores; faults are injected into the payment company's and the carrier's calls alone. */
+/** A testbed: the real workflows, activities and stores; faults are injected only into calls to the payment company and the carrier. */
 import { setImmediate } from 'node:timers/promises';
 import {
   type Client,
@@ -82,7 +82,7 @@ export function gate() {
     answered.resolve(answer);
     return answer;
   };
-  /** As `after`, for the first call alone. */
+  /** As `after`, but only for the first call. */
   const afterFirst: Fault = (real, call) => (call === 1 ? after(real, call) : real());
   return {
     before,
@@ -104,8 +104,8 @@ export interface TestbedOptions {
   cacheWorkflows?: boolean;
   /**
    * `skipping` (default): the time-skipping server, which moves its clock ahead while a test waits for an order's end. It
-   * stops skipping once a workflow has ended while an activity of it hangs, does not report a child's termination to its
-   * parent, and never gives up a stopped worker's sticky queue. `real`: the dev server.
+   * stops skipping once a workflow has ended while one of its activities hangs, does not report a child's termination to its
+   * parent, and never releases a stopped worker's sticky queue. `real`: the dev server.
    */
   clock?: 'skipping' | 'real';
 }
@@ -233,8 +233,8 @@ export async function openTestbed(options: TestbedOptions = {}) {
     },
 
     /**
-     * What the orders since the last call broke: the audit's findings, failed workflow tasks, histories that do not replay,
-     * workflows that ended other than completed.
+     * The violations by orders placed since the last call: the audit's findings, failed workflow tasks, histories that do
+     * not replay, workflows that did not end completed.
      */
     async violations(): Promise<unknown[]> {
       const outcomes = await Promise.all(placed.splice(0).map(outcomeOf));
@@ -368,7 +368,7 @@ async function replayFailures(outcomes: Outcome[]): Promise<string[]> {
 export const awaitingApproval = (order: PlacedOrder) =>
   eventually(async () => (await order.status()).step === 'awaiting_approval');
 
-/** Waits for an update that must be refused; resolves with its error's code and details. */
+/** Waits for an update that must be refused; resolves with the code and details of the refusal. */
 export async function refusal(update: Promise<CommandAnswer>): Promise<{ code: unknown; details: unknown }> {
   const error = await update.then(
     () => undefined,

@@ -55,7 +55,7 @@ export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps)
     workflowTaskPollerBehavior: POLLERS,
     activityTaskPollerBehavior: POLLERS,
     maxCachedWorkflows: deps.maxCachedWorkflows ?? 5_000,
-    // After this the workflows cached by a killed worker go to another one. The default of 10 s is too long for an order's budget.
+    // After this time the workflows cached by a killed worker are given to another one. The default of 10 s is too long for an order's budget.
     stickyQueueScheduleToStartTimeout: '1s',
     // Running activities get this long to finish before they are canceled.
     shutdownGraceTime: '3s',

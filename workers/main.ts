@@ -11,7 +11,7 @@ import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
 import { bundleWorkflows, createWorker } from './create-worker.ts';
-import { createStartLatencies, measureCapacity } from './jobs/capacity.ts';
+import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.ts';
 import { sweep } from './jobs/sweep.ts';
 import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';
@@ -78,7 +78,7 @@ await Promise.all([connection.close(), db.close(), sandbox.close()]);
 // Abandoned calls that hang, as flaky_call does for minutes, would keep the process alive.
 process.exit(0);
 
-/** At the start, a server that can't be reached or has no such namespace ends the process with one line on stderr. */
+/** Ends the process with one line on stderr when, at the start, Temporal can't be reached or has no such namespace. */
 function exitIfUnreachable(error: unknown): never {
   if (!(error instanceof TransportError)) throw error;
   const { TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE } = config;

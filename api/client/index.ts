@@ -1,4 +1,4 @@
-/** The typed client: what users import, in Node, a browser or on the edge. */
+/** The typed client, for Node, browsers and edge runtimes. */
 
 import type { AppRouter } from '@trellis/api/orders/router';
 import { createTRPCClient, httpLink, TRPCClientError } from '@trpc/client';
@@ -8,7 +8,7 @@ export type * from './types.ts';
 
 /**
  * A client of the API at `url`, such as `http://localhost:8000`. Its calls reject with an error that `orderErrorOf` reads.
- * `headers` go along with every call.
+ * `headers` are sent with every call.
  */
 export function createOrdersClient(
   url: string,
@@ -28,7 +28,7 @@ export function createOrdersClient(
   return client.orders;
 }
 
-/** The error the API answered with; undefined when the error isn't the API's, as when it can't be reached. */
+/** The error that the API returned; undefined for any other error, such as a failed connection. */
 export function orderErrorOf(error: unknown): ClientError | undefined {
   if (!(error instanceof TRPCClientError) || !error.data) return undefined;
   const { code, errors, state, retry_after } = error.data;

@@ -6,7 +6,8 @@ import type { TRPCClient } from '@trpc/client';
 import type { inferRouterInputs, inferRouterOutputs } from '@trpc/server';
 
 export type { ErrorCode, Problem } from '@trellis/contracts/error';
-export type { EventType, State, Step } from '@trellis/contracts/lifecycle';
+export type { EventType } from '@trellis/contracts/event';
+export type { State, Step } from '@trellis/contracts/states-and-steps';
 
 type Inputs = inferRouterInputs<AppRouter>['orders'];
 type Outputs = inferRouterOutputs<AppRouter>['orders'];
@@ -17,12 +18,12 @@ export type Address = StartInput['address'];
 export type Item = StartInput['items'][number];
 export type StartOutput = Outputs['start'];
 
-/** A command was decided, or it is queued: accepted, and decided later. */
+/** The answer to a command: decided, or queued, which means accepted and decided later. */
 export type SignalOutput = Outputs['signal']['approve'];
 
 /** What an order is doing right now. */
 export type OrderStatus = Outputs['status'];
-/** An attempt of an activity that failed. */
+/** A failed attempt at an activity. */
 export type FailedAttempt = OrderStatus['recent_errors'][number];
 
 /** An order with its payments, shipments and events. */
@@ -43,7 +44,7 @@ export type CommandContext = {
 };
 
 export interface CallOptions {
-  /** Ends the call: it rejects with an error that has no code. */
+  /** Aborts the call, which then rejects with an error that has no code. */
   signal?: AbortSignal;
 }
 
@@ -74,7 +75,7 @@ export type OrdersClient = {
 
 type Plain<T> = { [Key in keyof T]: T[Key] };
 
-/** What the API says is wrong; `code` decides which details come with it. */
+/** An error that the API returned; `code` determines which details it has. */
 export type ClientError = {
   [Code in ErrorCode]: Plain<{ code: Code; message: string } & ErrorDetailsByCode[Code]>;
 }[ErrorCode];

@@ -1,4 +1,4 @@
-/** The files of `/docs`: Swagger UI and the page that loads our OpenAPI document into it. Run with a folder as argument, copies them there for the edge. */
+/** The files of `/docs`: Swagger UI and the page that loads our OpenAPI document into it. When run with a folder as its argument, it copies them there, for the edge. */
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';

@@ -6,7 +6,7 @@
 import { IdempotencyKey, SignalDecided, SignalOutput, SignalQueued } from '@trellis/contracts/command-inputs';
 import { COMMANDS, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS, type ErrorCode, type ErrorDetailsByCode } from '@trellis/contracts/error';
-import { Event, EventPayload } from '@trellis/contracts/event';
+import { Event, EventPayload, RecordedEventPayload } from '@trellis/contracts/event';
 import {
   Address,
   Item,
@@ -18,14 +18,14 @@ import {
 } from '@trellis/contracts/order';
 import { FailedAttempt, FailureReason, OrderStatus, State } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
-import { RecordedAddress, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
+import { RecordedAddress, RecordedShipmentPayload, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
 import { type JsonSchema, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema';
 import * as v from 'valibot';
 import { type RestProcedure, restProcedures } from '../orders/router.ts';
 import manifest from '../package.json' with { type: 'json' };
 
 type Schema = v.GenericSchema;
-/** The parts of the document are JSON, nothing more. */
+/** A part of the document. */
 type Json = Record<string, unknown>;
 
 const Code = v.picklist(ERROR_CODES);
@@ -70,7 +70,7 @@ const PROBLEMS = Object.fromEntries(
   }),
 );
 
-/** Schemas that the document names as components; wherever they are used it has a `$ref`. */
+/** Schemas that become named components of the document; each use of one is a `$ref`. */
 const NAMED = {
   Address,
   ErrorCode: Code,
@@ -96,13 +96,18 @@ const NAMED = {
   ...PROBLEMS,
 };
 
-/** Values read from SQL have the schema by which they were validated when they were accepted. */
-const RECORDED = { Address: RecordedAddress, Item: RecordedItem };
+/** Values read from SQL are documented by the schema that validated them when they were accepted. */
+const RECORDED = {
+  Address: RecordedAddress,
+  EventPayload: RecordedEventPayload,
+  Item: RecordedItem,
+  ShipmentPayload: RecordedShipmentPayload,
+};
 
 const ANY_CALL: ErrorCode[] = ['INVALID', 'INTERNAL', 'UNAVAILABLE'];
 const CALL_WITH_BODY: ErrorCode[] = ['INVALID_JSON', 'PAYLOAD_TOO_LARGE'];
 
-/** Example answers: the detail, and the details of the code. */
+/** Example error responses: the `detail` text, and the details of the code. */
 const EXAMPLES: { [C in ErrorCode]?: { detail: string } & ErrorDetailsByCode[C] } = {
   INVALID: {
     detail: 'items.0.qty: must be at least 1',
@@ -225,7 +230,7 @@ function exampleOf(schema: unknown): unknown {
   return Object.fromEntries(Object.entries(properties).map(([key, part]) => [key, exampleOf(part)]));
 }
 
-/** An example of its own for each command: one id for two commands would be refused. */
+/** Each command has an example of its own: one id for two commands would be refused. */
 function idempotencyKey(command: Command): Json {
   const example = `${COMMANDS[command].path}-o-1001`;
   return {
@@ -237,7 +242,8 @@ function idempotencyKey(command: Command): Json {
     example,
   };
 }
-/** A command has two answers: decided, or queued. Starting an order links to what can be done with it. */
+
+/** A command has two success responses: decided, or queued. That of a start links to the operations on the order. */
 function successes(output: Schema): Json {
   const links = output === StartOutput && { links: linksFromStart() };
   if (output !== SignalOutput) return { 200: { ...success('Done', output), ...links } };
@@ -275,7 +281,7 @@ function errorTable(): string {
     const { status, title, retryable } = ERRORS[code];
     return `| ${code} | ${status} | ${title} | ${retryable ? 'yes' : 'no'} |`;
   });
-  return ['| code | HTTP | meaning | worth trying again |', '| --- | --- | --- | --- |', ...rows].join('\n');
+  return ['| code | HTTP | meaning | a retry can help |', '| --- | --- | --- | --- |', ...rows].join('\n');
 }
 
 function inline(schema: Schema, typeMode: 'input' | 'output'): JsonSchema & { properties?: Json; required?: string[] } {

@@ -21,7 +21,7 @@ export function createRest(contextOf: (c: HonoContext) => Context): Hono {
   return rest;
 }
 
-/** The caller's procedure by its dotted name. */
+/** The procedure with this dotted name, bound to the context. */
 function procedureOf(context: Context, name: string): Call {
   const caller = createCaller(context) as unknown as Record<string, unknown>;
   return name.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], caller) as Call;

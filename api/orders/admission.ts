@@ -2,7 +2,7 @@
 import { MAX_QUEUE_MS, type PolicyName } from '@trellis/contracts/policy';
 import type { CapacityStore } from '@trellis/drizzle/capacity';
 import { DatabaseError, isOverloaded } from '@trellis/drizzle/database';
-import { orOnDatabaseError } from './errors.ts';
+import { fallbackOnDatabaseError } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
 
 /** Most admission queries at once; more would only queue on the capacity row. */
@@ -14,7 +14,7 @@ const ADMITTED_FOR_MS = 15_000;
 export type AdmissionResult = { admitted: true; counted: boolean } | { admitted: false; retryAfter: number };
 
 export interface Admission {
-  /** Admits every order while the database fails: Temporal keeps it. Rejects only on a bug. */
+  /** While the database fails every order is admitted, because Temporal stores it. Rejects only on a bug. */
   admit(orderId: string): Promise<AdmissionResult>;
   /** Undoes a counted admission that was not needed. If the database fails, the capacity stays taken for the time of one order. */
   giveBack(): Promise<void>;
@@ -60,7 +60,7 @@ export function createAdmission(capacity: CapacityStore, policy: PolicyName): Ad
       }
     },
     async giveBack() {
-      await orOnDatabaseError(capacity.release(), undefined);
+      await fallbackOnDatabaseError(capacity.release(), undefined);
     },
   };
 }

@@ -1,4 +1,4 @@
-/** Maps whatever is thrown to an OrderError. Unknown errors become INTERNAL without details. */
+/** Maps every thrown value to an OrderError. Unknown errors become INTERNAL without details. */
 import { ERRORS, OrderError, type Problem } from '@trellis/contracts/error';
 import { problemsOf } from '@trellis/contracts/order';
 import { DatabaseError } from '@trellis/drizzle/database';
@@ -41,7 +41,7 @@ export function toTRPCError(error: OrderError): TRPCError {
   return new TRPCError({ code: ERRORS[error.code].trpc, message: error.message, cause: error });
 }
 
-/** Runs a read of the database. Throws UNAVAILABLE when the database failed; any other error is a bug and stays one. */
+/** Runs a read of the database. Throws UNAVAILABLE when the database failed; any other error is a bug and is thrown unchanged. */
 export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
   try {
     return await read();
@@ -51,8 +51,8 @@ export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The result of a database call, or `fallback` when the database failed; any other error is a bug and stays one. */
-export async function orOnDatabaseError<T, F>(calling: Promise<T>, fallback: F): Promise<T | F> {
+/** The result of a database call, or `fallback` when the database failed; any other error is a bug and is thrown unchanged. */
+export async function fallbackOnDatabaseError<T, F>(calling: Promise<T>, fallback: F): Promise<T | F> {
   try {
     return await calling;
   } catch (error) {

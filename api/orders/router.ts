@@ -1,4 +1,4 @@
-/** Declare a route here: a procedure and, in its meta, where it stands in REST. rest.ts and openapi.ts derive the rest. */
+/** Declare a route here: a procedure with its REST method and path in `meta`. rest-from-router.ts and openapi-from-router.ts generate the rest. */
 
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
@@ -86,7 +86,7 @@ export const appRouter = t.router({
     start: procedure
       .meta({
         rest: { method: 'POST', path: '/orders/:order_id/start' },
-        summary: 'Start an order; the same body again gets the same run',
+        summary: 'Start an order; sending the same body again returns the same run',
         errors: ['ORDER_CONFLICT', 'BUSY'],
       })
       .input(StartInput)
@@ -138,7 +138,7 @@ async function send(ctx: Context, command: Command, input: { order_id: string })
   return answer;
 }
 
-/** Calls the procedures without HTTP, as rest.ts does. */
+/** Calls the procedures without HTTP; rest-from-router.ts uses it. */
 export const createCaller = t.createCallerFactory(appRouter);
 
 export interface RestProcedure {

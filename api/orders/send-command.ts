@@ -1,7 +1,7 @@
 import type { SignalOutput } from '@trellis/contracts/command-inputs';
 import { type Command, repeatsEnd } from '@trellis/contracts/commands';
 import { OrderError } from '@trellis/contracts/error';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { type TemporalPort, unavailable } from '../temporal/port.ts';
 import { fromSql, noSuchOrder } from './errors.ts';
@@ -25,7 +25,7 @@ export async function sendCommand(
   let sent = await send();
   if (sent.outcome === 'not_accepted') {
     if (await temporal.signal(orderId, command, [...args, id])) return { ok: true, queued: true };
-    // The run has completed since, perhaps because of this command.
+    // The run has completed meanwhile, perhaps because of this command.
     sent = await send();
   }
   switch (sent.outcome) {
@@ -46,7 +46,7 @@ export async function sendCommand(
   }
 }
 
-/** An order in a terminal state changes no more: repeating what led to it is answered, everything else is TOO_LATE. */
+/** In a terminal state, the command that led to it is accepted without a change; every other command is TOO_LATE. */
 async function onEnded(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput> {
   const row = await fromSql(() => views.find(orderId));
   if (!row) throw noSuchOrder(orderId);

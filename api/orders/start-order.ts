@@ -4,9 +4,9 @@ import type { PolicyName } from '@trellis/contracts/policy';
 import { isRequestHash, requestHash } from '@trellis/contracts/request-hash';
 import { orderWorkflowId } from '@trellis/contracts/temporal';
 import type { OrderViews } from '@trellis/drizzle/order-views';
-import { orUndefined, type TemporalPort } from '../temporal/port.ts';
+import { type TemporalPort, undefinedIfUnavailable } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
-import { orOnDatabaseError } from './errors.ts';
+import { fallbackOnDatabaseError } from './errors.ts';
 
 interface StartDeps {
   temporal: TemporalPort;
@@ -35,17 +35,17 @@ export async function startOrder(
   };
 
   // SQL also has the orders whose runs Temporal no longer retains. While it is down, Temporal alone decides.
-  const row = await orOnDatabaseError(views.find(order_id), undefined);
+  const row = await fallbackOnDatabaseError(views.find(order_id), undefined);
   if (row) return answer(row);
 
-  const known = async () => {
+  const findStarted = async () => {
     const run = await temporal.find(order_id);
     return run?.request_hash ? answer({ run_id: run.run_id, request_hash: run.request_hash }) : undefined;
   };
   const decision = await admission.admit(order_id);
   if (!decision.admitted) {
-    // An order that was started before is only sent again. While Temporal fails it is refused like any other.
-    const running = await orUndefined(known());
+    // An order that was started before is answered, not refused. While Temporal fails it is refused like any other.
+    const running = await undefinedIfUnavailable(findStarted());
     if (running) return running;
     const { retryAfter: retry_after } = decision;
     throw new OrderError('BUSY', `the workers are at capacity; try again in ${retry_after} s`, {
@@ -56,7 +56,7 @@ export async function startOrder(
   if (started) return { workflow_id: orderWorkflowId(order_id), run_id: started.run_id };
 
   if (decision.counted) await admission.giveBack();
-  const running = await known();
+  const running = await findStarted();
   if (running) return running;
   throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`);
 }

@@ -1,18 +1,18 @@
 import { ACTIVITIES } from '@trellis/contracts/activities';
 import { OrderError } from '@trellis/contracts/error';
-import { isTerminal, STEPS, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/order-status';
+import { isTerminal, STEPS, type Step } from '@trellis/contracts/states-and-steps';
 import type { AttemptStore, RecentAttempts } from '@trellis/drizzle/attempts';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from '../temporal/port.ts';
-import { noSuchOrder, orOnDatabaseError } from './errors.ts';
+import { fallbackOnDatabaseError, noSuchOrder } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
 
 const QUERY_TIMEOUT_MS = 300;
 /** SQL lags behind a decided command: for 5 s after it, readers wait up to 2 s for the workflow before they use SQL. */
 const PREFERRED_QUERY_TIMEOUT_MS = 2_000;
 const PREFER_WORKFLOW_FOR_MS = 5_000;
-/** How long readers of one order share a query's answer: each query costs Temporal an Action. */
+/** How long readers of one order share a query's answer: Temporal Cloud bills each query. */
 const SHARE_QUERY_FOR_MS = 250;
 const MAX_RECENT_ERRORS = 5;
 
@@ -25,7 +25,7 @@ export interface StatusReader {
   preferWorkflow(orderId: string): void;
 }
 
-/** A reader of statuses: SQL for ended orders, else the workflow, else SQL, else Temporal's record that the order was started. */
+/** Reads an ended order's status from SQL; any other's from the workflow, else SQL, else Temporal's record that the order was started. */
 export function createStatusReader(deps: {
   temporal: TemporalPort;
   views: OrderViews;
@@ -42,15 +42,15 @@ export function createStatusReader(deps: {
       answer = temporal.query(orderId, timeoutMs);
       queries.set(orderId, answer);
     }
-    // On an edge runtime the request that sent the query may have been dropped, so that its answer never comes.
+    // On an edge runtime the request that sent the query may have been canceled, and then its answer never arrives.
     return Promise.race([answer, after(timeoutMs)]);
   }
 
   return {
     async read(orderId) {
       const [row, recent] = await Promise.all([
-        orOnDatabaseError(views.status(orderId), 'down' as const),
-        orOnDatabaseError(attempts.recent(orderId, MAX_RECENT_ERRORS), NO_ATTEMPTS),
+        fallbackOnDatabaseError(views.status(orderId), 'down' as const),
+        fallbackOnDatabaseError(attempts.recent(orderId, MAX_RECENT_ERRORS), NO_ATTEMPTS),
       ]);
       const recorded = row === 'down' ? undefined : row;
       if (recorded && isTerminal(recorded.status.state))

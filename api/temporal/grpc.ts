@@ -22,16 +22,16 @@ import {
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
 import pTimeout, { TimeoutError } from 'p-timeout';
-import { CALL_TIMEOUT_MS, orUndefined, refusalOf, type TemporalPort, unavailable } from './port.ts';
+import { CALL_TIMEOUT_MS, refusalOf, type TemporalPort, unavailable, undefinedIfUnavailable } from './port.ts';
 
 /** Extra time for the client to report its own deadline error. */
 const GRACE_MS = 100;
 
-/** The port on a client, whose connection may be lazy and stays the caller's to close. */
+/** Creates the port on a client. Its connection may be lazy; the caller closes it. */
 export function createGrpcTemporal(client: Client): TemporalPort {
   const handleOf = (orderId: string) => client.workflow.getHandle(orderWorkflowId(orderId));
 
-  /** The client's own deadline doesn't end the pause between two of its retries, which may take seconds. */
+  /** The client's own deadline doesn't interrupt the pause between two of its retries, which may take seconds. */
   const withTimeout = <T>(timeoutMs: number, work: () => Promise<T>): Promise<T> =>
     pTimeout(client.withDeadline(Date.now() + timeoutMs, work), { milliseconds: timeoutMs + GRACE_MS });
 
@@ -105,7 +105,7 @@ export function createGrpcTemporal(client: Client): TemporalPort {
       })) ?? false,
 
     query: (orderId, timeoutMs) =>
-      orUndefined(call(timeoutMs, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY))),
+      undefinedIfUnavailable(call(timeoutMs, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY))),
   };
 }
 
@@ -129,7 +129,7 @@ const FAILURES = [
   WorkflowUpdateRPCTimeoutOrCancelledError,
 ];
 
-/** The client wraps whatever it meets in a ServiceError; grpc-js reports a failed connection as a plain Error, a bug is a subclass. */
+/** The client wraps every error in a ServiceError. grpc-js reports a failed connection as a plain Error; a bug throws a subclass, such as TypeError. */
 function isConnectionError(error: Error): boolean {
   const { cause } = error;
   return error instanceof ServiceError && cause instanceof Error && Object.getPrototypeOf(cause) === Error.prototype;

@@ -9,7 +9,14 @@ import {
   STATUS_QUERY,
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
-import { CALL_TIMEOUT_MS, orUndefined, refusalOf, type TemporalPort, type UpdateAnswer, unavailable } from './port.ts';
+import {
+  CALL_TIMEOUT_MS,
+  refusalOf,
+  type TemporalPort,
+  type UpdateAnswer,
+  unavailable,
+  undefinedIfUnavailable,
+} from './port.ts';
 
 export interface HttpTemporalOptions {
   /** The server's HTTP API, such as `http://127.0.0.1:7243`. */
@@ -38,25 +45,27 @@ interface UpdateResponse {
   outcome?: { success?: { payloads?: Payload[] }; failure?: Failure };
 }
 
-/** An answer of the server whose status is not 2xx. */
+/** A response of the server whose status is not 2xx. */
 class HttpError extends Error {
   override readonly name = 'HttpError';
   readonly status: number;
   readonly types: string[];
 
-  constructor(status: number, body: null | { message?: string; details?: { '@type'?: string }[] }) {
+  /** `body`: Temporal's, or any JSON of a proxy. */
+  constructor(status: number, body: null | { message?: unknown; details?: unknown }) {
     super(`${status} ${body?.message ?? ''}`);
     this.status = status;
-    this.types = (body?.details ?? []).map((detail) => detail['@type'] ?? '');
+    const details: unknown[] = Array.isArray(body?.details) ? body.details : [];
+    this.types = details.map((detail) => `${(detail as null | { '@type'?: unknown })?.['@type'] ?? ''}`);
   }
 }
 
-/** No answer of Temporal's own: the server was not reached, did not answer in time, or a proxy answered something else. */
+/** Temporal itself did not answer: it was not reached, took too long, or a proxy answered in its place. */
 class NoAnswer extends Error {
   override readonly name = 'NoAnswer';
 }
 
-/** The port on a server's HTTP API. Nothing is connected until a call is made. */
+/** Creates the port on a server's HTTP API. It connects at the first call. */
 export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptions): TemporalPort {
   const base = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}/workflows/`;
   const headers: Record<string, string> = {
@@ -65,7 +74,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     ...(apiKey && { authorization: `Bearer ${apiKey}` }),
   };
 
-  /** Throws an HttpError when the status is not 2xx, NoAnswer when there is no JSON within `timeoutMs`. */
+  /** Throws an HttpError when the status is not 2xx, NoAnswer when there is no JSON object within `timeoutMs`. */
   async function call<T>(orderId: string, path: string, timeoutMs: number, body?: unknown): Promise<T> {
     const request = new Request(`${base}${encodeURIComponent(orderWorkflowId(orderId))}${path}`, {
       headers: { ...headers, 'grpc-timeout': `${timeoutMs}m` },
@@ -74,6 +83,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     });
     const { ok, status, answer } = await send(request);
     if (!ok) throw new HttpError(status, answer);
+    if (answer === null || typeof answer !== 'object') throw new NoAnswer('the answer is not an object');
     return answer;
   }
 
@@ -150,7 +160,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     },
 
     async query(orderId, timeoutMs) {
-      const found = await orUndefined(
+      const found = await undefinedIfUnavailable(
         unlessMissing(
           call<{ queryResult?: { payloads?: Payload[] } }>(orderId, `/query/${STATUS_QUERY}`, timeoutMs, {}),
         ),
@@ -177,12 +187,12 @@ function isMissing(error: unknown): boolean {
   );
 }
 
-/** Whether it is unknown what became of the call. */
+/** Whether the call's outcome is unknown. */
 function isLost(error: unknown): boolean {
   return error instanceof NoAnswer || (error instanceof HttpError && [499, 502, 503, 504].includes(error.status));
 }
 
-/** What a call rejects with: an OrderError when Temporal or the way to it failed, the error itself when it is a bug. */
+/** What a call rejects with: an OrderError when Temporal or the connection to it failed, the error itself when it is a bug. */
 function failed(error: unknown): unknown {
   if (error instanceof HttpError) return unavailable(error, error.status === 429);
   return error instanceof NoAnswer ? unavailable(error, false) : error;

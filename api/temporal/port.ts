@@ -1,6 +1,6 @@
 /**
- * The calls that the API makes to Temporal; grpc.ts and http.ts implement them. Every call settles in time. When Temporal fails it
- * rejects with an OrderError: BUSY when Temporal limits the rate, else UNAVAILABLE. Any other error is a bug and passes as it is.
+ * The calls that the API makes to Temporal; grpc.ts and http.ts implement them. Every call settles within its timeout. When Temporal
+ * fails, the call rejects with an OrderError: BUSY when Temporal limits the rate, else UNAVAILABLE. Any other error is a bug.
  */
 import type { Command, CommandAnswer } from '@trellis/contracts/commands';
 import { ERRORS, type ErrorCode, type ErrorDetailsByCode, OrderError } from '@trellis/contracts/error';
@@ -40,20 +40,20 @@ export const CALL_TIMEOUT_MS = 3_000;
 export function refusalOf(type: string | null | undefined, message: string, details: unknown): UpdateAnswer {
   if (type === 'AcceptedUpdateCompletedWorkflow') return { outcome: 'no_open_run' };
   if (!type || !(type in ERRORS))
-    throw new OrderError('INTERNAL', 'the order could not decide the command', {}, { cause: new Error(message) });
+    throw new OrderError('INTERNAL', 'the workflow failed to decide the command', {}, { cause: new Error(message) });
   const code = type as ErrorCode;
   return { outcome: 'refused', code, message, details: (details ?? {}) as ErrorDetailsByCode[ErrorCode] };
 }
 
-/** The error for a call that failed in Temporal or on the way to it; `busy` when Temporal limits the rate. */
+/** The error for a call that failed in Temporal or in the connection to it. `busy`: Temporal limits the rate. */
 export function unavailable(cause: unknown, busy: boolean): OrderError {
   return busy
     ? new OrderError('BUSY', 'too many calls at once', { retry_after: 1 }, { cause })
     : new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause });
 }
 
-/** The result of a call; undefined when Temporal failed, for callers that have another source. A bug still rejects. */
-export async function orUndefined<T>(calling: Promise<T>): Promise<T | undefined> {
+/** The result of a call, or undefined when it failed with UNAVAILABLE or BUSY, for callers that have another source. A bug still rejects. */
+export async function undefinedIfUnavailable<T>(calling: Promise<T>): Promise<T | undefined> {
   try {
     return await calling;
   } catch (error) {

@@ -27,12 +27,14 @@ const Origins = v.pipe(
   v.array(text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, separated by commas, or *')),
 );
 
+const TEMPORAL_DEFAULT = '127.0.0.1:7233';
+
 /** Every variable that a program reads, with its default. An empty variable counts as missing. */
 export const Variables = {
   DATABASE_URL: DatabaseUrl,
   /** The database of the simulated payment company and carrier; DATABASE_URL when absent. */
   SANDBOX_DATABASE_URL: v.optional(DatabaseUrl),
-  TEMPORAL_ADDRESS: v.optional(TemporalAddress, '127.0.0.1:7233'),
+  TEMPORAL_ADDRESS: v.optional(TemporalAddress, TEMPORAL_DEFAULT),
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   TEMPORAL_API_KEY: v.optional(v.string()),
   TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
@@ -51,7 +53,7 @@ export const Variables = {
 /** A `TEMPORAL_ADDRESS` of either of Temporal's APIs. */
 const TemporalEndpoint = v.optional(
   v.union([TemporalAddress, TemporalUrl], 'must be host:port, or an http or https URL'),
-  '127.0.0.1:7233',
+  TEMPORAL_DEFAULT,
 );
 
 const pick = <K extends keyof typeof Variables>(...names: K[]) => {
@@ -74,7 +76,7 @@ export const PROGRAMS = {
     ),
     TEMPORAL_ADDRESS: TemporalEndpoint,
   }),
-  /** The API on the edge: HTTP only, and no default addresses, as nothing runs beside it. */
+  /** The API on the edge: HTTP only, and no default addresses, because no server runs on its machine. */
   edge: v.object({
     ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', 'POLICY', 'CORS_ORIGINS'),
     DATABASE_URL: PlanetScaleUrl,

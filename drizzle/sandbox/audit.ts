@@ -1,4 +1,4 @@
-/** `npm run audit`: checks the money invariant over the whole database, both sides' books in one query. */
+/** `npm run audit`: checks the money invariant for every order, in one query over the product's and the companies' books. */
 
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
@@ -11,7 +11,7 @@ interface Violation {
   rule: string;
 }
 
-/** The query reads every order. */
+/** Long, because the query reads every order. */
 const AUDIT_TIMEOUT_MS = 600_000;
 
 /**
@@ -19,7 +19,7 @@ const AUDIT_TIMEOUT_MS = 600_000;
  * of exactly its amount and exactly one parcel; the companies hold nothing for an unknown order; and payment by payment
  * our book agrees with the company's. Orders that have not ended are not checked. Returns the violations, none when all
  * of this holds. The query joins both sides, so one database must hold the product's tables and the sandbox's; throws a
- * DatabaseError that says so when tables are missing.
+ * DatabaseError when tables are missing.
  */
 export async function audit(db: Database): Promise<Violation[]> {
   const violations = sql`(
@@ -45,7 +45,7 @@ export async function audit(db: Database): Promise<Violation[]> {
       SELECT id, 'ended without shipping, money not settled' FROM books
         WHERE state <> 'shipped' AND (charges <> 0 OR unsettled <> 0)
       UNION
-      SELECT id, 'ended without shipping, but a parcel left' FROM books
+      SELECT id, 'ended without shipping, but the carrier has a parcel' FROM books
         WHERE state <> 'shipped' AND (parcels <> 0 OR our_parcels <> 0)
       UNION
       SELECT p.order_id, 'our book and the company''s disagree' FROM payments p
@@ -60,11 +60,11 @@ export async function audit(db: Database): Promise<Violation[]> {
         LEFT JOIN payments p ON p.payment_id = c.payment_id AND p.order_id = c.order_id AND p.status = 'refunded'
         WHERE c.status = 'refunded' AND p.payment_id IS NULL
       UNION
-      SELECT c.order_id, 'charged for no order' FROM sandbox_charges c
+      SELECT c.order_id, 'charged, but there is no such order' FROM sandbox_charges c
         LEFT JOIN orders o ON o.id = c.order_id
         WHERE c.status = 'charged' AND o.id IS NULL
       UNION
-      SELECT s.order_id, 'a parcel left for no order' FROM sandbox_parcels s
+      SELECT s.order_id, 'the carrier has a parcel, but there is no such order' FROM sandbox_parcels s
         LEFT JOIN orders o ON o.id = s.order_id
         WHERE s.status = 'taken' AND o.id IS NULL
     ) AS violations`;

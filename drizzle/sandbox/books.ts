@@ -1,4 +1,4 @@
-/** The simulated companies' books. Give them a database handle of their own: their transactions are not the product's. */
+/** The simulated companies' books. Open a separate database handle for them: their transactions are not the product's. */
 import type { Address } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
 import { eq, sql } from 'drizzle-orm';

@@ -1,7 +1,7 @@
 /** The tables of the simulated companies. A database of a product with real companies does not need them. */
 import type { Address } from '@trellis/contracts/order';
 import { index, mysqlTable, varchar } from 'drizzle-orm/mysql-core';
-import { at, currency, id, json, money } from '../columns.ts';
+import { currency, id, json, money, timestampNow } from '../columns.ts';
 
 /** The payment company's book: a key is bound to its first order; a closed key refuses every later charge. */
 export const sandboxCharges = mysqlTable(
@@ -12,8 +12,8 @@ export const sandboxCharges = mysqlTable(
     status: varchar('status', { length: 16 }).$type<'charged' | 'declined' | 'refunded' | 'closed'>().notNull(),
     amount: money('amount'),
     currency: currency(),
-    created_at: at('created_at'),
-    updated_at: at('updated_at'),
+    created_at: timestampNow('created_at'),
+    updated_at: timestampNow('updated_at'),
   },
   (table) => [index('sandbox_charges_by_order').on(table.order_id)],
 );
@@ -24,6 +24,6 @@ export const sandboxParcels = mysqlTable('sandbox_parcels', {
   status: varchar('status', { length: 16 }).$type<'taken' | 'closed'>().notNull(),
   tracking: varchar('tracking', { length: 64 }),
   address: json('address_json').$type<Address>(),
-  created_at: at('created_at'),
-  updated_at: at('updated_at'),
+  created_at: timestampNow('created_at'),
+  updated_at: timestampNow('updated_at'),
 });

@@ -50,7 +50,7 @@ export async function startDatabase(options: {
         '--loose-mysqlx=OFF',
       ],
       ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M', '--max-connections=500'],
-      // Written at every commit, synced every second: survives a killed process, but not a power failure.
+      // The log is written at every commit and synced every second: commits survive a killed process, but not a power failure.
       '--innodb-flush-log-at-trx-commit=2',
     ],
     env: program.env,
@@ -105,7 +105,7 @@ async function execute(url: string, statement: string): Promise<void> {
   await connection.query(statement).finally(() => connection.end());
 }
 
-/** Creates a draft and renames it: an interrupted initialisation must not be taken for a database. */
+/** Initialises a draft and renames it, so that an interrupted initialisation is never used as a database. */
 async function createData(program: Program, data: string): Promise<void> {
   const draft = `${data}.draft`;
   await rm(draft, { recursive: true, force: true });
@@ -150,7 +150,7 @@ async function findServer(say: Say): Promise<Program> {
   }
 }
 
-/** A cache name for each release of a distribution: the packages need its libraries. */
+/** The cache's name differs for each release of a distribution, because the packages need that release's libraries. */
 async function cacheName(): Promise<string> {
   const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
   const [id, version] = ['ID', 'VERSION_ID'].map(

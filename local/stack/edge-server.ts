@@ -8,12 +8,12 @@ import { programVariables } from './node-programs.ts';
 import { type Service, startProcess } from './processes.ts';
 
 export const CONFIG = join(ROOT, 'wrangler.toml');
-/** Turns off wrangler's telemetry and its download of what only a deployment needs. */
+/** Turns off wrangler's telemetry and the download of a file that only deployments need. */
 const OFFLINE = { WRANGLER_SEND_METRICS: 'false', CLOUDFLARE_CF_FETCH_ENABLED: 'false' };
 
 const wrangler = join(dirname(createRequire(import.meta.url).resolve('wrangler/package.json')), 'bin/wrangler.js');
 
-/** Runs wrangler with Node: its own arguments follow `args`. */
+/** The arguments and the environment with which Node runs wrangler; wrangler's own arguments follow `args`. */
 export const WRANGLER = { args: [wrangler], env: { ...process.env, ...OFFLINE } };
 
 /**
@@ -28,7 +28,7 @@ export async function startEdge(options: {
   settings: NodeJS.ProcessEnv;
 }): Promise<Service> {
   const { folder, port, temporal, database, settings } = options;
-  const { POLICY = 'exercise', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
+  const { POLICY = '', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
   const variables = { POLICY, CORS_ORIGINS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
   const file = resolve(folder, 'edge.env');
   await mkdir(folder, { recursive: true });

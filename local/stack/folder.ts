@@ -8,8 +8,8 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const LOCAL = join(ROOT, '.local');
 
 /**
- * A new folder for a stack whose data is not kept, and the function that removes it. Removes first what earlier
- * launchers left after being killed, their processes included.
+ * A new folder for a stack whose data is not kept, and the function that removes it. First removes the folders and stops
+ * the processes that killed launchers left behind.
  */
 export async function throwAwayFolder(
   say: (line: string) => void,

@@ -1,4 +1,4 @@
-/** The programs of this repository that run on Node, each started alone as a service. */
+/** The programs of this repository that run on Node, each started separately, as a service. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
@@ -16,7 +16,7 @@ const PINNED = {
   SANDBOX_DATABASE_URL: '',
 };
 
-/** The variables that a program started from here reads: the environment's, and the file `.env`'s for what it lacks. */
+/** The variables that a program started from here reads: those of the environment, and those of `.env` that are not set there. */
 export async function programVariables(): Promise<NodeJS.ProcessEnv> {
   return { ...parseEnv(await readFile(join(ROOT, '.env'), 'utf8').catch(() => '')), ...process.env };
 }

@@ -10,7 +10,7 @@ import { SESSION_SETUP } from '@trellis/drizzle/mysql';
 import { type Context, Hono } from 'hono';
 import { createPool, type FieldPacket, type Pool, type PoolConnection, type ResultSetHeader } from 'mysql2/promise';
 
-/** Like Vitess, rolls back a transaction that takes longer. */
+/** A transaction that takes longer is rolled back, as Vitess does. */
 const TRANSACTION_WITHIN_MS = 20_000;
 const CONNECTIONS = 40;
 
@@ -107,7 +107,7 @@ function createGateway(serverUrl: string): Gateway {
     await end(id, 'COMMIT');
     const connection = await poolOf(database).getConnection();
     await connection.query('BEGIN');
-    // The caller is gone and would never end the transaction.
+    // The caller has disconnected and would never end the transaction.
     if (signal.aborted) {
       await connection.query('ROLLBACK');
       return connection.release();
@@ -135,12 +135,12 @@ function createGateway(serverUrl: string): Gateway {
     }
   }
 
-  async function alone(database: string, query: string, signal: AbortSignal) {
+  async function outsideTransaction(database: string, query: string, signal: AbortSignal) {
     const connection = await poolOf(database).getConnection();
     const giveUp = () => connection.destroy();
     signal.addEventListener('abort', giveUp);
     try {
-      return await ask(connection, query);
+      return await runQuery(connection, query);
     } finally {
       signal.removeEventListener('abort', giveUp);
       connection.release();
@@ -149,7 +149,7 @@ function createGateway(serverUrl: string): Gateway {
 
   async function inTransaction(id: string, { connection }: Transaction, query: string) {
     try {
-      return await ask(connection, query);
+      return await runQuery(connection, query);
     } catch (error) {
       const { errno } = error as MySqlError;
       const transaction = transactions.get(id);
@@ -182,7 +182,7 @@ function createGateway(serverUrl: string): Gateway {
         return answer({
           result: await (transaction
             ? inTransaction(id, transaction, query)
-            : alone(database, query, c.req.raw.signal)),
+            : outsideTransaction(database, query, c.req.raw.signal)),
         });
       return answer({ result: {} });
     } catch (error) {
@@ -236,7 +236,7 @@ function userOf(authorization: string | undefined): string {
   return decodeURIComponent(user);
 }
 
-async function ask(connection: PoolConnection, query: string) {
+async function runQuery(connection: PoolConnection, query: string) {
   // Raw bytes: the client converts them by the column's type.
   const typeCast = (field: { buffer(): Buffer | null }) => field.buffer();
   const [result, fields] = (await connection.query({ sql: query, typeCast })) as unknown as [

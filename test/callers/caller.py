@@ -37,7 +37,7 @@ async def main(address: str, order_id: str) -> dict:
         late = "accepted"
     except WorkflowUpdateFailedError as error:
         late = error.cause.type
-    except Exception as error:  # the run may have closed by then
+    except Exception as error:  # the run may have completed by then
         late = type(error).__name__
     return {
         "seen": seen,
@@ -51,5 +51,5 @@ async def main(address: str, order_id: str) -> dict:
 
 
 print(json.dumps(asyncio.run(main(sys.argv[1], sys.argv[2]))), flush=True)
-# The SDK's threads may outlive the interpreter's end and crash it there.
+# The SDK's threads may still run when the interpreter ends, and crash it.
 os._exit(0)

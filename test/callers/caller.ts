@@ -5,7 +5,7 @@ type Order = Parameters<OrdersClient['start']['mutate']>[0];
 
 const TERMINAL_STATES = ['shipped', 'canceled', 'expired', 'failed'];
 
-/** Starts an order, approves it and polls until it ends; then approves `unknown`, the id of no order. */
+/** Starts an order, approves it and polls until it ends; then approves `unknown`, an id that no order has. */
 export async function buy(url: string, order: Order, unknown: string) {
   const orders = createOrdersClient(url);
   const { order_id } = order;

@@ -13,7 +13,7 @@ MODULES = [module.name for module in pkgutil.walk_packages(shop_api.api.__path__
 
 
 def operation(name: str) -> Any:
-    """The module of an operation, whichever tag it stands under."""
+    """The module of an operation, whatever its tag."""
     (found,) = [module for module in MODULES if module.endswith(f".{name}")]
     return importlib.import_module(found)
 

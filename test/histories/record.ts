@@ -42,7 +42,7 @@ test.skipIf(recorded)('the commit they were recorded at', async () => {
   await writeFile(`${folder}code.txt`, `${VERSION}, recorded at commit ${commit}\n`);
 });
 
-/** Undefined when the workflow never ran. Leaves out what names a machine or a folder: replay doesn't need it. */
+/** The workflow's history as JSON, without the names of machines and folders, which replay doesn't need. Undefined when it never ran. */
 async function historyOf({ workflow }: Client, workflowId: string) {
   try {
     return JSON.stringify(

@@ -45,10 +45,18 @@ class Act implements fc.AsyncCommand<OrderModel, Real> {
 }
 
 const CITIES = ['Chicago', 'Boston', 'Denver', UNREACHABLE];
-const NO_ADDRESS: unknown[] = [undefined, null, 42, 'here', { line1: '1 Main' }, { line1: '', city: 'Boston' }, ['x']];
-const NO_REASON: unknown[] = [undefined, null, 42, { reason: 'x' }, ['x'], ''];
-const NO_ID: unknown[] = [undefined, null, 7, '', { id: 'k1' }, 'with space'];
-const NO_JSON = '{"line1": ';
+const INVALID_ADDRESSES: unknown[] = [
+  undefined,
+  null,
+  42,
+  'here',
+  { line1: '1 Main' },
+  { line1: '', city: 'Boston' },
+  ['x'],
+];
+const INVALID_REASONS: unknown[] = [undefined, null, 42, { reason: 'x' }, ['x'], ''];
+const INVALID_IDS: unknown[] = [undefined, null, 7, '', { id: 'k1' }, 'with space'];
+const INVALID_JSON = '{"line1": ';
 /** Few, so that several commands share an id. */
 const ids = fc.option(fc.constantFrom('k1', 'k2'), { nil: undefined, freq: 2 });
 
@@ -67,18 +75,18 @@ interface Draft {
   badId: unknown;
 }
 
-/** Of each command: its weight, and the first arguments that it is sent with, valid and malformed. */
+/** For each command: its weight, and the first arguments with which it is sent, valid and malformed. */
 const GIVEN: Record<Command, { weight: number; given: fc.Arbitrary<unknown> }> = {
-  approve: { weight: 6, given: fc.constantFrom(...NO_ADDRESS) },
+  approve: { weight: 6, given: fc.constantFrom(...INVALID_ADDRESSES) },
   cancel: {
     weight: 1,
-    given: fc.oneof(fc.constantFrom<unknown>('late', 'expensive', 'ugly'), fc.constantFrom(...NO_REASON)),
+    given: fc.oneof(fc.constantFrom<unknown>('late', 'expensive', 'ugly'), fc.constantFrom(...INVALID_REASONS)),
   },
   address: {
     weight: 4,
     given: fc.oneof(
       { weight: 3, arbitrary: fc.constantFrom<unknown>(...CITIES.map(addressOf)) },
-      fc.constantFrom(...NO_ADDRESS),
+      fc.constantFrom(...INVALID_ADDRESSES),
     ),
   },
 };
@@ -93,12 +101,12 @@ const drafts = (by: Draft['by'][]): fc.Arbitrary<Draft> =>
         id: ids,
         given: GIVEN[command].given,
         raw: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
-        badId: fc.constantFrom(...NO_ID),
+        badId: fc.constantFrom(...INVALID_IDS),
       }),
     })),
   );
 
-/** Whether the draft is a signal whose argument is sent as bytes that are no JSON. */
+/** Whether the draft is a signal whose argument is sent as bytes that are not JSON. */
 const asBytes = ({ command, by, raw }: Draft): boolean => raw && by === 'signal' && COMMANDS[command].argument !== null;
 
 /** A new message of a draft each time: an act can run more than once. */
@@ -119,7 +127,7 @@ function messageOf(draft: Draft): Message {
       repetitions: [],
     },
     args: [...argument, ...idArgument],
-    ...(bytes && { raw: NO_JSON }),
+    ...(bytes && { raw: INVALID_JSON }),
   };
 }
 
@@ -199,7 +207,7 @@ const timingOut = fc.constant(
   new Act(
     'the stage times out',
     ({ run }) => run.timeOut(),
-    // Nor does a charge time out that a late call has settled meanwhile.
+    // A charge that a late call has settled meanwhile does not time out either.
     (model) =>
       model.timer !== undefined &&
       model.cancels.length === 0 &&
@@ -226,7 +234,7 @@ const foreignSignal = fc
       ),
   );
 
-/** Without an address and a cancel in one set: the worker's order of processing, which is not fixed, would decide between them. */
+/** Never with both an address and a cancel: the worker's order of processing, which is not fixed, would decide between them. */
 const together = fc
   .array(drafts(['signal']), { maxLength: 3 })
   .filter(
@@ -282,10 +290,10 @@ const plan: fc.Arbitrary<Plan> = fc
     card: fc.oneof({ weight: 9, arbitrary: fc.constant('good' as const) }, fc.constant('declined' as const)),
     city: fc.oneof({ weight: 3, arbitrary: fc.constant('Chicago') }, fc.constant(UNREACHABLE)),
     valid: fc.oneof({ weight: 19, arbitrary: fc.constant(true) }, fc.constant(false)),
-    // Rare, because actsAfterEnd the testbed's clock no longer skips.
+    // Rare, because the testbed's clock no longer skips after it.
     lateCallsAfterEnd: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, fc.constant(true)),
   })
-  // Less the reserve for the refund it leaves the order three minutes.
+  // 33 minutes, less the half hour reserved for the refund, leave the order three minutes.
   .map((drawnPlan) => ({ ...drawnPlan, timeoutMs: 33 * 60_000 }));
 
 /** The conditions under which an order starts. */

@@ -19,7 +19,7 @@ export function holdCalls() {
   /** Activities whose call was answered; when it had just timed out, the activity repeats it. */
   const answered = new Set<string>();
   const down = new Set<Call>();
-  /** Number of failures that the activity leaves to Temporal's retries, and the Temporal attempt of the last call. */
+  /** Number of failures that were left to Temporal's retries, and the Temporal attempt of the last call. */
   let failures = 0;
   let attempt = 1;
   let open = false;

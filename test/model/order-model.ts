@@ -1,8 +1,14 @@
 /** The design's rules for one order as a state machine, without Temporal and SQL. It changes only through calls: commands, outcomes of the companies' calls, time. */
 import type { Command } from '@trellis/contracts/commands';
-import { type FailureReason, isTerminal, movesForward, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { PaymentStatus } from '@trellis/contracts/payment';
 import { POLICIES, type Policy } from '@trellis/contracts/policy';
+import {
+  type FailureReason,
+  isTerminal,
+  movesForward,
+  type State,
+  type Step,
+} from '@trellis/contracts/states-and-steps';
 
 /** A moment known only as an interval, in milliseconds of the server's clock. */
 export interface Span {
@@ -119,7 +125,7 @@ export class OrderModel {
     this.deadline = plus(started, Math.min(budget, plan.timeoutMs) - refund_reserve_ms);
   }
 
-  /** The steps until the review, with a command sent with the start. */
+  /** The steps up to the review; `sent` is a command that was sent with the start. */
   begin(sent?: SentCommand): void {
     if (sent) this.receive(sent, false);
     if (!this.plan.valid) {
@@ -182,7 +188,7 @@ export class OrderModel {
     return outcome;
   }
 
-  /** The company's answer arrives and the order continues. Of several cancels the one with `firstReason` was first. */
+  /** The company's answer arrives and the order continues. `firstReason`: the reason of the first of several cancels. */
   completes(call: Call, firstReason = ''): void {
     const outcome = this.carryOut(call);
     this.outcomes.delete(call);

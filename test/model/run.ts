@@ -189,7 +189,7 @@ export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
         async () => {
           const undecided = model.cancels.map(({ reason }) => reason);
           await calls.answer(call);
-          // Which of several cancels was first is up to Temporal.
+          // Temporal decides which of several cancels is first.
           if (call === 'close' && undecided.length > 0) first = await firstOf(undecided);
         },
         () => model.completes(call, first),
@@ -251,7 +251,7 @@ export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
       }
       const stopped = async () =>
         calls.count('refund') > 0 || (await backoffs(placed)).at(-1)?.after === model.attempts.length;
-      // Otherwise it retries at a moment that can't be predicted.
+      // If it has not stopped, it retries at a moment that can't be predicted.
       await eventually(stopped, STOPS_RETRYING_WITHIN_MS, 10).catch(() => {
         throw new Undecidable();
       });
@@ -302,7 +302,7 @@ export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
         1_000,
       ),
 
-    /** Sends a signal that is no command. */
+    /** Sends a signal that is not a command. */
     foreignSignal: (name: string, args: unknown[]) =>
       act(
         () => placed.handle.signal(name, ...args),
@@ -436,7 +436,7 @@ function eventName({ type, payload }: OrderView['events'][number]): string {
   return type;
 }
 
-/** Each backoff: the failed attempt before it, and its start. A backoff of no length leaves no timer. */
+/** Each backoff: the failed attempt before it, and its start. A backoff of length zero starts no timer. */
 async function backoffs({ handle }: PlacedOrder): Promise<{ after: number; since: number }[]> {
   const { events } = await handle.fetchHistory();
   const began: { after: number; since: number }[] = [];

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 
-/** npm would take the settings of the `npm test` around it for its own. */
+/** Without npm's variables: npm would use the settings of the surrounding `npm test`. */
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name)));
 
 /** Runs a command to its end and returns what it printed on stdout. Throws an Error with everything it printed. */

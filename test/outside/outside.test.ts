@@ -36,7 +36,7 @@ describe.each(PACKAGES)('the tarball of $name', ({ name, dependencies, imports }
     expect(built.filter((file) => !/^dist\/[a-z-]+\.(js|d\.ts)$/.test(file))).toEqual([]);
   });
 
-  test(`depends on ${dependencies.join(' and ')} alone`, async () => {
+  test(`depends only on ${dependencies.join(' and ')}`, async () => {
     const manifest = JSON.parse(await readFile(installed('package.json'), 'utf8'));
     expect(Object.keys(manifest.dependencies)).toEqual(dependencies);
     expect(Object.keys(manifest)).not.toEqual(expect.arrayContaining([expect.stringMatching(/^private$|[dD]ev|peer/)]));
@@ -69,7 +69,9 @@ const RESOLUTIONS = [
   { module: 'esnext', resolution: 'bundler' },
 ];
 
-test.each(RESOLUTIONS)('strict TypeScript compiles their use, and refuses misuse, with $resolution', async (given) => {
+test.each(
+  RESOLUTIONS,
+)('strict TypeScript accepts correct use of both and rejects misuse, with $resolution', async (given) => {
   const options = ['--noEmit', '--module', given.module, '--moduleResolution', given.resolution];
   for (const compiler of COMPILERS) await printed(process.execPath, [compiler, '-p', '.', ...options], project.folder);
 }, 60_000);
@@ -82,7 +84,7 @@ test("the client's published types are those it has in the repository", async ()
   const lines = [
     "import type * as Published from '@trellis/client';",
     "import type * as Source from 'source';",
-    // Written by its parts, a type is identical to another one of the same parts.
+    // Parts expands a type to its properties, so that two types with the same properties are identical.
     'type Parts<T> = T extends AbortSignal ? T : T extends (...given: infer Given) => Promise<infer Answer>',
     '  ? (...given: Parts<Given>) => Promise<Parts<Answer>> : { [Key in keyof T]: Parts<T[Key]> };',
     'type Is<T> = <U>() => U extends Parts<T> ? 1 : 2;',
@@ -144,7 +146,7 @@ describe('the example of the documentation ships an order', () => {
         {
           config: {
             name: 'shop',
-            // Later ones come with Node's globals.
+            // Later dates add Node's globals.
             compatibilityDate: '2025-01-01',
             manifest: {
               mainModule: 'shop.js',
@@ -166,7 +168,7 @@ describe('the example of the documentation ships an order', () => {
     }
   });
 
-  test('through Temporal, with the contracts alone', async () => {
+  test('through Temporal, with only the contracts package', async () => {
     const { TEMPORAL_ADDRESS } = await servers();
     const answer = await printed(process.execPath, [built('temporal.js'), TEMPORAL_ADDRESS, freshId()], project.folder);
     expect(JSON.parse(answer)).toBe('shipped');
@@ -195,7 +197,7 @@ describe('a client generated from /openapi.json ships an order', () => {
   test('in Python, by openapi-python-client', async () => {
     const { API_URL } = await servers();
     const library = await pythonPackage('openapi-python-client==0.29.1');
-    // The generator formats what it wrote with ruff, which comes with it.
+    // The generator formats its output with ruff, which is installed with it.
     const env = {
       PYTHONPATH: `${library}${delimiter}${project.folder}`,
       PATH: `${library}/bin${delimiter}${process.env.PATH}`,

@@ -11,6 +11,7 @@ import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
+import { sql } from 'drizzle-orm';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, freshDatabase, freshId, overGateway } from '../fixtures.ts';
 import { need } from '../servers.ts';
@@ -38,7 +39,7 @@ describe.each([
   ['mysql2', overMySql],
   ['PlanetScale’s driver', overGateway],
 ])('admission over %s', (_, over) => {
-  test('admits what can be finished in time, however many requests are concurrent, through several processes', async () => {
+  test('admits exactly the orders that can be finished in time, also for concurrent requests from several processes', async () => {
     const { url, capacity } = await workersAt(RATE, over);
     const other = openDatabase(url);
     onTestFinished(other.close);
@@ -85,6 +86,12 @@ describe.each([
     await capacity.admit(0);
     await capacity.release();
     expect(admitted([await capacity.admit(0)])).toBe(1);
+  });
+
+  test('admits without counting while the table has lost its row', async () => {
+    const { db, capacity } = await workersAt(RATE, over);
+    await db.run((session) => session.execute(sql`DELETE FROM capacity`));
+    expect(await createAdmission(capacity, 'exercise').admit('o-1')).toEqual({ admitted: true, counted: false });
   });
 
   test('counts the orders that were started without admission', async () => {
@@ -147,7 +154,7 @@ describe('the API while the workers are at capacity', () => {
     expect(await trpc.json()).toMatchObject({ error: { data: { code: 'BUSY', retry_after: expect.any(Number) } } });
   });
 
-  test('finds an order that was started before, though no worker has recorded it yet', async () => {
+  test('finds an order that was started before, even if no worker has recorded it yet', async () => {
     const { app, order, start, temporal } = await busyApp();
     const run = await temporal.start(order, await requestHash(order));
     expect(await (await start(order.order_id)).json()).toEqual({ workflow_id: `order-${order.order_id}`, ...run });
@@ -156,7 +163,7 @@ describe('the API while the workers are at capacity', () => {
     expect(conflict.status).toBe(409);
   });
 
-  test('starts nothing that it refused', async () => {
+  test('does not start an order that it refused', async () => {
     const { order, start } = await busyApp();
     await start(order.order_id);
     const orders = createOrdersClient(API_URL);

@@ -1,7 +1,7 @@
-/** The API's contract, line by line, on every runtime and with every adapter of Temporal and the database. */
+/** The API's contract, on every runtime and with every adapter of Temporal and the database. */
 import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { createOrdersClient, orderErrorOf } from '@trellis/client';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { createConnection } from 'mysql2/promise';
 import { describe, expect, test } from 'vitest';
 import { anOrder, eventually, freshId, HAPPY_EVENTS } from '../fixtures.ts';
@@ -224,13 +224,13 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
         PAYLOAD_TOO_LARGE: start({ ...order, address: { ...order.address, line2: 'x'.repeat(100_000) } }),
       };
       for (const [code, { rest, trpc }] of Object.entries(calls)) {
-        const { type, title, status, detail, ...told } = (await rest()).body;
-        expect(told.code).toBe(code);
-        expect(await trpcError(trpc())).toEqual({ message: detail, ...told });
+        const { type, title, status, detail, ...problem } = (await rest()).body;
+        expect(problem.code).toBe(code);
+        expect(await trpcError(trpc())).toEqual({ message: detail, ...problem });
       }
     });
 
-    test('show the client nothing internal', async () => {
+    test('show no internals in an error', async () => {
       const response = await fetch(`${API_URL}/trpc/orders.start`, { method: 'POST', body: '{"order_id":1}' });
       const text = await response.text();
       expect(text).not.toMatch(/stack|node_modules|\.ts:/);
@@ -293,7 +293,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     });
   });
 
-  test('health depends on nothing', async () => {
+  test('/health answers 200', async () => {
     expect(await http('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
   });
 
@@ -330,7 +330,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     expect((await ask('https://elsewhere.example')).headers.get('access-control-allow-origin')).toBeNull();
   });
 
-  test('serves its OpenAPI document, the same everywhere', async () => {
+  test('serves the OpenAPI document that the router generates', async () => {
     const answer = await http('GET', '/openapi.json');
     expect(answer).toMatchObject({ status: 200, type: 'application/json' });
     expect(answer.body).toEqual(JSON.parse(JSON.stringify(openApiDocument())));
@@ -342,7 +342,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     expect((await fetch(`${API_URL}/`)).headers.get('content-type')).toContain('text/html');
   });
 
-  test('serves its docs, from files of its own', async () => {
+  test('serves its docs, without files from other hosts', async () => {
     const page = await (await fetch(`${API_URL}/docs`)).text();
     const files = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file = '']) => file);
     expect(files).toEqual(['swagger-ui.css', 'swagger-ui-bundle.js']);

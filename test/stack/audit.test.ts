@@ -1,7 +1,8 @@
 /** The audit reports every violation of the money invariant in either side's books, and nothing else. */
-import type { Ending } from '@trellis/contracts/lifecycle';
+
 import type { StartInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
+import type { Ending } from '@trellis/contracts/states-and-steps';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
@@ -24,11 +25,11 @@ const PROGRESS: Progress = {
 const CHARGE = 'shipped without exactly one charge of its amount';
 const PARCEL = 'shipped without exactly one parcel';
 const UNSETTLED = 'ended without shipping, money not settled';
-const PARCEL_LEFT = 'ended without shipping, but a parcel left';
+const PARCEL_LEFT = 'ended without shipping, but the carrier has a parcel';
 const DISAGREE = "our book and the company's disagree";
 const REFUNDED = 'refunded by the company, but not in our book';
-const STRAY_CHARGE = 'charged for no order';
-const STRAY_PARCEL = 'a parcel left for no order';
+const STRAY_CHARGE = 'charged, but there is no such order';
+const STRAY_PARCEL = 'the carrier has a parcel, but there is no such order';
 
 let books: Awaited<ReturnType<typeof openBooks>>;
 beforeEach(async () => {
@@ -119,7 +120,7 @@ const parcelOf = (order: string) => `INSERT INTO sandbox_parcels (order_id, stat
 const shipmentOf = (order: string, attempt: number) =>
   `INSERT INTO shipments (order_id, attempt, status) VALUES ('${order}', ${attempt}, 'dispatched')`;
 
-describe('sound books', () => {
+describe('consistent books', () => {
   test('have no violation, with orders in every terminal state', async () => {
     await books.everyEnd();
     expect(await books.audit()).toEqual([]);
@@ -147,7 +148,7 @@ describe('sound books', () => {
   });
 });
 
-test('a database without the sandbox’s tables is not audited, and the error says what is missing', async () => {
+test('a database without the sandbox’s tables is not audited, and the error names the tables that the audit needs', async () => {
   await books.run('DROP TABLE sandbox_charges, sandbox_parcels');
   await expect(books.audit()).rejects.toThrow('those of the product and of the sandbox in one database');
 });
@@ -200,16 +201,16 @@ describe('the audit reports', () => {
       'shipped',
       CHARGE,
     ],
-    ['shipped, a second payment left open', paymentOf('shipped', 'second', 'pending'), 'shipped', CHARGE],
+    ['shipped, a second payment pending', paymentOf('shipped', 'second', 'pending'), 'shipped', CHARGE],
     [
-      'shipped, charged on a key that is not ours',
+      'shipped, charged under an unknown payment id',
       "UPDATE sandbox_charges SET payment_id = 'strange' WHERE order_id = 'shipped'",
       'shipped',
       DISAGREE,
     ],
     ['shipped, no parcel', "DELETE FROM sandbox_parcels WHERE order_id = 'shipped'", 'shipped', PARCEL],
     [
-      'shipped, the carrier closed',
+      'shipped, the carrier’s key closed',
       "UPDATE sandbox_parcels SET status = 'closed' WHERE order_id = 'shipped'",
       'shipped',
       PARCEL,
@@ -232,21 +233,21 @@ describe('the audit reports', () => {
       REFUNDED,
     ],
     [
-      'canceled, the payment left pending',
+      'canceled, the payment still pending',
       "UPDATE payments SET status = 'pending' WHERE order_id = 'canceled'",
       'canceled',
       UNSETTLED,
       REFUNDED,
     ],
     [
-      'canceled, the refund unknown to the company',
+      'canceled, the refund missing in the company’s book',
       "DELETE FROM sandbox_charges WHERE order_id = 'canceled'",
       'canceled',
       DISAGREE,
     ],
     ['canceled, charged again', chargeOf('canceled', 'second'), 'canceled', UNSETTLED],
     [
-      'canceled, but the parcel left',
+      'canceled, but the carrier has the parcel',
       "UPDATE sandbox_parcels SET status = 'taken' WHERE order_id = 'canceled'",
       'canceled',
       PARCEL_LEFT,
@@ -266,11 +267,11 @@ describe('the audit reports', () => {
       UNSETTLED,
       DISAGREE,
     ],
-    ['declined, but a parcel left', parcelOf('declined'), 'declined', PARCEL_LEFT],
+    ['declined, but the carrier has a parcel', parcelOf('declined'), 'declined', PARCEL_LEFT],
     ['expired, but charged', chargeOf('expired', 'late'), 'expired', UNSETTLED],
-    ['a charge for no order', chargeOf('nobody', 'nobody'), 'nobody', STRAY_CHARGE],
+    ['a charge of an unknown order', chargeOf('nobody', 'nobody'), 'nobody', STRAY_CHARGE],
     [
-      "shipped, our charge on another key than the company's",
+      "shipped, our charge under another payment id than the company's",
       "UPDATE sandbox_charges SET payment_id = 'other' WHERE order_id = 'shipped'",
       'shipped',
       DISAGREE,
@@ -287,7 +288,7 @@ describe('the audit reports', () => {
       'canceled',
       REFUNDED,
     ],
-    ['a parcel for no order', parcelOf('nobody'), 'nobody', STRAY_PARCEL],
+    ['a parcel of an unknown order', parcelOf('nobody'), 'nobody', STRAY_PARCEL],
   ])('%s', async (_, statement, order, ...rules) => {
     await books.everyEnd();
     await books.run(statement);

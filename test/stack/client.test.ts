@@ -1,4 +1,4 @@
-/** The typed client works wherever there is `fetch`, brings nothing of the server along, and its types are the API's. */
+/** The typed client works wherever there is `fetch`, contains no server code, and has the API's types. */
 import { fileURLToPath } from 'node:url';
 import { createContext, runInContext } from 'node:vm';
 import { gzipSync } from 'node:zlib';
@@ -20,13 +20,13 @@ const bought = (order_id: string) => ({
 
 const { apis, API_URL } = await need('apis', 'api');
 
-describe.each(apis)('of the API on $name, an order is bought', ({ url }) => {
-  test('from Node', async () => {
+describe.each(apis)('an order is bought from the API on $name', ({ url }) => {
+  test('by a caller on Node', async () => {
     const order = anOrder();
     expect(await buy(url, order, freshId())).toMatchObject(bought(order.order_id));
   });
 
-  test('from a page, which has nothing of Node', async () => {
+  test('by a browser page, without Node’s globals', async () => {
     const context = page();
     runInContext((await bundle('iife')).code, context);
     expect(runInContext('"process" in globalThis || "Buffer" in globalThis', context)).toBe(false);
@@ -35,11 +35,11 @@ describe.each(apis)('of the API on $name, an order is bought', ({ url }) => {
   });
 });
 
-test('an order is bought from workerd, which has nothing of Node either', async () => {
+test('an order is bought by a caller on workerd, without Node’s globals', async () => {
   const contents = (await bundle('esm')).code;
   const config = {
     name: 'caller',
-    // Later ones come with Node's globals.
+    // Later dates add Node's globals.
     compatibilityDate: '2025-01-01',
     manifest: { mainModule: 'caller.js', modules: { 'caller.js': { type: 'esm' as const, contents } } },
     env: { API_URL: { type: 'text' as const, value: API_URL } },
@@ -62,7 +62,7 @@ test("an error that is not the API's has no code", async () => {
   expect(await nobody.list.query({}).catch((error) => [orderErrorOf(error)])).toEqual([undefined]);
 });
 
-test('the client brings nothing of the server along, and fits into 8 kB', async () => {
+test('the client contains no server code, and fits into 8 kB', async () => {
   const { code, metafile } = await bundle('esm');
   const [output] = Object.values(metafile.outputs);
   const packages = Object.keys(metafile.inputs).map((file) => file.replace(/.*node_modules\/(@?[^/]+\/[^/]+).*/, '$1'));
@@ -100,7 +100,7 @@ const WEB = [
   ...(['AbortSignal', 'DOMException', 'TextEncoder', 'TextDecoder', 'setTimeout', 'clearTimeout', 'crypto'] as const),
 ];
 
-/** A browser's globals, as far as a client may want them; `fetch`, as there, refuses to be anyone else's method. */
+/** The browser globals that a client may use. As in a browser, `fetch` throws when it is called as a method of another object. */
 function page() {
   const context = createContext({
     ...Object.fromEntries(WEB.map((name) => [name, globalThis[name]])),
@@ -113,8 +113,8 @@ function page() {
   return context;
 }
 
-/** Written out, so that no change to the API's types goes unnoticed by `npm run typecheck`, which is what fails then. */
-describe('to the compiler', () => {
+/** The types are written out here, so that `npm run typecheck` fails when the API's types change. */
+describe('the types', () => {
   const { start, status, get, list, signal } = createOrdersClient('http://127.0.0.1:1');
   const { approve, cancel, updateAddress } = signal;
 
@@ -169,7 +169,7 @@ describe('to the compiler', () => {
     recent_errors: { step: string; attempt: number; error: string; ts: string }[];
   }
 
-  test("every input and output is the API's", () => {
+  test("of every input and output are the API's", () => {
     type Order = { order_id: string; payment_id: string; address: Address; items: { sku: string; qty: number }[] };
     expectTypeOf(start.mutate).parameter(0).toEqualTypeOf<Order>();
     expectTypeOf(start.mutate).returns.resolves.toEqualTypeOf<{ workflow_id: string; run_id: string }>();
@@ -182,7 +182,7 @@ describe('to the compiler', () => {
     expectTypeOf(list.query).returns.resolves.toEqualTypeOf<{ orders: Summary[]; next_cursor: Text }>();
   });
 
-  test('a command is decided or queued, and may carry its id', () => {
+  test('of a command allow its id, and both answers: decided or queued', () => {
     type Answer = { ok: true; state: State; changed: boolean } | { ok: true; queued: true };
     expectTypeOf(approve.mutate).parameter(0).toEqualTypeOf<{ order_id: string }>();
     expectTypeOf(cancel.mutate).parameter(0).toEqualTypeOf<{ order_id: string; reason?: string | undefined }>();
@@ -194,7 +194,7 @@ describe('to the compiler', () => {
     expectTypeOf(approve.mutate).toBeCallableWith({ order_id: 'o-1' }, { context: { idempotencyKey: 'approval-7' } });
   });
 
-  test("an error's code is one of the table's, and decides its details", () => {
+  test('of an error derive its details from its code, which is one of ERRORS', () => {
     type Code = NonNullable<ReturnType<typeof orderErrorOf>>['code'];
     expectTypeOf<Code>().toEqualTypeOf<keyof typeof ERRORS>();
     expectTypeOf<string>().not.toExtend<Code>();
@@ -208,14 +208,14 @@ describe('to the compiler', () => {
     expectTypeOf<undefined>().toExtend<ReturnType<typeof orderErrorOf>>();
   });
 
-  test('what the API does not know is refused', () => {
+  test('refuse fields, commands and options that the API does not have', () => {
     // @ts-expect-error a field that is missing
     expectTypeOf(approve.mutate).toBeCallableWith({ id: 'o-1' });
     // @ts-expect-error a field too many
     expectTypeOf(() => approve.mutate({ order_id: 'o-1', note: 'now' })).toBeFunction();
     // @ts-expect-error a type that is wrong
     expectTypeOf(start.mutate).toBeCallableWith({ ...anOrder(), items: [{ sku: 'ABC', qty: '2' }] });
-    // @ts-expect-error a command that there isn't
+    // @ts-expect-error a command that does not exist
     expectTypeOf(signal.refund).not.toBeNever();
     const order = { order_id: 'o-1' };
     const misspelt = { idempotencykey: 'k' };
@@ -227,7 +227,7 @@ describe('to the compiler', () => {
     expectTypeOf(() => cancel.mutate(order, { context: { idempotencyKey: 'k', retries: 3 } })).toBeFunction();
     // @ts-expect-error a key for a call that is not a command
     expectTypeOf(() => status.query(order, { context: { idempotencyKey: 'k' } })).toBeFunction();
-    // @ts-expect-error a change, called as a query
+    // @ts-expect-error a mutation, called as a query
     expectTypeOf(start.query).not.toBeNever();
   });
 });

@@ -1,4 +1,4 @@
-/** The commands of README.md that need a stack, run as they stand there. */
+/** Runs the commands of README.md that need a stack, exactly as they are written there. */
 import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -4,7 +4,7 @@ import { Connection } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { createOrdersClient } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId } from '@trellis/contracts/temporal';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
@@ -18,7 +18,7 @@ import { anOrder, eventually } from '../fixtures.ts';
 describe('under flaky_call', () => {
   const silent = () => {};
   let stack: Stack;
-  /** The running one. */
+  /** The worker that runs now. */
   let worker: Service;
   let db: Database;
   let client: ReturnType<typeof createOrdersClient>;
@@ -41,7 +41,7 @@ describe('under flaky_call', () => {
 
   const statusOf = (order_id: string) => client.status.query({ order_id });
 
-  /** Polls rarely, and SQL alone: the orders need the machine. */
+  /** Polls rarely, and only SQL, so that polling does not slow the orders down. */
   const ended = (order_id: string, within: number) =>
     eventually(
       async () => {
@@ -93,7 +93,7 @@ describe('under flaky_call', () => {
     const recorded = (order_id: string) => client.get.query({ order_id }).catch(() => undefined);
     const rows = await eventually(async () => {
       const found = await Promise.all([...orders, hurried].map(({ order_id }) => recorded(order_id)));
-      // A run that was terminated before it made a row leaves nothing to settle.
+      // A run that was terminated before it wrote its row leaves nothing to settle.
       return found.every((order) => !order || isTerminal(order.state)) && found.filter((order) => order !== undefined);
     }, 60_000);
     expect(rows.filter(({ state }) => state !== 'shipped' && state !== 'failed')).toEqual([]);

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ describe('npm start', () => {
 
   beforeAll(async () => {
     clone = await mkdtemp(join(tmpdir(), 'trellis-clone-'));
-    for (const folder of ['contracts', 'drizzle', 'api', 'workers', 'local', 'package.json'])
+    for (const folder of ['contracts', 'drizzle', 'api', 'workers', 'local', 'package.json', 'wrangler.toml'])
       await cp(join(ROOT, folder), join(clone, folder), { recursive: true });
     await symlink(join(ROOT, 'node_modules'), join(clone, 'node_modules'));
     return () => rm(clone, { recursive: true, force: true });
@@ -108,17 +108,33 @@ describe('npm start', () => {
     expect(status.order_id).toBe(order.order_id);
   }, 120_000);
 
-  test('is not kept from starting by what a killed launcher left', async () => {
+  test('starts although a killed launcher left its servers running', async () => {
     const { launcher } = await up();
     await ended(launcher, 'SIGKILL');
     const again = await up();
     expect(again.output()).toContain('left over from an earlier start');
   }, 120_000);
 
+  test('has one EDGE_URL while npm run edge runs and none afterwards, also after one that was killed', async () => {
+    await up();
+    const envFile = join(clone, '.local/env');
+    const before = await readFile(envFile, 'utf8');
+    await writeFile(envFile, `${before}EDGE_URL=http://127.0.0.1:1\n`);
+    const { launcher, output } = launch('edge.ts');
+    await eventually(async () => {
+      if (launcher.exitCode !== null) throw new Error(output());
+      return output().includes('Ctrl-C stops it');
+    }, 70_000);
+    const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(output()) ?? [];
+    expect(await readFile(envFile, 'utf8')).toBe(`${before}EDGE_URL=${url}\n`);
+    expect(await ended(launcher, 'SIGINT')).toBe(0);
+    expect(await readFile(envFile, 'utf8')).toBe(before);
+  }, 150_000);
+
   test('moves to a free port when the documented one is taken, and prints it', async () => {
-    const squatter = createServer().listen(8000, '127.0.0.1');
-    // Another program may listen there already, which serves as well.
-    await once(squatter, 'listening').catch(() => undefined);
+    const holder = createServer().listen(8000, '127.0.0.1');
+    // If another program listens there already, the port is taken too.
+    await once(holder, 'listening').catch(() => undefined);
     try {
       const { output } = await up();
       expect(output()).toContain('port 8000 (api) is taken');
@@ -127,7 +143,7 @@ describe('npm start', () => {
       expect(output()).toContain(`url=${API_URL}/orders/`);
       expect(output()).not.toContain('(edge)');
     } finally {
-      squatter.close();
+      holder.close();
     }
   }, 120_000);
 
@@ -138,6 +154,18 @@ describe('npm start', () => {
     expect(await ended(launcher)).toBe(1);
     expect(output()).toContain('DATABASE_URL: no connection to mysql://127.0.0.1:1/trellis: connect ECONNREFUSED');
     expect(output()).not.toContain('secret');
+  }, 60_000);
+
+  test('the demo leaves nothing behind when Ctrl-C comes while its stack starts', async () => {
+    const { launcher, output } = launch('demo.ts');
+    const folder = join(clone, '.local/throw-away');
+    const stacks = () => readdir(folder).catch((): string[] => []);
+    const pids = async () =>
+      (await Promise.all((await stacks()).map((name) => readdir(join(folder, name, 'pids'))))).flat();
+    await eventually(async () => (await pids().catch((): string[] => [])).includes('sql'), 20_000);
+    expect(await ended(launcher, 'SIGINT')).toBe(130);
+    expect(output()).not.toContain('API: http');
+    expect(await stacks()).toEqual([]);
   }, 60_000);
 
   test('the demo names the line and the field of every problem of its file', async () => {
@@ -168,7 +196,7 @@ describe('the options of the scripts', () => {
 
   test.each(
     scripts,
-  )('%s: --help shows the usage, an unknown option and a stray word end it with one line', async (name) => {
+  )('%s: --help shows the usage, an unknown option or an extra argument ends it with one line', async (name) => {
     const help = await run(name, '--help');
     expect(help).toMatchObject({ code: 0, stderr: '' });
     expect(help.stdout).toMatch(new RegExp(`^Usage: npm (run )?${name} -- \\[options\\]`));

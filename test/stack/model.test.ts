@@ -23,11 +23,11 @@ type Workers = 'cache' | 'replay';
 const { runs = 200, seed = Math.floor(Math.random() * 2 ** 31), path, replay } = inject('model') ?? {};
 /** An order mostly waits, so several run concurrently, each on a testbed of its own. */
 const LANES = path === undefined ? 3 : 1;
-/** Most of it is for shrinking a counterexample. */
+/** Most of this time is for shrinking a counterexample. */
 const TIME_LIMIT_MS = 300_000 + runs * 3_000;
 /** A testbed serves this many orders, one after the other: its servers' memory grows with each. */
 const ORDERS_PER_TESTBED = 100;
-/** A clock that still skips needs less. */
+/** A skipping clock sleeps twice this long in less than this time. */
 const SKIPS_WITHIN_MS = 500;
 
 interface OpenTestbed {
@@ -111,7 +111,7 @@ async function check(lane: number) {
   return checked;
 }
 
-/** Whether the clock still skips: it stops for good when a workflow has ended while an activity of it hangs. */
+/** Whether the clock still skips: it stops for good once a workflow has ended while one of its activities hangs. */
 async function skips({ env }: Testbed): Promise<boolean> {
   const skipped = env.connection.withAbortSignal(AbortSignal.timeout(SKIPS_WITHIN_MS), () =>
     env.sleep(2 * SKIPS_WITHIN_MS),

@@ -19,7 +19,7 @@ test.each([
   ['Node', onNode],
   ['workerd', onWorkerd],
 ])(
-  '%s answers generated requests as the OpenAPI document says',
+  '%s answers generated requests as the OpenAPI document specifies',
   async (_, url = '') => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     const { failure, requests } = await fuzz(url, { requests: REQUESTS, seed, folder: inject('folder') });

@@ -1,4 +1,4 @@
-/** While SQL or Temporal is down, the API answers in time what it still can, and orders wait without growing their histories. */
+/** While SQL or Temporal is down, the API still answers in time where it can, and orders wait without growing their histories. */
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
@@ -74,7 +74,7 @@ describe('without Temporal', () => {
 });
 
 describe('without SQL', () => {
-  test('an order starts, answers its status and takes commands', async () => {
+  test('an order starts, has a status and accepts commands', async () => {
     const { order_id, ...order } = anOrder();
     const first = await withoutSql('POST', `/orders/${order_id}/start`, order);
     expect(first.status).toBe(200);

@@ -1,4 +1,4 @@
-/** An order keeps the numbers it was received with, whatever the workers' code says later. */
+/** An order keeps the numbers it was received with when the workers' code changes. */
 
 import { openDatabase } from '@trellis/drizzle/client';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';

@@ -1,9 +1,9 @@
-/** While an activity is retried, the status shows it, for each of the six steps. */
+/** While an activity of any of the six steps is retried, the status shows which one, how often it failed and why. */
 import { Context } from '@temporalio/activity';
 import { createStatusReader } from '@trellis/api/orders/status';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import type { Step } from '@trellis/contracts/lifecycle';
+import type { Step } from '@trellis/contracts/states-and-steps';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, expect, test } from 'vitest';
@@ -30,7 +30,7 @@ test.each<[activity: string, step: Step]>([
   ['prepare_package', 'shipping_child'],
   ['dispatch_carrier', 'shipping_child'],
   ['mark_shipped', 'mark_shipped'],
-])('of %s: the step, how often it failed, and why', async (activity, step) => {
+])('the status shows the retries of %s', async (activity, step) => {
   failing = activity;
   const order = await bed.placeApproved();
   const reader = createStatusReader(deps);

@@ -1,4 +1,4 @@
-/** The stores on a real database: exactly once, forward only, correct through deadlocks, lost connections and timeouts. */
+/** The stores on a real database: each change is written once, states only move forward, also with deadlocks, lost connections and timeouts. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
@@ -6,11 +6,11 @@ import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { Event } from '@trellis/contracts/event';
-import { type Ending, STATES, type State } from '@trellis/contracts/lifecycle';
 import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
 import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
 import { Shipment } from '@trellis/contracts/shipment';
+import { type Ending, STATES, type State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
@@ -48,7 +48,7 @@ const PROGRESS: Progress = {
 const runOf = (order: StartInput): Run => ({ workflow_id: `order-${order.order_id}`, run_id: order.order_id });
 const parcelOf = (order: StartInput) => ({ tracking: `TRK-${order.order_id}`, address: order.address });
 
-/** A connection outside the pool, as another process has. */
+/** Runs `work` on a connection of its own, as another process would. */
 async function beside<T>(work: (connection: Connection) => Promise<T>, at = url): Promise<T> {
   const connection = await createConnection(at);
   return work(connection).finally(() => connection.end());
@@ -69,8 +69,8 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const shipments = createShipmentStore(db);
   const views = createOrderViews(db);
 
-  /** What brings an order into each state, in the order of the states. */
-  const LIFE: { name: string; reaches: State; step: (order: StartInput) => Promise<unknown> }[] = [
+  /** The calls that bring an order into each state, in the sequence of the states. */
+  const LIFECYCLE: { name: string; reaches: State; step: (order: StartInput) => Promise<unknown> }[] = [
     { name: 'receive', reaches: 'received', step: (order) => orders.receive(order, runOf(order), null) },
     {
       name: 'validated',
@@ -98,7 +98,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
 
   async function orderIn(state: State, given: Partial<StartInput> = {}): Promise<StartInput> {
     const order = anOrder(given);
-    for (const { reaches, step } of LIFE) if (STATES.indexOf(reaches) <= STATES.indexOf(state)) await step(order);
+    for (const { reaches, step } of LIFECYCLE) if (STATES.indexOf(reaches) <= STATES.indexOf(state)) await step(order);
     return order;
   }
 
@@ -167,7 +167,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       return order;
     }
 
-    const late = LIFE.flatMap(({ name, reaches, step }) =>
+    const late = LIFECYCLE.flatMap(({ name, reaches, step }) =>
       STATES.slice(STATES.indexOf(reaches) + 1).map((state) => ({ name, step, state })),
     )
       // A dispatched parcel is recorded on an order that ended without shipping too: the audit must find it.
@@ -244,7 +244,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   describe('each event is written once', () => {
     test('however often the steps repeat, in the order of the steps', async () => {
       const order = anOrder();
-      for (const { step } of LIFE) for (let times = 0; times < 3; times += 1) await step(order);
+      for (const { step } of LIFECYCLE) for (let times = 0; times < 3; times += 1) await step(order);
       expect(typesOf(await viewOf(order))).toEqual(HAPPY_EVENTS);
     });
 
@@ -368,8 +368,8 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     });
   });
 
-  describe('stored exactly are', () => {
-    test('ids that differ in case alone, as two orders and two payments', async () => {
+  describe('exact storage of', () => {
+    test('ids that differ only in case, as two orders and two payments', async () => {
       const lower = freshId('case');
       const [one, other] = [await orderIn('approved', { order_id: lower }), anOrder({ order_id: lower.toUpperCase() })];
       expect(await views.view(other.order_id)).toBeUndefined();
@@ -387,10 +387,10 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const order = await orderIn('shipped', { order_id: id, payment_id: id });
       const view = await viewOf(order);
       expect(view).toMatchObject({ order_id: id, payment_id: id, payments: [{ payment_id: id }] });
-      expect(view.events).toHaveLength(LIFE.length);
+      expect(view.events).toHaveLength(LIFECYCLE.length);
     });
 
-    test.each(['1000000.00', '0.10', '999999999999.99'])('the amount %s, exactly', async (amount) => {
+    test.each(['1000000.00', '0.10', '999999999999.99'])('the amount %s', async (amount) => {
       const money = { amount, currency: 'EUR' };
       const order = await orderIn('received');
       await orders.validated(order.order_id, money);
@@ -597,7 +597,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
   const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.child_attempts;
 
   describe('a transaction is run again', () => {
-    /** Two transactions that want what the other holds; answers how often they ran. */
+    /** Runs two transactions that each wait for the other's lock; returns how often they ran. */
     async function deadlock(lockSecond: (tx: Session, order: StartInput) => Promise<unknown>): Promise<number> {
       const [one, other] = [await orderIn('received'), await orderIn('received')];
       const bothHoldOne = Promise.withResolvers<void>();
@@ -945,7 +945,7 @@ describe('migrate', () => {
     expect(await view()).toEqual(before);
   });
 
-  /** As version 0.2.0 left it: its product migrations made the sandbox's tables too. */
+  /** Version 0.2.0 left such a database. */
   test('upgrades a database whose sandbox tables were made by the product’s migrations, and keeps their rows', async () => {
     const fresh = await freshDatabase();
     const order = anOrder();
@@ -962,7 +962,7 @@ describe('migrate', () => {
     await fresh.drop();
   });
 
-  test('keeps the sandbox’s tables out of the product’s database when they have one of their own', async () => {
+  test('creates the sandbox’s tables only in the sandbox’s database when there is one', async () => {
     const [product, sandbox] = [await emptyDatabase(), await emptyDatabase()];
     expect(await migrate(product.url, sandbox.url)).toEqual(['0000_initial', '0001_capacity', '0000_sandbox']);
     const [ofProduct, ofSandbox] = [await product.tables(), await sandbox.tables()];

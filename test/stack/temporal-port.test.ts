@@ -136,7 +136,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 2_000)).toMatchObject({ code: 'TOO_LATE' });
   });
 
-  test('a command whose run is terminated before it is decided finds no open run', async () => {
+  test('a command whose run is terminated before it is decided has the outcome no_open_run', async () => {
     const dispatch = gate();
     const given = anOrder();
     const order = await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
@@ -151,7 +151,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     dispatch.open();
   });
 
-  test('an order that was never started has no open run, takes no signal, answers no query and is not found', async () => {
+  test('an order that was never started has no running run, accepts no signal, answers no query and is not found', async () => {
     const id = freshId();
     expect(await temporal.update(id, 'approve', [], freshId(), 2_000)).toEqual({ outcome: 'no_open_run' });
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
@@ -166,7 +166,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.signal(id, 'approve', [freshId()])).toBe(false);
   });
 
-  test('without a worker a command is not accepted and a query unanswered, both in time; a signal is kept', async () => {
+  test('without a worker a command is not accepted and a query has no answer, both in time; a signal is kept', async () => {
     const order = anOrder();
     await idle.start(order, HASH);
     const began = Date.now();
@@ -176,7 +176,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await idle.signal(order.order_id, 'approve', [freshId()])).toBe(true);
   });
 
-  test('a namespace that does not exist is unavailable, not an order that is missing', async () => {
+  test('a namespace that does not exist is reported as UNAVAILABLE, not as a missing order', async () => {
     const nowhere = port(freshId('nowhere'));
     expect(await codeOf(nowhere.find('x'))).toBe('UNAVAILABLE');
     expect(await codeOf(nowhere.start(anOrder(), HASH))).toBe('UNAVAILABLE');
@@ -188,7 +188,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     ['is down', () => CLOSED_PORT],
     ['never answers', silentServer],
     ['closes the connection', () => serverThat((response) => response.destroy())],
-  ])('a call to a server that %s times out or fails in time', async (_, at) => {
+  ])('a call to a server that %s fails within its timeout', async (_, at) => {
     const away = port('default', await at());
     const began = Date.now();
     const calls = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];

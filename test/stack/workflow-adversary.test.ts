@@ -1,7 +1,7 @@
 /** Stalled workers, runs terminated or reset by operators, and workflows started by other callers. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import {
   ORDERS_QUEUE,
   SETTLE_WORKFLOW,
@@ -52,7 +52,7 @@ describe('adversarial timing never leaves money or parcel behind', () => {
     expect(await order.end()).toBe('shipped');
   });
 
-  test('settling a live order and its own ending refund once', async () => {
+  test('when SettleWorkflow settles an order that is still running, the charge is refunded once', async () => {
     const [charge, refund] = [gate(), gate()];
     const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: refund.before } });
     await charge.reached;
@@ -167,7 +167,7 @@ test('an accepted cancel ends the order canceled, also after its run was termina
   charge.open();
   await eventually(async () => (await own.failedAttempts(order.id)).some(({ step }) => step === 'refund_payment'));
   await order.handle.terminate();
-  // So that no activity of the terminated run goes on.
+  // Ends the activities of the terminated run.
   await stop();
   down = false;
   await own.startWorkers('orders', 'shipping');

@@ -1,5 +1,5 @@
 /** Deadlines, calls that hang and missing workers: on the dev server and concurrently, because real time must pass. */
-import type { FailureReason } from '@trellis/contracts/lifecycle';
+import type { FailureReason } from '@trellis/contracts/states-and-steps';
 import { shippingWorkflowId } from '@trellis/contracts/temporal';
 import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
@@ -81,7 +81,7 @@ describe.concurrent('an order whose deadline passes', () => {
     expect(await order.row()).toMatchObject({ cancel_reason: 'too slow' });
   });
 
-  test('while the payment company is down goes on until the refund is done', async ({ expect }) => {
+  test('while the payment company is down continues until the refund is done', async ({ expect }) => {
     const upAgainAt = Date.now() + 16_000;
     const isDown: Fault = async (real) => {
       if (Date.now() < upAgainAt) throw new Error('the payment company is down');
@@ -133,7 +133,7 @@ describe.concurrent('a shipping attempt terminated from outside', () => {
     expect(await attempts(order)).toEqual(['1 failed', '2 dispatched']);
   });
 
-  test('stays failed when its stalled worker goes on later, and the parcel leaves once', async ({ expect }) => {
+  test('stays failed when its stalled worker continues later, and one parcel is shipped', async ({ expect }) => {
     const { order, first } = await shippedBySecondAttempt();
     first.open();
     expect(await first.answered).toMatchObject({ outcome: 'taken' });

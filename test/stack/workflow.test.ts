@@ -181,7 +181,7 @@ describe('an invalid argument ends the order failed with INVALID_ORDER:', () => 
     10_000,
   );
 
-  test('unusual characters that the schema allows are no reason, and the order ships', async () => {
+  test('but unusual characters that the schema allows do not, and the order ships', async () => {
     const address = { line1: '\u0000 \ud83d\ude00 "\\', city: 'Zürich' };
     const order = await bed.placeApproved(anOrder({ address }));
     expect(await order.end()).toBe('shipped');

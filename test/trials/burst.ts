@@ -1,6 +1,6 @@
 /** `npm run burst`: more orders at once than the machine can ship in time, and how each of them ends. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { moneyViolations, printAudit } from '@trellis/local/audit';
 import { counts, milliseconds, print, script } from '@trellis/local/options';
 import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
@@ -35,7 +35,7 @@ await withStack({ say: print }, async ({ addresses }) => {
     head: [
       'at once',
       'admitted at once',
-      'turned away, times',
+      'refusals (BUSY)',
       'shipped',
       'of them within 15 s',
       'slowest',

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createOrdersClient } from '@trellis/client';
 import type { Command } from '@trellis/contracts/commands';
-import { OPEN_STATES } from '@trellis/contracts/lifecycle';
 import type { StartInput } from '@trellis/contracts/order';
+import { OPEN_STATES } from '@trellis/contracts/states-and-steps';
 import { moneyViolations } from '@trellis/local/audit';
 import { count, positive, print, script } from '@trellis/local/options';
 import { type Answer, type CommandInput, createShopper } from '@trellis/local/shopper';
@@ -15,7 +15,7 @@ import { memoryOf } from '@trellis/local/stack/processes';
 import { startStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
 import { buildId, prepareFaults } from './faults.ts';
-import { brokenPromises } from './promises.ts';
+import { brokenGuarantees } from './guarantees.ts';
 import { replayAll } from './replays.ts';
 import { openSqlProxy, type SqlProxy } from './sql-proxy.ts';
 
@@ -38,7 +38,7 @@ const DRAINED_WITHIN_MS = 60_000;
 const CHECKED_WITHIN_MS = 600_000;
 /** How long a call is repeated while the API is down. */
 const RETRY_FOR_MS = 60_000;
-/** A request without an answer by then is repeated. */
+/** A request that takes longer is repeated. */
 const CALL_TIMEOUT_MS = 6_000;
 /** Pause before the next fault, after the recovery from the last one. */
 const PAUSE_MS = 1_000;
@@ -233,19 +233,19 @@ async function watch(running: () => { name: string; pid: number }[], signal: Abo
   }
 }
 
-/** The promises that any order breaks. One whose start got no answer may exist; then it must have ended like any other. */
+/** The guarantees that any order breaks. An order whose start got no answer may exist; then it must have ended like any other. */
 async function checkOrders(): Promise<string[]> {
   const broken: string[] = [];
   for (const { order, accepted, answers } of sent) {
     const view = await shopper.get(order.order_id);
-    if (view) broken.push(...brokenPromises(view, answers));
+    if (view) broken.push(...brokenGuarantees(view, answers));
     else if (accepted) broken.push(`${order.order_id}: was accepted, but does not exist`);
     ends.push(view?.state ?? 'never accepted');
   }
   return broken;
 }
 
-/** The orders whose histories do not replay: another worker could not have taken them over. */
+/** The orders whose histories do not replay: another worker could not have continued them. */
 async function replay(): Promise<string[]> {
   const replays = await replayAll(stack.addresses.TEMPORAL_ADDRESS);
   replayed = replays.replayed;
@@ -255,7 +255,7 @@ async function replay(): Promise<string[]> {
     : replays.broken;
 }
 
-/** Lines of the workers' logs that report a bug: no outage explains them. */
+/** Lines of the workers' logs that report a bug, which no outage can cause. */
 async function unexplainedLogLines(): Promise<string[]> {
   const logs = ['worker', ...injected.map((_, n) => `worker-${n + 2}`)].map((name) =>
     join(folder, 'logs', `${name}.log`),
@@ -283,7 +283,9 @@ function report(drain: number, broken: string[]): void {
   print(`histories        ${replayed} replayed`);
   print(`memory, at most  ${[...memory].map(([name, megabytes]) => `${name} ${megabytes} MB`).join(', ')}`);
   print(
-    broken.length === 0 ? 'no promise was broken; every payment and every parcel is accounted for' : broken.join('\n'),
+    broken.length === 0
+      ? 'no guarantee was broken; every payment and every parcel is accounted for'
+      : broken.join('\n'),
   );
 }
 

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { count, print, script } from '@trellis/local/options';
 import { accepted, createShopper } from '@trellis/local/shopper';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
@@ -12,11 +12,11 @@ import { type Bundle, bundleWorker, cpuOf, startWorkerd, type Workerd } from './
 
 /** Orders in the database whose list and status are read. */
 const ORDERS = 20;
-/** Requests are sent in this many blocks, in turns to each worker. */
+/** Requests are sent in this number of blocks, alternating between the compared apps. */
 const BLOCKS = 20;
 /** Blocks that are sent before the measured ones. */
 const WARM_UP = 2;
-/** Addresses for `/health`, which calls neither server. */
+/** Unused addresses, for measurements of `/health`, which calls neither server. */
 const NOWHERE = { TEMPORAL_ADDRESS: 'http://127.0.0.1:1', DATABASE_URL: 'http://user:password@127.0.0.1:1' };
 
 const { rounds, requests } = script(
@@ -58,7 +58,7 @@ try {
 }
 process.exit();
 
-/** Starts both in turns, so that other load on the machine affects both alike. */
+/** Alternates between the two, so that other load on the machine affects both alike. */
 async function measureColdStarts(bundles: Bundle[]): Promise<void> {
   const taken = bundles.map((): number[] => []);
   for (let round = 0; round < rounds; round += 1) {

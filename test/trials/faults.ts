@@ -10,7 +10,7 @@ const DEPLOYMENT = 'trellis-orders';
 const LOSING_WITHIN_MS = 10_000;
 const ROUTED_WITHIN_MS = 60_000;
 
-/** What the faults act on. Worker and API reach SQL through `sql`, the simulated companies reach theirs through `companies`. */
+/** What the faults act on. Worker and API connect to SQL through `sql`, the simulated companies through `companies`. */
 export interface FaultTargets {
   stack: Stack;
   sql: SqlProxy;
@@ -116,16 +116,16 @@ async function loseCommits(proxy: SqlProxy, count: number): Promise<void> {
 export const buildId = (version: number) => ({ TEMPORAL_WORKER_BUILD_ID: `${version}` });
 
 /**
- * Makes a version of the worker the current one, and waits until the server has spread that to all its parts: if the old
- * version died before, new orders would have no worker for a minute. The server does not always report that it has; then
- * this returns after ROUTED_WITHIN_MS.
+ * Makes a version of the worker the current one, and waits until every part of the server routes to it: if the old version
+ * stopped before that, new orders would have no worker for a minute. The server does not always report the end of that;
+ * then this returns after ROUTED_WITHIN_MS.
  */
 async function makeCurrent({ addresses }: Stack, version: number): Promise<void> {
   const connection = await Connection.connect({ address: addresses.TEMPORAL_ADDRESS });
   const { workflowService } = connection;
   const deployment = { namespace: 'default', deploymentName: DEPLOYMENT };
   try {
-    // A version exists for the server only some time after its worker has started.
+    // The server registers a version only some time after its worker has started.
     const becomeCurrent = () =>
       workflowService.setWorkerDeploymentCurrentVersion({ ...deployment, buildId: `${version}` });
     await pRetry(becomeCurrent, { retries: 150, minTimeout: 200, factor: 1 });

@@ -1,4 +1,4 @@
-/** `npm run model`: the model's test with as many runs as wanted. */
+/** `npm run model`: runs the model test with a chosen number of sequences. */
 import { fileURLToPath } from 'node:url';
 import { count, integer, script } from '@trellis/local/options';
 import { startVitest } from 'vitest/node';

@@ -3,15 +3,15 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createOrdersClient, type OrdersClient, orderErrorOf } from '@trellis/client';
 import type { Command } from '@trellis/contracts/commands';
-import { isTerminal } from '@trellis/contracts/lifecycle';
 import type { Address, StartInput } from '@trellis/contracts/order';
 import { POLICIES } from '@trellis/contracts/policy';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { moneyViolations } from '@trellis/local/audit';
 import { count, positive, print, script } from '@trellis/local/options';
 import { type Answer, type CommandInput, createShopper, type OrderView, type Shopper } from '@trellis/local/shopper';
 import { withStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
-import { brokenPromises } from './promises.ts';
+import { brokenGuarantees } from './guarantees.ts';
 
 /** Sends the race's commands to an order that has been started; returns their answers. */
 type Racers = (race: { order: StartInput; delay: number; send: Send }) => Promise<Answer[]>;
@@ -25,7 +25,7 @@ interface Race {
   racers: Racers;
 }
 
-/** What one order of a race did. */
+/** The result of one order of a race. */
 interface RaceResult {
   race: string;
   outcome: string;
@@ -39,7 +39,7 @@ const SAME_STARTS = 200;
 const SLOWDOWN = 5;
 /** Far longer than an order takes. */
 const SEEN_WITHIN_MS = 60_000;
-/** A call without an answer by then is lost. */
+/** A call that takes longer counts as lost. */
 const CALL_TIMEOUT_MS = 6_000;
 
 const RACES: Race[] = [
@@ -110,7 +110,7 @@ const RACES: Race[] = [
 
 const options = script(
   'npm run races',
-  'Send commands around the moments that decide an order, without and with flaky_call, and check the promises.',
+  'Send commands around the moments that decide an order, without and with flaky_call, and check the guarantees.',
 )
   .option('--orders <count>', 'orders of each race', count, 200)
   .option('--rate <number>', 'orders a second', positive, 5)
@@ -156,7 +156,7 @@ async function runOnce(race: Race, delay: number): Promise<Omit<RaceResult, 'rac
   const money = view.payments.map(({ status }) => status)[0] ?? 'never charged';
   return {
     outcome: `${[...new Set(answered)].join(' + ')} → ${view.state}, ${money}`,
-    broken: brokenPromises(view, answers),
+    broken: brokenGuarantees(view, answers),
   };
 }
 
@@ -197,7 +197,7 @@ async function seen<T>(order_id: string, look: (view: OrderView) => T | undefine
     const found = view && look(view);
     if (found !== undefined) return found;
   }
-  throw new Error(`${order_id}: not seen within ${SEEN_WITHIN_MS / 1000} s what the race waits for`);
+  throw new Error(`${order_id}: what the race waits for did not happen within ${SEEN_WITHIN_MS / 1000} s`);
 }
 
 async function sameStarts(): Promise<Omit<RaceResult, 'race'>> {
@@ -208,7 +208,7 @@ async function sameStarts(): Promise<Omit<RaceResult, 'race'>> {
   const view = await endOf(order.order_id);
   return {
     outcome: `${runs.size} run → ${view.state}`,
-    broken: [...brokenPromises(view, []), ...(runs.size === 1 && !runs.has('refused') ? [] : [`runs: ${[...runs]}`])],
+    broken: [...brokenGuarantees(view, []), ...(runs.size === 1 && !runs.has('refused') ? [] : [`runs: ${[...runs]}`])],
   };
 }
 
@@ -232,13 +232,13 @@ async function twoBodies(): Promise<Omit<RaceResult, 'race'>> {
     .join(' and ');
   return {
     outcome: `${outcome} → ${view.state}`,
-    broken: [...brokenPromises(view, []), ...(outcome === 'ORDER_CONFLICT and started' ? [] : [outcome])],
+    broken: [...brokenGuarantees(view, []), ...(outcome === 'ORDER_CONFLICT and started' ? [] : [outcome])],
   };
 }
 
-/** Prints the outcomes of each race. Returns false when a promise was broken. */
+/** Prints the outcomes of each race. Returns false when a guarantee was broken. */
 function report(all: RaceResult[]): boolean {
-  const table = new Table({ head: ['race', 'orders', 'how it went'], style: { head: [], border: [] } });
+  const table = new Table({ head: ['race', 'orders', 'outcomes'], style: { head: [], border: [] } });
   for (const [race, runs = []] of Object.entries(Object.groupBy(all, ({ race }) => race))) {
     const outcomes = Object.entries(Object.groupBy(runs, ({ outcome }) => outcome));
     const lines = outcomes.map(([outcome, some]) => `${some?.length} × ${outcome}`).toSorted();
@@ -246,6 +246,6 @@ function report(all: RaceResult[]): boolean {
   }
   print(table.toString());
   const broken = all.flatMap((one) => one.broken);
-  print(broken.length === 0 ? 'no promise was broken' : broken.join('\n'));
+  print(broken.length === 0 ? 'no guarantee was broken' : broken.join('\n'));
   return broken.length === 0;
 }

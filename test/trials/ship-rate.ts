@@ -1,6 +1,6 @@
 /** `npm run ship-rate`: the share of orders that ship in time under flaky_call, the latencies, and the audit of the money. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isTerminal } from '@trellis/contracts/lifecycle';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { moneyViolations, printAudit } from '@trellis/local/audit';
 import { count, fraction, milliseconds, positive, print, script } from '@trellis/local/options';
 import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
@@ -22,7 +22,7 @@ interface Measured {
   startToEnd: number;
   approveToEnd: number;
   approveAnswer: number;
-  /** Whether the approval was answered with 202. */
+  /** Whether the answer to the approval was 202. */
   queued: boolean;
   /** Orders under way when the approval was sent. */
   inFlight: number;
@@ -120,7 +120,7 @@ function report(orders: Measured[], costs: Cost[]): void {
       '',
     )}`,
   );
-  print(`turned away          ${orders.reduce((sum, order) => sum + order.refusals, 0)} times`);
+  print(`refusals (BUSY)      ${orders.reduce((sum, order) => sum + order.refusals, 0)}`);
   print(`approvals queued     ${orders.filter((order) => order.queued).length}`);
   print(
     `history events       ${quantiles(

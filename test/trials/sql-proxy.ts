@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export interface SqlProxy {
   /** The server's URL, through the proxy. */
   readonly url: string;
-  /** The next `count` commits reach the server, but their connections break before its answers come back. */
+  /** The next `count` commits reach the server, but their connections break before its answers arrive. */
   loseCommits(count: number): void;
   /** Commits whose answers were lost so far. */
   readonly lost: number;

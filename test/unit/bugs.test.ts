@@ -1,4 +1,4 @@
-/** An outage is tolerated where there is another source; a bug never is: it is INTERNAL, and reported. */
+/** An outage is tolerated where there is another source. A bug never is: it is reported, and the answer is INTERNAL. */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Connection } from '@temporalio/client';
@@ -16,7 +16,7 @@ import { anOrder } from '../fixtures.ts';
 
 const BUG = new TypeError("Cannot read properties of undefined (reading 'map')");
 const OUTAGE = new DatabaseError('the database does not answer');
-const NOBODY = '127.0.0.1:1';
+const CLOSED_PORT = '127.0.0.1:1';
 
 /** Stores on a database whose every call fails with `error`. */
 function storesThat(error: Error) {
@@ -31,7 +31,7 @@ function appWith(temporal: TemporalPort, error: Error) {
   return { app, reported };
 }
 
-const unreachable = () => createHttpTemporal({ url: `http://${NOBODY}`, namespace: 'default' });
+const unreachable = () => createHttpTemporal({ url: `http://${CLOSED_PORT}`, namespace: 'default' });
 const { order_id, ...order } = anOrder();
 const CALLS: [method: string, path: string, body?: string][] = [
   ['POST', `/orders/${order_id}/start`, JSON.stringify(order)],
@@ -52,7 +52,7 @@ describe('a bug in a store', () => {
     expect(reported).toEqual([BUG]);
   });
 
-  test('is no reason to admit an order, as an outage is', async () => {
+  test('does not admit an order, unlike an outage', async () => {
     const admissionWith = (error: Error) => createAdmission(storesThat(error).capacity, 'exercise');
     await expect(admissionWith(BUG).admit('o-1')).rejects.toBe(BUG);
     await expect(admissionWith(BUG).giveBack()).rejects.toBe(BUG);
@@ -67,7 +67,7 @@ test.each(CALLS)('an outage of SQL and Temporal is UNAVAILABLE: %s %s', async (m
   expect(await response.json()).toMatchObject({ status: 503, code: 'UNAVAILABLE' });
 });
 
-test('a bug in the query of a status is INTERNAL and reported, not taken for silence', async () => {
+test('a bug in the query of a status is INTERNAL and reported, not treated as a missing answer', async () => {
   const { app, reported } = appWith({ ...unreachable(), query: () => Promise.reject(BUG) }, OUTAGE);
   expect((await app.request(`/orders/${order_id}/status`)).status).toBe(500);
   expect(reported).toEqual([BUG]);
@@ -77,14 +77,14 @@ describe.each<[name: string, open: () => TemporalPort]>([
   [
     'gRPC',
     () => {
-      const connection = Connection.lazy({ address: NOBODY });
+      const connection = Connection.lazy({ address: CLOSED_PORT });
       onTestFinished(() => connection.close());
       return createGrpcTemporal(createTemporalClient(connection));
     },
   ],
   ['HTTP', unreachable],
 ])('the Temporal adapter over %s', (_, open) => {
-  test('passes a bug on as it is', async () => {
+  test('rethrows a bug unchanged', async () => {
     const notJson = [1n];
     const calls = [
       open().update('o-1', 'cancel', notJson, 'id-1', 500),
@@ -102,15 +102,34 @@ describe.each<[name: string, open: () => TemporalPort]>([
   });
 });
 
-test('an answer of Temporal that is not what its API promises is a bug, and not hidden by the query', async () => {
+test('a malformed answer of Temporal is a bug, which the query reports', async () => {
   const payload = { metadata: { encoding: btoa('json/plain') }, data: btoa('{"state":') };
   const url = await serve(JSON.stringify({ queryResult: { payloads: [payload] } }));
   await expect(createHttpTemporal({ url, namespace: 'x' }).query('o-1', 1_000)).rejects.toThrow(SyntaxError);
 });
 
+describe('an answer that a proxy gives for Temporal is an outage, whatever JSON it is:', () => {
+  test.each([
+    [502, '{"message":"bad gateway","details":"upstream connect error"}'],
+    [503, '{"details":[null]}'],
+    [503, '{"details":{"reason":"overload"}}'],
+    [503, 'null'],
+    [200, 'null'],
+    [200, '"ok"'],
+  ])('%i %s', async (status, body) => {
+    const temporal = createHttpTemporal({ url: await serve(body, status), namespace: 'x' });
+    const unavailable = { code: 'UNAVAILABLE' };
+    await expect(temporal.start(anOrder(), 'hash')).rejects.toMatchObject(unavailable);
+    await expect(temporal.find('o-1')).rejects.toMatchObject(unavailable);
+    await expect(temporal.signal('o-1', 'approve', [])).rejects.toMatchObject(unavailable);
+    expect(await temporal.update('o-1', 'approve', [], 'id-1', 500)).toEqual({ outcome: 'not_accepted' });
+    expect(await temporal.query('o-1', 500)).toBeUndefined();
+  });
+});
+
 /** The URL of an HTTP server that answers every request with `body`. */
-async function serve(body: string): Promise<string> {
-  const server: Server = createServer((_, response) => response.end(body));
+async function serve(body: string, status = 200): Promise<string> {
+  const server: Server = createServer((_, response) => response.writeHead(status).end(body));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => void server.closeAllConnections(), 1_000);
   onTestFinished(() => void server.close(), 1_000);

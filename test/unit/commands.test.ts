@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 const { paths } = openApiDocument() as unknown as { paths: Record<string, { post?: { summary: string } }> };
 const procedures = Object.keys(appRouter._def.procedures);
 
-// workflow-commands.test.ts has the same of the workflow's handlers.
+// workflow-commands.test.ts checks that the workflow has handlers for each command.
 test.each(COMMAND_NAMES)('the command %s has an input schema, a tRPC procedure and a REST route', (name) => {
   const { procedure, path, argument, summary } = COMMANDS[name];
   expect(Object.keys(COMMAND_INPUTS[name].entries)).toEqual(['order_id', ...(argument === null ? [] : [argument])]);

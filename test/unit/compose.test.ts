@@ -138,7 +138,7 @@ describe('docker-compose.yaml', () => {
     expect(serviceOf(ADMINER_DEFAULT_SERVER).image).toMatch(/^mysql:/);
   });
 
-  test('publishes the ports that the services listen on, each under its own number, to this machine alone', async () => {
+  test('publishes the ports that the services listen on, each under its own number, to this machine only', async () => {
     for (const [name, { ports = [] }] of services) {
       const expected = (await listening(name)).map((port) => `127.0.0.1:${port}:${port}`);
       expect(ports, name).toEqual(expected);
@@ -194,7 +194,7 @@ describe('a health check', () => {
     expect(healthcheck?.test.at(-1)).toBe(environment.MYSQL_DATABASE);
   });
 
-  test('of the API passes if and only if the API answers, without Temporal and SQL too', async () => {
+  test('of the API passes if and only if the API answers, also without Temporal and SQL', async () => {
     const db = openDatabase('mysql://nobody@127.0.0.1:1/nothing');
     const connection = Connection.lazy({ address: '127.0.0.1:1' });
     const app = createApp({
@@ -280,7 +280,7 @@ describe('the Dockerfile', () => {
     expect(copiedAtLast).toEqual(expect.arrayContaining([...needed]));
   });
 
-  test('leaves out what only development needs, and keeps the platform packages', () => {
+  test('installs no development dependencies, and keeps the platform packages', () => {
     const install = all.map(({ text }) => text).find((text) => text.includes('npm ci'));
     expect(install).toContain('--omit=dev');
     expect(install).not.toContain('--omit=optional');

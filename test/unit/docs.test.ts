@@ -6,9 +6,9 @@ import { restProcedures } from '@trellis/api/orders/router';
 import { COMMAND_NAMES, COMMANDS } from '@trellis/contracts/commands';
 import { PROGRAMS, Variables } from '@trellis/contracts/config/variables';
 import { ERROR_CODES } from '@trellis/contracts/error';
-import { FAILURE_REASONS, STEPS } from '@trellis/contracts/lifecycle';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import { MAX_QUEUE_MS, POLICIES } from '@trellis/contracts/policy';
+import { FAILURE_REASONS, STEPS } from '@trellis/contracts/states-and-steps';
 import { describe, expect, test } from 'vitest';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -45,7 +45,7 @@ test('README.md has at most 130 lines', () => {
 });
 
 describe('every command in a document', () => {
-  /** The commands of `sh` blocks that a test runs, the test's file, and text of it that shows so. */
+  /** The commands of `sh` blocks that a test runs, the test's file, and a text in it that shows that it does. */
   const RUN_BY_TESTS = [
     { commands: ['npm start'], file: 'test/stack/launcher.test.ts', shows: "describe('npm start'" },
     {
@@ -86,7 +86,7 @@ describe('every command in a document', () => {
     expect(commands.filter((command) => !isRun(command))).toEqual([]);
   });
 
-  test.each(RUN_BY_TESTS)('that $file is said to run is run there', ({ commands, file, shows }) => {
+  test.each(RUN_BY_TESTS)('that is listed here as run by $file is run there', ({ commands, file, shows }) => {
     expect(commands).not.toEqual([]);
     expect(read(file)).toContain(shows);
   });
@@ -111,7 +111,7 @@ function partsOf(line: string): string[] {
 }
 
 describe('every reference in a document', () => {
-  /** Files of a recipe's example. */
+  /** Files that a recipe tells the reader to create. */
   const EXAMPLES = ['workers/activities/check-fraud.ts'];
   const FOLDERS = /^(contracts|drizzle|api|workers|local|test|docs|\.ci)\//;
 
@@ -126,7 +126,7 @@ describe('every reference in a document', () => {
   test.each(DOCUMENTS)('of %s by a link leads to a file and to a heading in it', (document) => {
     const targets = [...read(document).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
     const broken = targets.filter((target) => {
-      // `dist` is made when a package is packed.
+      // `dist` is built when a package is packed.
       if (/^https?:/.test(target) || target.includes('/dist/')) return false;
       const [path = '', anchor] = target.split('#');
       const file = path === '' ? document : join(dirname(document), path);
@@ -147,7 +147,7 @@ function anchorsOf(document: string): string[] {
   );
 }
 
-test('every time limit that docs/architecture.md gives stands in the file it names', () => {
+test('every time limit in docs/architecture.md is in the file that it names', () => {
   const MS = { ms: 1, s: 1_000, h: 3_600_000 };
   const rows = rowsBelow('docs/architecture.md', '## Time limits').filter(([first]) => first !== 'limit');
   const limits = rows.flatMap(([limit, value = '', file]) => {

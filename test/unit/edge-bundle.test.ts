@@ -21,7 +21,7 @@ test('the edge bundle is at most 80 kB gzipped', () => {
   expect(size).toBeLessThanOrEqual(80 * KB);
 });
 
-test('the edge bundle imports nothing of Node', () => {
+test('the edge bundle imports no Node module', () => {
   const { inputs, outputs } = bundle.meta;
   const imports = [...Object.values(inputs), ...Object.values(outputs)].flatMap((module) => module.imports);
   const external = imports.filter((each) => each.external).map(({ path }) => path);
@@ -30,7 +30,7 @@ test('the edge bundle imports nothing of Node', () => {
   expect([...names].filter((name) => name.startsWith('node:') || builtinModules.includes(name))).toEqual([]);
 });
 
-test('the edge runtime has nothing of Node to offer it', async () => {
+test('the edge runtime provides none of Node’s globals', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'edge-globals-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const entry = join(folder, 'entry.js');

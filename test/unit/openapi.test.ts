@@ -1,11 +1,11 @@
-/** What generated clients and tools need of the OpenAPI document. */
+/** The properties of the OpenAPI document on which generated clients and tools depend. */
 import { readFileSync } from 'node:fs';
 import { type SpecData, Validator } from '@seriousme/openapi-schema-validator';
 import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { type Meta, restProcedures } from '@trellis/api/orders/router';
 import { COMMAND_NAMES } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS } from '@trellis/contracts/error';
-import { FAILURE_REASONS, STATES } from '@trellis/contracts/lifecycle';
+import { FAILURE_REASONS, STATES } from '@trellis/contracts/states-and-steps';
 import { initTRPC } from '@trpc/server';
 import { expect, test } from 'vitest';
 
@@ -88,7 +88,7 @@ test('the order id that /docs replaces by a fresh one is that of every example',
   expect(start.payment_id).toBe(`pay-${replaced}`);
 });
 
-test('what can be done with an order is linked from its start', () => {
+test('the start of an order links to every operation on it', () => {
   const { links } = document.paths['/orders/{order_id}/start'].post.responses[200];
   expect(Object.keys(links)).toEqual([
     'orders.signal.approve',

@@ -1,4 +1,4 @@
-/** Orders that began under released code go on under this code: their histories replay, event by event. */
+/** Orders that began under released code continue under this code: their histories replay, event by event. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,7 +22,7 @@ async function filesOf(version: string): Promise<string[]> {
   return files.filter((name) => name.endsWith('.json')).map((name) => join(version, name));
 }
 
-/** Replays the histories against the workflows. Answers for each file the error, undefined when it replays. */
+/** Replays the histories against the workflows. Returns each file's error, undefined when it replays. */
 async function replay(files: string[], workflowBundle: WorkflowBundle): Promise<Map<string, Error | undefined>> {
   const histories = await Promise.all(
     files.map(async (file) => ({
@@ -45,7 +45,7 @@ test.for(recorded)('%s', (file) => {
   expect(replayed.get(file)).toBeUndefined();
 });
 
-test('this version’s histories were recorded, and show every path', async () => {
+test('this version’s histories were recorded, and cover every path', async () => {
   const instruction = `version ${VERSION} has no histories: run \`npm run record\` and commit test/histories/${VERSION}`;
   expect(versions, instruction).toContain(VERSION);
   const files = await filesOf(VERSION);
@@ -53,29 +53,29 @@ test('this version’s histories were recorded, and show every path', async () =
 });
 
 describe('a change to the workflow', () => {
-  /** A step whose repetition no history has room for, whatever steps are added around it: it starts a child workflow. */
+  /** Repeating this step breaks the replay of every history, because it starts a child workflow. */
   const STEP = 'await ship(order);';
   const shipped = versions.map((version) => join(version, fileOf('shipped')));
 
-  /** The workflows with another text in the place of the step. The import has a name that order.ts doesn't use. */
+  /** The workflows with another text in place of the step. The import is aliased to a name that order.ts doesn't use. */
   const changedTo = (text: string): Promise<WorkflowBundle> =>
     bundleEdited({
       'workers/workflows/order.ts': (order) =>
         `import { patched as patchedInTest } from '@temporalio/workflow';\n${order.replace(STEP, text)}`,
     });
 
-  test('that running orders would not survive is caught', async () => {
+  test('that breaks running orders is caught', async () => {
     const twice = await changedTo(`${STEP}\n${STEP}`);
     expect(await replay(shipped, twice)).toEqual(all(shipped, expect.any(Error)));
   });
 
-  test('behind `patched` leaves running orders as they were', async () => {
+  test('behind `patched` does not affect running orders', async () => {
     const twice = await changedTo(`${STEP}\nif (patchedInTest('ship-twice')) ${STEP}`);
     expect(await replay(shipped, twice)).toEqual(all(shipped, undefined));
   });
 });
 
-test('running orders keep the numbers of their policy, whatever the code’s policies are by then', async () => {
+test('running orders keep the numbers of their policy when the policies in the code change', async () => {
   const withoutPolicy = recorded.filter((file) => WITHOUT_POLICY.some((version) => file.startsWith(version)));
   const withPolicy = recorded.filter((file) => !withoutPolicy.includes(file));
   for (const [files, frozen] of [

@@ -1,4 +1,4 @@
-/** A program that can't start says why in one line on stderr and exits with 1. */
+/** A program that can't start prints the reason in one line on stderr and exits with 1. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
@@ -13,7 +13,7 @@ async function run(program: string, variables: NodeJS.ProcessEnv): Promise<{ std
   return { stderr, code };
 }
 
-test('the API whose port is taken names PORT', async () => {
+test('the API names PORT when the port is taken', async () => {
   const holder = createServer().listen(0, '127.0.0.1');
   onTestFinished(() => void holder.close());
   await once(holder, 'listening');
@@ -23,7 +23,7 @@ test('the API whose port is taken names PORT', async () => {
   expect(await run('api/node.ts', given)).toEqual({ stderr, code: 1 });
 });
 
-test('the worker that can’t reach Temporal names TEMPORAL_ADDRESS and the namespace', async () => {
+test('the worker names TEMPORAL_ADDRESS and the namespace when it can’t reach Temporal', async () => {
   const given = { DATABASE_URL: 'mysql://server/x', TEMPORAL_ADDRESS: '127.0.0.1:1', TEMPORAL_NAMESPACE: 'orders' };
   const stderr = expect.stringMatching(/^TEMPORAL_ADDRESS \(127\.0\.0\.1:1\), namespace orders: .*refused.*\n$/);
   expect(await run('workers/main.ts', given)).toEqual({ stderr, code: 1 });

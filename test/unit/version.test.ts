@@ -1,4 +1,4 @@
-/** The product has one version: OpenAPI, the histories and what is published each read it from another package.json. */
+/** The product has one version, although OpenAPI, the histories and the published packages read it from different package.json files. */
 import { readFileSync } from 'node:fs';
 import { openApiDocument } from '@trellis/api/http/openapi-from-router';
 import { expect, test } from 'vitest';
@@ -13,7 +13,9 @@ const manifestOf = (folder: string): Manifest =>
   JSON.parse(readFileSync(new URL(`../../${folder}/package.json`, import.meta.url), 'utf8'));
 const { version, workspaces } = manifestOf('.');
 
-test.each(workspaces)('%s has the version of the root package.json, as do its dependencies of ours', (folder) => {
+test.each(
+  workspaces,
+)('%s has the version of the root package.json, and depends on other workspaces in that version', (folder) => {
   const manifest = manifestOf(folder);
   expect(manifest.version).toBe(version);
   const ours = Object.entries(manifest.dependencies ?? {}).filter(([name]) => name.startsWith('@trellis/'));

@@ -12,7 +12,7 @@ export interface AttemptDeps {
   onFailedAttempt(record: AttemptRecord): void;
 }
 
-/** Names the order. `deadline_at`: epoch milliseconds; absent for work that must be finished however long it takes. */
+/** The order that the activity works on. `deadline_at`: epoch milliseconds; absent for work that must be finished however long it takes. */
 export interface ActivityInput {
   order_id: string;
   deadline_at?: number;
@@ -20,7 +20,7 @@ export interface ActivityInput {
 
 /** Short, because the exercise's fault sleeps for minutes and an activity has seconds. */
 const FLAKY_CALL_TIMEOUT_MS = 50;
-/** Longer: databases and other companies are slower, and a repeated call costs more than waiting. */
+/** Longer, because databases and other companies are slower and a repeated call costs more than waiting. */
 const EFFECT_TIMEOUT_MS = 2_000;
 /** After this a remote activity starts no further attempt and fails; Temporal then schedules it anew, perhaps on another worker. */
 const REMOTE_RETRY_TIME_MS = 3_500;

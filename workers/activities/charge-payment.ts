@@ -15,7 +15,7 @@ export function createChargePayment(deps: AttemptDeps & { payments: PaymentStore
       if (begun.outcome !== 'charge') return begun.outcome;
       const answer = await paymentCompany.charge({ payment_id, order_id, ...begun.money });
       if (answer === 'charged') await payments.charged(order_id, payment_id);
-      // After a conflict the payment stays pending: recorded as failed, it would be answered as declined the next time.
+      // After a conflict the payment stays pending: recorded as failed, the next attempt would return it as declined.
       if (answer === 'declined') await payments.declined(order_id, payment_id);
       return answer;
     });

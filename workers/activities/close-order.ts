@@ -1,5 +1,5 @@
-import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { Progress } from '@trellis/contracts/order-status';
+import type { Ending, State } from '@trellis/contracts/states-and-steps';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import { type AttemptDeps, attempt } from './attempt.ts';
 import { type ReceiveOrderInput, receive } from './receive-order.ts';
@@ -9,7 +9,7 @@ export interface CloseOrderInput extends ReceiveOrderInput {
   progress: Progress;
 }
 
-/** Writes the end of an order that was not charged; `owed`, and nothing is written, when it may have been charged after all. */
+/** Writes the end of an order that was not charged. Returns `owed`, and writes nothing, when it may have been charged after all. */
 export function createCloseOrder(deps: AttemptDeps & { orders: OrderStore }) {
   const { orders } = deps;
   return async function close_order(input: CloseOrderInput): Promise<State | 'owed'> {

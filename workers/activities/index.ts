@@ -15,7 +15,7 @@ import { createValidateOrder } from './validate-order.ts';
 
 type Deps<F extends (deps: never) => unknown> = Parameters<F>[0];
 
-/** Implements the activities that contracts/activities.ts lists. Which queue one runs on is decided by the workflow that calls it. */
+/** Implements the activities that contracts/activities.ts lists. The workflow that calls an activity chooses its queue. */
 export function createActivities(
   deps: Deps<typeof createReceiveOrder> &
     Deps<typeof createChargePayment> &

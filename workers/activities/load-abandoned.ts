@@ -1,6 +1,6 @@
-import { isTerminal, type State } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
+import { isTerminal, type State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';

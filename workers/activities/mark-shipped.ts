@@ -1,5 +1,5 @@
-import type { TerminalState } from '@trellis/contracts/lifecycle';
 import type { Progress } from '@trellis/contracts/order-status';
+import type { TerminalState } from '@trellis/contracts/states-and-steps';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 

@@ -8,7 +8,7 @@ export interface ShippingActivityInput extends ActivityInput {
   address: Address;
 }
 
-/** Records the parcel of this shipping attempt as prepared; `closed` when the order must not be shipped (any more). */
+/** Records the parcel of this shipping attempt as prepared; returns `closed` when the order must not be shipped. */
 export function createPreparePackage(deps: AttemptDeps & { shipments: ShipmentStore }) {
   return async function prepare_package(input: ShippingActivityInput): Promise<'prepared' | 'closed'> {
     return attempt(deps, input, async () =>

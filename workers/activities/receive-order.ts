@@ -1,7 +1,7 @@
-import type { State } from '@trellis/contracts/lifecycle';
 import { OrderInput } from '@trellis/contracts/order';
 import { type Policy, policyOf } from '@trellis/contracts/policy';
 import { requestHash } from '@trellis/contracts/request-hash';
+import type { State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import * as v from 'valibot';
@@ -9,19 +9,19 @@ import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 export interface ReceiveOrderInput extends ActivityInput {
   run: Run;
-  /** As the caller sent it, valid or not: `validate_order` decides that. */
+  /** As the caller sent it, not validated: `validate_order` does that. */
   order: unknown;
 }
 
 export interface Received {
-  /** Whether the asking run owns the order. */
+  /** Whether the calling run owns the order. */
   owner: boolean;
   state: State;
-  /** The numbers this order is run with to its end. Results of 0.1.0 and 0.2.0 have none. */
+  /** The policy's numbers, which hold for this order to its end. Absent in the results of 0.1.0 and 0.2.0. */
   policy?: Policy;
 }
 
-/** Writes the order's row, bound to the first run that asks, and resolves the order's policy to its numbers. */
+/** Writes the order's row, bound to the first run that calls this, and resolves the order's policy to its numbers. */
 export function createReceiveOrder(deps: AttemptDeps & { orders: OrderStore }) {
   return async function receive_order(input: ReceiveOrderInput): Promise<Received> {
     const name = (input.order as Partial<OrderInput> | null | undefined)?.policy;
@@ -38,8 +38,8 @@ export async function receive(orders: OrderStore, { order_id, order, run }: Rece
 }
 
 /**
- * The fields of `given` that are valid by themselves, as they were sent, for an order that as a whole is not valid.
- * All that was sent is in the workflow's history.
+ * Returns the fields of `given` that are valid on their own, unchanged: what is recorded of an invalid order. The whole
+ * argument is in the workflow's history.
  */
 export function validFields<E extends v.ObjectEntries>(entries: E, given: unknown): Partial<Output<E>> {
   const fields = given !== null && typeof given === 'object' ? given : {};

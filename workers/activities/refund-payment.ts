@@ -1,5 +1,5 @@
-import type { Ending, TerminalState } from '@trellis/contracts/lifecycle';
 import type { Progress } from '@trellis/contracts/order-status';
+import type { Ending, TerminalState } from '@trellis/contracts/states-and-steps';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import type { PaymentStore } from '@trellis/drizzle/payments';
 import type { ShipmentStore } from '@trellis/drizzle/shipments';

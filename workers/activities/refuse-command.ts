@@ -1,6 +1,6 @@
 import type { Command } from '@trellis/contracts/commands';
 import type { ErrorCode } from '@trellis/contracts/error';
-import type { State } from '@trellis/contracts/lifecycle';
+import type { State } from '@trellis/contracts/states-and-steps';
 import type { OrderStore } from '@trellis/drizzle/orders';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 

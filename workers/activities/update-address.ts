@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
 
 export interface UpdateAddressInput extends ActivityInput {
-  /** As the caller sent it. */
+  /** As the caller sent it, not validated. */
   address: unknown;
   command_id: string;
 }

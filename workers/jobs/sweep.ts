@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
-import { isTerminal } from '@trellis/contracts/lifecycle';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import {
   ORDER_WORKFLOW,
   ORDERS_QUEUE,
@@ -24,7 +24,7 @@ interface SweepDeps {
   client: Client;
   views: OrderViews;
   log: Logger;
-  /** Ends the sweep. */
+  /** Stops the sweep when it aborts. */
   signal: AbortSignal;
 }
 
@@ -46,7 +46,7 @@ export async function sweep(deps: SweepDeps): Promise<void> {
   }
 }
 
-/** Answers the ids of the listed runs that need not be examined again. */
+/** Returns the ids of the listed runs that need not be examined again. */
 async function sweepOnce(
   { client, views, log, signal }: SweepDeps,
   settled: ReadonlySet<string>,
@@ -62,10 +62,10 @@ async function sweepOnce(
       seen.add(runId);
       continue;
     }
-    // After a reset the order goes on in a newer run.
+    // After a reset the order continues in a newer run.
     const { status, runId: latestRunId, closeTime, raw } = await client.workflow.getHandle(workflowId).describe();
     if (status.name === 'RUNNING') continue;
-    // An accepted cancel is recorded in the run's history alone; a run can be queried after it has ended.
+    // An accepted cancel is recorded only in the run's history; a run can be queried after it has ended.
     const isReset = raw.workflowExecutionInfo?.firstRunId === row.run_id;
     const run = client.workflow.getHandle(workflowId, isReset ? latestRunId : runId);
     const lastStatus = await client

@@ -6,7 +6,7 @@ import type { Parcel } from '@trellis/contracts/shipment';
  * callers, so they must hold nothing internal.
  */
 export interface Carrier {
-  /** Hands the parcel over. For a parcel that was taken before, answers what was recorded then. */
+  /** Hands the parcel over. For a parcel that was taken before, returns what was recorded then. */
   dispatch(
     orderId: string,
     address: Address,

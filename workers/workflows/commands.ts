@@ -46,10 +46,10 @@ export function acceptCommands(order: RunningOrder): void {
 }
 
 type Decide = (argument: unknown, id: string) => Promise<boolean>;
-/** A caller may send anything. */
+/** Not validated: a caller may send any values. */
 type Arguments = [unknown?, unknown?];
 
-/** Registers a command's update and its signal, which decide alike. The signal's last argument may be the command's id. */
+/** Registers a command's update and its signal, both with the handler `decide`. The signal's last argument may be the command's id. */
 function accept(order: RunningOrder, command: Command, decide: Decide): void {
   const idAt = COMMANDS[command].argument === null ? 0 : 1;
 
@@ -60,7 +60,7 @@ function accept(order: RunningOrder, command: Command, decide: Decide): void {
       return applyOnce(order, command, id, () => decide(argument, id));
     },
     {
-      // An update that the validator refuses leaves no trace in the history.
+      // An update that the validator refuses is not recorded in the history.
       validator: () => {
         if (!order.answers.has(currentUpdateInfo()?.id ?? '')) refuseIfTooLate(order, command);
       },
@@ -77,7 +77,7 @@ function accept(order: RunningOrder, command: Command, decide: Decide): void {
   });
 }
 
-/** Applies a command id once, be it a signal or an update; a repetition gets the first answer. */
+/** Applies a command once per id, whether it is sent as a signal or as an update; a repetition gets the first answer. */
 function applyOnce(
   order: RunningOrder,
   command: Command,
@@ -103,7 +103,7 @@ async function approve(order: RunningOrder): Promise<boolean> {
   return true;
 }
 
-/** Before the first shipping attempt accepted at once. After it the carrier's key is closed first: the carrier may have the parcel. */
+/** A cancel before the first shipping attempt is accepted at once. Later the carrier's key is closed first, because the carrier may have the parcel. */
 async function cancel(order: RunningOrder, given: unknown): Promise<boolean> {
   refuseIfTooLate(order, 'cancel');
   if (order.cancel) return false;

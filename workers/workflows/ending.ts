@@ -1,6 +1,6 @@
-/** How an order's steps are left before it ships: by an exception that carries the order's ending. */
+/** The exceptions that end an order's steps before it ships, and the ending that each stands for. */
 import { condition } from '@temporalio/workflow';
-import type { Ending, FailureReason } from '@trellis/contracts/lifecycle';
+import type { Ending, FailureReason } from '@trellis/contracts/states-and-steps';
 import { DeadlineExceeded } from './run-activity.ts';
 import type { RunningOrder } from './running-order.ts';
 

@@ -1,7 +1,7 @@
 /** An order from start to end: received, validated, approved by a person, charged and shipped; or refunded and ended. */
 import { allHandlersFinished, CancellationScope, condition, log, workflowInfo } from '@temporalio/workflow';
-import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
+import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/states-and-steps';
 import { acceptCommands } from './commands.ts';
 import { EndedUnshipped, endingOf, failed, orCanceled, stopIfCanceled } from './ending.ts';
 import { runLocally, runRemotely } from './run-activity.ts';
@@ -19,14 +19,14 @@ import {
 } from './running-order.ts';
 import { shipOrder } from './ship-order.ts';
 
-/** Answers the order's terminal state. A run that doesn't own the order changes nothing and answers the recorded state. */
+/** Returns the order's terminal state. A run that doesn't own the order changes nothing and returns the recorded state. */
 export async function OrderWorkflow(input: OrderInput): Promise<State> {
   const order = beginOrder(input);
   if (!order) return 'failed';
   acceptCommands(order);
   return CancellationScope.nonCancellable(async () => {
     const state = await runSteps(order);
-    // A Temporal cancellation runs outside of the handlers, so it is counted by pendingDecisions alone.
+    // A Temporal cancellation runs outside of the handlers, so only pendingDecisions counts it.
     const answered = () => allHandlersFinished() && order.pendingDecisions === 0;
     return whenReady(answered, () => state);
   });
@@ -47,7 +47,7 @@ async function runSteps(order: RunningOrder): Promise<State> {
   return markShipped(order);
 }
 
-/** Answers the recorded state when there is nothing for this run to do. */
+/** Returns the recorded state when there is nothing for this run to do. */
 async function receive(order: RunningOrder): Promise<State | undefined> {
   enter(order, 'receive_order');
   const { owner, state, policy } = await runLocally('receive_order', {
@@ -63,7 +63,7 @@ async function receive(order: RunningOrder): Promise<State | undefined> {
   return state;
 }
 
-/** No command ends it early: on replay a signal may be delivered earlier relative to the first local activities. */
+/** Commands don't interrupt it: on replay a signal may be delivered earlier relative to the first local activities. */
 async function validate(order: RunningOrder): Promise<void> {
   enter(order, 'validate_order');
   const { order_id, input, deadline: deadline_at } = order;
@@ -119,7 +119,7 @@ async function markShipped(order: RunningOrder): Promise<State> {
 }
 
 /**
- * Ends an order that doesn't ship; refunds it first if it may have been charged, however long that takes. Answers the
+ * Ends an order that doesn't ship; refunds it first if it may have been charged, however long that takes. Returns the
  * terminal state, or `taken` when the carrier turns out to have the parcel.
  */
 async function settle(order: RunningOrder, given: Ending): Promise<State | 'taken'> {

@@ -39,7 +39,7 @@ export async function runLocally<N extends ActivityName>(name: N, input: Input<N
   }
 }
 
-/** Settles with the local activity requested last. Each workflow has its own: its modules are loaded for it alone. */
+/** Settles once the last requested local activity has. It is the workflow's own: each workflow loads its own instance of the modules. */
 let lastLocalActivity: Promise<unknown> = Promise.resolve();
 
 /**
@@ -54,7 +54,7 @@ function serially<T>(run: () => Promise<T>): Promise<T> {
 
 /**
  * Runs an activity that calls another company, or must survive this worker. Temporal retries it until it succeeds.
- * Throws DeadlineExceeded when `deadline_at` passes, which, as above, only the activity decides.
+ * Throws DeadlineExceeded when `deadline_at` passes; as above, only the activity decides that it has.
  */
 export async function runRemotely<N extends ActivityName>(name: N, input: Input<N>): Promise<Output<N>> {
   const left = timeLeft(input);

@@ -2,10 +2,10 @@
 import { condition, log, workflowInfo } from '@temporalio/workflow';
 import type { CommandAnswer } from '@trellis/contracts/commands';
 import { ID_PATTERN } from '@trellis/contracts/id';
-import type { Ending, State } from '@trellis/contracts/lifecycle';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
+import type { Ending, State } from '@trellis/contracts/states-and-steps';
 import { orderIdOf } from '@trellis/contracts/temporal';
 
 /**
@@ -14,20 +14,20 @@ import { orderIdOf } from '@trellis/contracts/temporal';
  */
 type Phase = 'open' | 'settling' | 'taken' | 'foreign';
 
-/** What SQL records of it at its end has the names of the contract. */
+/** The fields of Progress, which SQL records when the order ends, have the contract's names. */
 export interface RunningOrder extends Progress {
   readonly order_id: string;
   /** The workflow's argument as it was sent, valid once `validate_order` has accepted it. A new address is put into it. */
   input: OrderInput;
-  /** The code's numbers until `receive_order` has answered, then the recorded ones. */
+  /** The current code's numbers until `receive_order` has returned, then the recorded ones. */
   policy: Policy;
-  /** When steps must be done, epoch milliseconds. The time reserved for a refund comes after it. */
+  /** When the steps must be done, epoch milliseconds. The time reserved for a refund comes after it. */
   deadline: number;
 
   state: State;
   /** The accepted cancel, if any: once set, the order can only end `canceled`. */
   cancel: { reason: string } | null;
-  /** Changed by the functions of this file alone. */
+  /** Changed only by the functions of this file. */
   readonly phase: Phase;
 
   /** The order's row exists and this run owns it. */
@@ -76,13 +76,13 @@ export function beginOrder(argument: unknown): RunningOrder | undefined {
   };
 }
 
-/** Keeps the order to the numbers that `receive_order` recorded, whatever later code says. Versions until 0.2 recorded none. */
+/** Sets the policy to the numbers that `receive_order` recorded, which later code does not change. Versions up to 0.2 recorded none. */
 export function keepPolicy(order: RunningOrder, recorded: Policy | undefined): void {
   order.policy = recorded ?? policyOf(order.input.policy, POLICIES_UNTIL_0_2);
   order.deadline = firstDeadline(order.policy);
 }
 
-/** The deadline until the approval. Without the review in the budget, that of an approval at the window's last moment. */
+/** The deadline until the approval. When the review is not part of the budget, it is that of an approval at the window's last moment. */
 function firstDeadline(policy: Policy): number {
   const { review_in_budget, review_ms, budget_ms } = policy;
   return deadlineOf(policy, workflowInfo().startTime.getTime(), review_in_budget ? budget_ms : review_ms + budget_ms);
@@ -101,7 +101,7 @@ export function ownedByAnotherRun(order: RunningOrder): void {
   enterPhase(order, 'foreign');
 }
 
-/** The window has closed without an approval. Commands that are still being decided come too late from here on. */
+/** The window has closed without an approval. From here on, commands that are still being decided are TOO_LATE. */
 export function windowClosed(order: RunningOrder): void {
   enterPhase(order, 'settling');
 }
@@ -110,7 +110,7 @@ export function parcelTaken(order: RunningOrder): void {
   enterPhase(order, 'taken');
 }
 
-/** Fixes how the order ends without shipping; an accepted cancel outranks every other ending. Answers what SQL records. */
+/** Fixes how the order ends without shipping; an accepted cancel takes precedence over every other ending. Returns what SQL records. */
 export function beginSettling(order: RunningOrder, given: Ending): { ending: Ending; progress: Progress } {
   const ending: Ending = order.cancel ? { state: 'canceled', reason: order.cancel.reason } : given;
   enterPhase(order, 'settling');

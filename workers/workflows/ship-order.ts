@@ -20,7 +20,7 @@ import {
 import { EndedUnshipped, failed, orCanceled, stopIfCanceled } from './ending.ts';
 import { parcelTaken, type RunningOrder, whenReady } from './running-order.ts';
 
-/** From the child's deadline to its run timeout, which expires only when no shipping worker runs: a running one reports before. */
+/** From the child's deadline to its run timeout, which expires only when no shipping worker runs: a running worker fails the child before. */
 const CHILD_TIMEOUT_MARGIN_MS = 500;
 
 /** Repeats shipping attempts, with a pause between them that a new address ends. Throws when no further attempt may be made. */
@@ -46,7 +46,7 @@ export async function shipOrder(order: RunningOrder): Promise<void> {
   }
 }
 
-/** One child workflow. Answers why it failed; undefined when the carrier has the parcel. */
+/** Runs one child workflow. Returns why it failed; undefined when the carrier has the parcel. */
 async function attemptShipping(order: RunningOrder): Promise<DispatchFailure | undefined> {
   stopIfCanceled(order);
   order.child_attempts += 1;

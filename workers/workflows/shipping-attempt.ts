@@ -18,7 +18,7 @@ import {
 import type { ShippingActivityInput } from '../activities/prepare-package.ts';
 import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
 
-/** Answers the parcel's tracking number. Reports a failure to its parent, then fails with a DispatchFailure as the failure's type. */
+/** Returns the parcel's tracking number. Reports a failure to its parent, then fails with a DispatchFailure as the failure's type. */
 export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingResult> {
   try {
     return await ship(readInput(input));
@@ -78,7 +78,7 @@ async function report(parentWorkflowId: unknown, reason: string): Promise<void> 
   try {
     await getExternalWorkflowHandle(parentWorkflowId).signal(DISPATCH_FAILED_SIGNAL, reason);
   } catch {
-    log.warn('the parent workflow does not take the report', {
+    log.warn('the failure could not be reported to the parent workflow', {
       parent_workflow_id: parentWorkflowId,
       workflow_id: workflowInfo().workflowId,
     });

@@ -3,10 +3,10 @@
 import { COMMAND_INPUTS } from '@trellis/contracts/command-inputs';
 import { COMMANDS, type Command } from '@trellis/contracts/commands';
 import { ERRORS, type ErrorCode } from '@trellis/contracts/error';
-import { isTerminal, type State } from '@trellis/contracts/lifecycle';
 import { type OrderInput, StartInput } from '@trellis/contracts/order';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import { POLICIES } from '@trellis/contracts/policy';
+import { isTerminal, type State } from '@trellis/contracts/states-and-steps';
 import { ORDERS_QUEUE, orderWorkflowId, SHIPPING_QUEUE, STATUS_QUERY } from '@trellis/contracts/temporal';
 
 const order: OrderInput = {

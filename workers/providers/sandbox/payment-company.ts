@@ -5,8 +5,8 @@ import type { PaymentCompany } from '../payment-company.ts';
 export function createSandboxPaymentCompany(book: PaymentBook): PaymentCompany {
   return {
     async charge({ payment_id, order_id, ...money }) {
-      const verdict = payment_id.startsWith('declined-') ? 'declined' : 'charged';
-      const row = await book.charge(payment_id, order_id, money, verdict);
+      const outcome = payment_id.startsWith('declined-') ? 'declined' : 'charged';
+      const row = await book.charge(payment_id, order_id, money, outcome);
       if (row.order_id !== order_id) return 'conflict';
       if (row.status === 'refunded' || row.status === 'closed') return 'closed';
       return row.amount === money.amount && row.currency === money.currency ? row.status : 'conflict';

@@ -1,4 +1,4 @@
-/** An order's states, steps, event types and failure reasons. Plain data, safe to import from workflow code. */
+/** An order's states, steps and failure reasons. Plain data, safe to import from workflow code. */
 
 /** In the sequence in which an order passes through them; a state is only ever replaced by a later one. */
 export const OPEN_STATES = ['received', 'awaiting_approval', 'approved', 'payment_charged', 'shipping'] as const;
@@ -46,22 +46,3 @@ export type Ending =
   | { state: 'canceled'; reason: string }
   | { state: 'expired' }
   | { state: 'failed'; reason: FailureReason; detail?: string };
-
-/** The types of the rows in `events`, an order's audit trail. */
-export const EVENT_TYPES = [
-  'order_received',
-  'order_validated',
-  'order_approved',
-  'payment_charged',
-  'package_prepared',
-  'carrier_dispatched',
-  'dispatch_failed',
-  'order_shipped',
-  'order_canceled',
-  'order_expired',
-  'order_failed',
-  'payment_refunded',
-  'address_updated',
-  'command_refused',
-] as const;
-export type EventType = (typeof EVENT_TYPES)[number];

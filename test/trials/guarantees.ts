@@ -1,7 +1,8 @@
 /** Checks how an order ended against what the API answered to its commands. */
 import type { Command } from '@trellis/contracts/commands';
-import { type EventType, isTerminal } from '@trellis/contracts/lifecycle';
+import type { EventType } from '@trellis/contracts/event';
 import type { Address } from '@trellis/contracts/order';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import type { Answer, OrderView } from '@trellis/local/shopper';
 
 /** The events that an order has at most once each, in this order. */
@@ -28,8 +29,8 @@ const SHIPPED: EventType[] = [
   'order_shipped',
 ];
 
-/** The promises that this order breaks, a line each. `answers` in the order in which they came. */
-export function brokenPromises(order: OrderView, answers: Answer[]): string[] {
+/** The guarantees that this order breaks, a line each. `answers`: in the sequence in which they arrived. */
+export function brokenGuarantees(order: OrderView, answers: Answer[]): string[] {
   const broken = [...brokenByEvents(order), ...brokenByAnswers(order, answers)];
   return broken.map((line) => `${order.order_id}: ${line}`);
 }

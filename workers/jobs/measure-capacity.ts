@@ -56,7 +56,7 @@ interface MeasureDeps {
   capacity: CapacityStore;
   latencies: StartLatencies;
   log: Logger;
-  /** Ends the measuring. */
+  /** Stops the measurement when it aborts. */
   signal: AbortSignal;
 }
 
