@@ -30,3 +30,26 @@ test('each policy is found by its name', () => {
   expect(policyOf('production')).toBe(POLICIES.production);
   expect(policyOf('production', POLICIES_UNTIL_0_2)).toBe(POLICIES_UNTIL_0_2.production);
 });
+
+test('the numbers of orders that began before 0.3.0 are what they were then', () => {
+  expect(POLICIES_UNTIL_0_2).toEqual({
+    exercise: {
+      review_ms: 3_000,
+      budget_ms: 15_000,
+      refund_reserve_ms: 3_000,
+      review_in_budget: true,
+      shipping_backoff_ms: 1_000,
+      min_shipping_attempts: 3,
+      shipping_attempt_ms: 1_000,
+    },
+    production: {
+      review_ms: 86_400_000,
+      budget_ms: 21_600_000,
+      refund_reserve_ms: 1_800_000,
+      review_in_budget: false,
+      shipping_backoff_ms: 60_000,
+      min_shipping_attempts: 3,
+      shipping_attempt_ms: 60_000,
+    },
+  });
+});
