@@ -30,7 +30,7 @@ function procedureOf(context: Context, name: string): Call {
 /** The body as an object; an empty body counts as `{}`. Throws INVALID_JSON or INVALID. */
 async function bodyOf(request: Request): Promise<Input> {
   const text = await request.text();
-  if (text.trim() === '') return {};
+  if (text === '') return {};
   let body: unknown;
   try {
     body = JSON.parse(text);

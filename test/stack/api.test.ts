@@ -254,6 +254,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
 
     test.each([
       [400, 'INVALID_JSON', 'POST', '/orders/o-1/start', '{"payment_id":'],
+      [400, 'INVALID_JSON', 'POST', '/orders/o-1/signals/cancel', '\n'],
       [422, 'INVALID', 'POST', '/orders/o-1/start', '[]'],
       [422, 'INVALID', 'POST', '/orders/o-1/start', 'null'],
       [422, 'INVALID', 'POST', '/orders/o-1/start', ''],
