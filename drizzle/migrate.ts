@@ -32,8 +32,10 @@ export async function migrate(url: string, sandboxUrl = url): Promise<string[]> 
 async function apply({ folder, table }: Migrations, url: string): Promise<string[]> {
   const connection = await createConnection({ uri: url, connectTimeout: 10_000 });
   try {
-    const [[row]] = await connection.query<RowDataPacket[]>("SELECT GET_LOCK('trellis_migrate', 60) AS held");
-    if (row?.held !== 1) throw new DatabaseError('another migration has been running on this server for a minute');
+    const [[row]] = await connection.query<RowDataPacket[]>("SELECT GET_LOCK('trellis_migrate', 60)");
+    // By position: Vitess names the column itself, whatever its alias.
+    if (Object.values(row ?? {})[0] !== 1)
+      throw new DatabaseError('another migration has been running on this server for a minute');
     const last = await lastApplied(connection, table);
     const migrationsFolder = fileURLToPath(folder);
     await applyMigrations(drizzle({ client: connection }), { migrationsFolder, migrationsTable: table });

@@ -28,7 +28,8 @@ export function createOrderStore(db: Database) {
         await tx
           .insert(orders)
           .values({ ...order, ...run, state: 'received', step: 'receive_order', request_hash: requestHash })
-          .onDuplicateKeyUpdate({ set: { order_id: sql`id` } });
+          // Here and elsewhere a column that is in no key: Vitess updates no column that selects the shard.
+          .onDuplicateKeyUpdate({ set: { state: sql`state` } });
         const row = await lockOrder(tx, order.order_id);
         if (row.run_id !== run.run_id) return { owner: false, state: row.state };
         await addEvent(tx, order.order_id, 'order_received', { run_id: run.run_id });

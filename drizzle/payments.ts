@@ -90,7 +90,7 @@ async function bind(tx: Session, order: OrderRow, paymentId: string) {
   await tx
     .insert(payments)
     .values({ payment_id: paymentId, order_id: order.order_id, status: 'pending', ...moneyOf(order) })
-    .onDuplicateKeyUpdate({ set: { payment_id: sql`payment_id` } });
+    .onDuplicateKeyUpdate({ set: { status: sql`status` } });
   const [row] = await tx.select().from(payments).where(eq(payments.payment_id, paymentId)).for('update');
   return row?.order_id === order.order_id ? row : undefined;
 }

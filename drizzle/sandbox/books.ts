@@ -1,7 +1,7 @@
 /** The simulated companies' books. Open a separate database handle for them: their transactions are not the product's. */
 import type { Address } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
-import { eq, sql } from 'drizzle-orm';
+import { and, eq, sql } from 'drizzle-orm';
 import { now } from '../columns.ts';
 import type { Database } from '../database.ts';
 import { sandboxCharges, sandboxParcels } from './schema.ts';
@@ -19,7 +19,7 @@ export function createPaymentBook(db: Database) {
         await tx
           .insert(sandboxCharges)
           .values({ payment_id: paymentId, order_id: orderId, ...money, status })
-          .onDuplicateKeyUpdate({ set: { payment_id: sql`payment_id` } });
+          .onDuplicateKeyUpdate({ set: { status: sql`status` } });
         return found(await tx.select().from(sandboxCharges).where(eq(sandboxCharges.payment_id, paymentId)));
       }),
 
@@ -29,11 +29,15 @@ export function createPaymentBook(db: Database) {
         await tx
           .insert(sandboxCharges)
           .values({ payment_id: paymentId, order_id: orderId, status: 'closed' })
-          .onDuplicateKeyUpdate({ set: { payment_id: sql`payment_id` } });
+          .onDuplicateKeyUpdate({ set: { status: sql`status` } });
         const key = eq(sandboxCharges.payment_id, paymentId);
         const row = found(await tx.select().from(sandboxCharges).where(key).for('update'));
         if (row.order_id !== orderId || row.status !== 'charged') return row;
-        await tx.update(sandboxCharges).set({ status: 'refunded', updated_at: now }).where(key);
+        // With the order's id, the statement needs no lookup of the shard, which would wait for this transaction's own lock.
+        await tx
+          .update(sandboxCharges)
+          .set({ status: 'refunded', updated_at: now })
+          .where(and(key, eq(sandboxCharges.order_id, orderId)));
         return { ...row, status: 'refunded' };
       }),
   };
@@ -47,7 +51,7 @@ export function createParcelBook(db: Database) {
       await tx
         .insert(sandboxParcels)
         .values({ order_id: orderId, ...entry })
-        .onDuplicateKeyUpdate({ set: { order_id: sql`order_id` } });
+        .onDuplicateKeyUpdate({ set: { status: sql`status` } });
       return found(await tx.select().from(sandboxParcels).where(eq(sandboxParcels.order_id, orderId)));
     });
   return {
