@@ -51,9 +51,11 @@ await withStack({ say: print }, async ({ addresses }) => {
   });
   const orders = await Promise.all(runs);
   const shipped = orders.filter(({ state }) => state === 'shipped');
-  report(orders, await costsOf(addresses.TEMPORAL_ADDRESS, shipped));
+  report(orders, await costsOf(addresses, shipped));
   printAudit(await moneyViolations(addresses.DATABASE_URL));
-  print(`actions per order    ${((await actionsSoFar(addresses.TEMPORAL_METRICS_URL)) / orders.length).toFixed(2)}`);
+  const { TEMPORAL_METRICS_URL } = addresses;
+  if (TEMPORAL_METRICS_URL)
+    print(`actions per order    ${((await actionsSoFar(TEMPORAL_METRICS_URL)) / orders.length).toFixed(2)}`);
 });
 process.exit();
 
