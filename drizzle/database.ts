@@ -6,7 +6,7 @@ import pRetry from 'p-retry';
 /** What a store runs its statements on, inside or outside of a transaction. */
 export type Session = Pick<
   MySqlDatabase<MySqlQueryResultHKT, PreparedQueryHKTBase>,
-  'select' | 'insert' | 'update' | 'execute'
+  'select' | 'insert' | 'update' | 'delete' | 'execute'
 >;
 
 export interface Database {

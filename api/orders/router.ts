@@ -3,7 +3,7 @@
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
-import { ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
+import { GetInput, ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { OrderViews } from '@trellis/drizzle/order-views';
@@ -108,10 +108,10 @@ export const appRouter = t.router({
         summary: 'An order with its payments, shipments and events',
         errors: ['NOT_FOUND'],
       })
-      .input(ById)
+      .input(GetInput)
       .output(OrderView)
       .query(async ({ ctx, input }) => {
-        const order = await fromSql(() => ctx.views.view(input.order_id));
+        const order = await fromSql(() => ctx.views.view(input.order_id, input.events_after));
         if (!order) throw noSuchOrder(input.order_id);
         return order;
       }),
