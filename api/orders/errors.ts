@@ -16,7 +16,7 @@ export function toOrderError(error: unknown): OrderError {
     if (error.code === 'NOT_FOUND' || error.code === 'METHOD_NOT_SUPPORTED')
       return new OrderError('NOT_FOUND', 'no such procedure');
     if (error.code === 'BAD_REQUEST' || error.code === 'UNSUPPORTED_MEDIA_TYPE')
-      return invalid([{ path: '', message: 'the request is malformed' }]);
+      return invalid([{ path: '', message: error.message }]);
   }
   // tRPC wraps what a procedure threw.
   const cause = error instanceof TRPCError ? (error.cause ?? error) : error;
@@ -47,8 +47,13 @@ export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
     return await read();
   } catch (cause) {
     if (!(cause instanceof DatabaseError)) throw cause;
-    throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause });
+    throw databaseUnavailable(cause);
   }
+}
+
+/** An UNAVAILABLE error for a failed database. */
+export function databaseUnavailable(cause: unknown): OrderError<'UNAVAILABLE'> {
+  return new OrderError('UNAVAILABLE', 'the database does not answer', { retry_after: 1 }, { cause });
 }
 
 /** The result of a database call, or `fallback` when the database failed; any other error is a bug and is thrown unchanged. */

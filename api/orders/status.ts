@@ -60,7 +60,7 @@ export function createStatusReader(deps: {
       if (recorded) return assemble(recorded.status, 'sql', recent, recorded.updated_at);
       if (row !== 'down' && (await temporal.find(orderId)))
         return assemble({ ...STARTED, order_id: orderId }, 'temporal', recent);
-      if (row === 'down') throw new OrderError('UNAVAILABLE', 'the database does not answer');
+      if (row === 'down') throw databaseUnavailable(undefined);
       throw noSuchOrder(orderId);
     },
     forget(orderId) {
