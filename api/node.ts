@@ -67,7 +67,9 @@ server.listen(config.PORT, config.HOST, () => {
 async function warnOfMissingServers(): Promise<void> {
   const warn = (line: string) => log.warn(`${line}; calls are answered 503 until it answers`);
   await Promise.all([
-    db.ping(START_PING_MS).catch((error) => warn(failureLine('DATABASE_URL', config.DATABASE_URL, error) ?? `${error}`)),
+    db
+      .ping(START_PING_MS)
+      .catch((error) => warn(failureLine('DATABASE_URL', config.DATABASE_URL, error) ?? `${error}`)),
     temporal
       .ping(START_PING_MS)
       .catch((error) => warn(`TEMPORAL_ADDRESS (${address}), namespace ${namespace}: ${reasonOf(error)}`)),

@@ -17,7 +17,11 @@ export interface Failure {
 const MAX_LENGTH = 300;
 
 /** `orderId`: as the caller sent it. */
-export function failureOf({ method, path }: { method: string; path: string }, error: OrderError, orderId: unknown): Failure {
+export function failureOf(
+  { method, path }: { method: string; path: string },
+  error: OrderError,
+  orderId: unknown,
+): Failure {
   const cause = causeOf(error);
   return {
     method,

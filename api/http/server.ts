@@ -36,7 +36,10 @@ export interface ApiServer {
 }
 
 /** `onDropped` is told how many connections were refused because too many were open, at most once in LOG_DROPS_EVERY_MS. */
-export function createApiServer(options: { fetch: Handler; onDropped: (dropped: number, open: number) => void }): ApiServer {
+export function createApiServer(options: {
+  fetch: Handler;
+  onDropped: (dropped: number, open: number) => void;
+}): ApiServer {
   const server = createAdaptorServer({ fetch: options.fetch, serverOptions: LIMITS }) as Server;
   server.maxConnections = Math.min(MAX_CONNECTIONS, openFilesLimit() - RESERVED_DESCRIPTORS);
   reportDrops(server, options.onDropped);
@@ -94,7 +97,6 @@ function reportDrops(server: Server, onDropped: (dropped: number, open: number) 
 
 /** Beyond the process's limit of open files the system drops connections, and nobody is told. */
 function openFilesLimit(): number {
-  process.report.excludeNetwork = true;
   const report = process.report.getReport() as { userLimits?: { open_files?: { soft: unknown } } };
   const soft = Number(report.userLimits?.open_files?.soft);
   return Number.isNaN(soft) ? Number.POSITIVE_INFINITY : soft;
