@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { moneyViolations } from '@trellis/local/audit';
 import { print, script } from '@trellis/local/options';
+import { emptyDatabase } from '@trellis/local/stack/database-server';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
 import { freePort } from '@trellis/local/stack/ports';
 import { reap } from '@trellis/local/stack/processes';
@@ -15,6 +16,8 @@ import {
   startMySqlContainer,
 } from './engines/mysql.ts';
 import { openReport, type Report } from './engines/report.ts';
+import { liveOnOneShard, raceForPayments } from './engines/shards.ts';
+import { startVitess, VITESS } from './engines/vitess.ts';
 
 const STORE_TESTS = ['stack/stores.test.ts', 'stack/audit.test.ts'];
 const OTHER_TESTS = [
@@ -60,7 +63,7 @@ else print(`logs and data are kept in ${folder}`);
 process.exit(passed ? 0 : 1);
 
 async function tryEngine(): Promise<boolean> {
-  const trials: Partial<Record<Engine, () => Promise<boolean>>> = { mysql: tryMySql };
+  const trials: Partial<Record<Engine, () => Promise<boolean>>> = { mysql: tryMySql, vitess: tryVitess };
   const trial = Object.entries(trials).find(([name]) => name === engine)?.[1];
   if (!trial) throw new Error(`${engine} is none of ${ENGINES.join(', ')}`);
   return trial();
@@ -91,7 +94,7 @@ async function tryMySql(): Promise<boolean> {
       'test/trials/ship-rate.ts',
       ['--orders', '200'],
       {
-        meanwhile: server.restart,
+        meanwhile: () => restarted('SQL', server.restart),
       },
     );
     await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
@@ -111,14 +114,40 @@ async function mySqlServer() {
   return {
     url: running.url,
     async restart() {
-      await sleep(RESTART_AFTER_MS);
-      const began = performance.now();
       await running.stop();
       running = await start(options);
-      return `SQL was away for ${((performance.now() - began) / 1000).toFixed(1)} s`;
     },
     another: async (settings: string[]) => start({ folder, port: await freePort(), name: 'odd', settings }),
   };
+}
+
+async function tryVitess(): Promise<boolean> {
+  const vitess = await startVitess(folder, print);
+  const { sharded: url, unsharded } = vitess;
+  const report = openReport(folder, { DATABASE_URL: url });
+  await migrations(report);
+  await report.check('20 races of two shards for a payment id', () => raceForPayments(url, 20));
+  await report.check('transactions on one shard', () => liveOnOneShard(url, 10));
+  await audited(report, url);
+  await emptyDatabase(url);
+  await report.tests('store tests', STORE_TESTS);
+  await report.tests('admission, status, outages, workflows, contract suite', OTHER_TESTS);
+  await report.program('demo', 'local/demo.ts');
+  await report.program('200 orders under flaky_call, SQL restarted', 'test/trials/ship-rate.ts', ['--orders', '200'], {
+    meanwhile: () => restarted('SQL', vitess.restartMySql),
+  });
+  await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
+  await report.tests('store tests without shards', STORE_TESTS, { env: { DATABASE_URL: unsharded } });
+  await report.program('demo without shards', 'local/demo.ts', [], { env: { DATABASE_URL: unsharded } });
+  return report.close(`Vitess ${VITESS} on MySQL ${vitess.mysqlVersion}, a keyspace of two shards and one without`);
+}
+
+/** Restarts a server while orders are under way. */
+async function restarted(what: string, restart: () => Promise<unknown>): Promise<string> {
+  await sleep(RESTART_AFTER_MS);
+  const began = performance.now();
+  await restart();
+  return `${what} was away for ${((performance.now() - began) / 1000).toFixed(1)} s`;
 }
 
 async function migrations(report: Report): Promise<void> {
