@@ -4,7 +4,7 @@ import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
-import { overHttp } from '@trellis/local/stack/node-programs';
+import { atGateway } from '@trellis/local/stack/node-programs';
 import { createConnection } from 'mysql2/promise';
 import { need } from './servers.ts';
 
@@ -56,7 +56,7 @@ export async function freshDatabase(): Promise<{ url: string; db: Database; drop
 /** The URL at which PlanetScale's driver reaches the database of a `mysql://` URL. */
 export async function overGateway(url: string): Promise<string> {
   const { PLANETSCALE_URL } = await need('gateway');
-  return overHttp(url, Number(new URL(PLANETSCALE_URL).port));
+  return atGateway(PLANETSCALE_URL, url);
 }
 
 /** Calls `read` every `every` milliseconds until it resolves with a truthy value; throws after `within` milliseconds. */

@@ -7,7 +7,7 @@ import { migrate } from '@trellis/drizzle/migrate';
 import { prepareDatabase, startDatabase } from '@trellis/local/stack/database-server';
 import { startEdge } from '@trellis/local/stack/edge-server';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
-import { overHttp, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
+import { gatewayUrl, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
 import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
 import type { Service } from '@trellis/local/stack/processes';
 import { findTestServer, startTemporal } from '@trellis/local/stack/temporal-server';
@@ -79,8 +79,9 @@ async function createParts(folder: string) {
     },
     async gateway() {
       const { DATABASE_URL: databaseUrl } = await start('database');
-      await started(startGateway({ folder, port: ports.gateway, databaseUrl }));
-      return { PLANETSCALE_URL: overHttp(databaseUrl, ports.gateway) };
+      const url = gatewayUrl(databaseUrl, ports.gateway);
+      await started(startGateway({ folder, url, databaseUrl }));
+      return { PLANETSCALE_URL: url };
     },
     async temporal() {
       await started(startTemporal({ folder, ports, persistent: false, say }));

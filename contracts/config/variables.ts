@@ -99,7 +99,7 @@ export const PROGRAMS = {
   /** Migrations need MySQL's own protocol. */
   migrate: v.object({ DATABASE_URL: MySqlUrl, SANDBOX_DATABASE_URL: v.optional(MySqlUrl) }),
   audit: v.object(pick('DATABASE_URL')),
-  gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl }),
+  gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl, GATEWAY_PASSWORD: v.string() }),
 } as const;
 
 export class ConfigError extends Error {

@@ -1,4 +1,5 @@
 /** The programs of this repository that run on Node, each started separately, as a service. */
+import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
@@ -41,23 +42,26 @@ export function startApi({ name = 'api', port, folder, env }: Options & { port: 
 }
 
 /**
- * Starts the gateway that speaks PlanetScale's HTTP protocol on 127.0.0.1:port, in front of the server of a `mysql://`
- * URL. Resolves once it listens; on failure rejects with the end of its log.
+ * Starts the gateway that speaks PlanetScale's HTTP protocol at `url`, made by `gatewayUrl`, in front of the server of a
+ * `mysql://` URL. Resolves once it listens; on failure rejects with the end of its log.
  */
-export function startGateway(options: {
-  folder: string;
-  name?: string;
-  port: number;
-  databaseUrl: string;
-}): Promise<Service> {
-  const { folder, name = 'gateway', port, databaseUrl } = options;
-  const env = { DATABASE_URL: databaseUrl, PORT: `${port}` };
-  return startNode('local/stack/planetscale-gateway.ts', { folder, name, env });
+export function startGateway(options: { folder: string; url: string; databaseUrl: string }): Promise<Service> {
+  const { folder, url, databaseUrl } = options;
+  const { port, password } = new URL(url);
+  const env = { DATABASE_URL: databaseUrl, PORT: port, GATEWAY_PASSWORD: password };
+  return startNode('local/stack/planetscale-gateway.ts', { folder, name: 'gateway', env });
 }
 
-/** The URL at which the gateway serves a database of its server: the user name of a call selects the database. */
-export function overHttp(databaseUrl: string, gatewayPort: number): string {
-  return `http://${new URL(databaseUrl).pathname.slice(1)}:local@${HOST}:${gatewayPort}`;
+/** The URL of a gateway on 127.0.0.1:port to the database of a `mysql://` URL, with a new password. */
+export function gatewayUrl(databaseUrl: string, port: number): string {
+  return atGateway(`http://any:${randomBytes(16).toString('hex')}@${HOST}:${port}`, databaseUrl);
+}
+
+/** The URL of the same gateway to another database of its server: the user name of a call selects the database. */
+export function atGateway(url: string, databaseUrl: string): string {
+  const other = new URL(url);
+  other.username = new URL(databaseUrl).pathname.slice(1);
+  return other.href.replace(/\/$/, '');
 }
 
 function startNode(script: string, { folder, name, env }: Options & { name: string }): Promise<Service> {

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { migrate } from '@trellis/drizzle/migrate';
 import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
-import { throwAwayFolder } from './folder.ts';
-import { overHttp, startApi, startGateway, startWorker } from './node-programs.ts';
+import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
+import { gatewayUrl, startApi, startGateway, startWorker } from './node-programs.ts';
 import { choosePorts, HOST } from './ports.ts';
 import { reap, type Service } from './processes.ts';
 import { startTemporal } from './temporal-server.ts';
@@ -109,7 +109,7 @@ export async function startStack({
       TEMPORAL_UI_URL: `http://${HOST}:${ports.ui}`,
       TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
       DATABASE_URL: url,
-      ...(gateway && { PLANETSCALE_URL: overHttp(url, ports.gateway) }),
+      ...(gateway && { PLANETSCALE_URL: gatewayUrl(url, ports.gateway) }),
       ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
     const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = addresses;
@@ -125,8 +125,8 @@ export async function startStack({
     const api = () => started(startApi({ folder, port: ports.api, env: settings }));
 
     const firstWorker = await worker('worker');
-    await writeFile(envFile, envLines(addresses));
-    if (PLANETSCALE_URL) await started(startGateway({ folder, port: ports.gateway, databaseUrl: DATABASE_URL }));
+    await writeFile(envFile, envLines(addresses), { mode: PRIVATE_FILE });
+    if (PLANETSCALE_URL) await started(startGateway({ folder, url: PLANETSCALE_URL, databaseUrl: DATABASE_URL }));
     await api();
     if (edge && PLANETSCALE_URL) {
       const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
