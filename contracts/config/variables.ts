@@ -42,7 +42,7 @@ export const Variables = {
   /** The task queues that a worker polls. */
   WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
   PORT: v.optional(Port, '8000'),
-  HOST: v.optional(v.string(), '0.0.0.0'),
+  HOST: v.optional(v.string(), '127.0.0.1'),
   /** Origins whose pages may call the API; only its own when absent. */
   CORS_ORIGINS: v.optional(Origins),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
