@@ -51,7 +51,7 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
 
 /** `start` starts a part once, however often it is called; `stop` waits for parts that are starting. */
 async function createParts(folder: string) {
-  const ports = await choosePorts({ documented: false, used: () => false, say });
+  const ports = await choosePorts();
   const starting = new Map<Part, Promise<unknown>>();
   const services: Promise<Service>[] = [];
   const cleanUp: (() => Promise<void>)[] = [];

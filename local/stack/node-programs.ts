@@ -10,9 +10,6 @@ import { type Service, startProcess } from './processes.ts';
 /** Values that a `.env` made for other servers must not change. An empty one counts as not set. */
 const PINNED = {
   HOST,
-  TEMPORAL_NAMESPACE: 'default',
-  TEMPORAL_API_KEY: '',
-  TEMPORAL_WORKER_BUILD_ID: '',
   WORKER_QUEUES: 'orders,shipping',
   SANDBOX_DATABASE_URL: '',
 };
@@ -64,12 +61,14 @@ export function atGateway(url: string, databaseUrl: string): string {
   return other.href.replace(/\/$/, '');
 }
 
-function startNode(script: string, { folder, name, env }: Options & { name: string }): Promise<Service> {
+/** What concerns another Temporal, such as its namespace, certificates or a worker's build id, is hidden from the program. */
+async function startNode(script: string, { folder, name, env }: Options & { name: string }): Promise<Service> {
+  const ofTemporal = Object.keys(await programVariables()).filter((variable) => variable.startsWith('TEMPORAL_'));
   return startProcess(folder, {
     name,
     command: process.execPath,
     args: [join(ROOT, script)],
-    env: { ...process.env, ...PINNED, ...env },
+    env: { ...process.env, ...PINNED, ...Object.fromEntries(ofTemporal.map((variable) => [variable, ''])), ...env },
     ipc: true,
   });
 }

@@ -2,11 +2,12 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { migrate } from '@trellis/drizzle/migrate';
+import { ReportedError } from '../options.ts';
 import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
 import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
 import { gatewayUrl, startApi, startGateway, startWorker } from './node-programs.ts';
-import { choosePorts, HOST } from './ports.ts';
+import { choosePorts, HOST, keepPorts } from './ports.ts';
 import { reap, type Service } from './processes.ts';
 import { startTemporal } from './temporal-server.ts';
 
@@ -56,7 +57,7 @@ export interface Stack {
 
 /**
  * Starts everything and resolves once the API answers; the `env` file is complete before that. The caller holds the
- * folder's lock. On failure no process is left running.
+ * folder's lock. On failure no process is left running, and a ReportedError says what is missing.
  */
 export async function startStack({
   folder,
@@ -87,8 +88,13 @@ export async function startStack({
   };
 
   try {
-    const used = (name: string) => (name === 'edge' ? edge : name === 'gateway' ? gateway : true);
-    const ports = await choosePorts({ documented: persistent, used, say });
+    const uses = new Map([
+      ['edge', edge],
+      ['gateway', gateway],
+      ['sql', !process.env.DATABASE_URL],
+    ]);
+    const used = (name: string) => uses.get(name) ?? true;
+    const ports = await (persistent ? keepPorts({ folder, used, say }) : choosePorts());
     const sql = () => started(startDatabase({ folder, port: ports.sql, say }));
     const temporal = () => started(startTemporal({ folder, ports, persistent: durable, say }));
     // Wait for both even if one fails, so that `stop` stops the other.
@@ -137,7 +143,10 @@ export async function startStack({
   } catch (error) {
     await stop();
     await reap(folder);
-    throw error;
+    // Not a TypeError or the like, which is a bug and needs its stack.
+    throw error instanceof Error && error.constructor === Error
+      ? new ReportedError(error.message, { cause: error })
+      : error;
   }
 }
 
