@@ -10,7 +10,7 @@ import { throwAwayFolder } from '@trellis/local/stack/folder';
 import { gatewayUrl, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
 import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
 import type { Service } from '@trellis/local/stack/processes';
-import { findTestServer, startTemporal } from '@trellis/local/stack/temporal-server';
+import { findTestServer, prepareTemporal, startTemporal } from '@trellis/local/stack/temporal-server';
 import type { TestProject } from 'vitest/node';
 import type { Part, Parts } from './servers.ts';
 
@@ -69,13 +69,13 @@ async function createParts(folder: string) {
 
   const starters: { [P in Part]: () => Promise<Parts[P]> } = {
     async database() {
-      const { url, drop } = await prepareDatabase({
+      const { url, created, drop } = await prepareDatabase({
         persistent: false,
         startServer: () => started(startDatabase({ folder, port: ports.sql, say })),
       });
       cleanUp.push(drop);
       await migrate(url);
-      return { DATABASE_URL: url };
+      return { DATABASE_URL: url, canCreateDatabases: created };
     },
     async gateway() {
       const { DATABASE_URL: databaseUrl } = await start('database');
@@ -84,12 +84,19 @@ async function createParts(folder: string) {
       return { PLANETSCALE_URL: url };
     },
     async temporal() {
-      await started(startTemporal({ folder, ports, persistent: false, say }));
-      return {
-        TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
-        TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
-        TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
-      };
+      // Tests use fresh ids in the namespace `default`, also of a named server.
+      return prepareTemporal({
+        persistent: true,
+        async startServer() {
+          await started(startTemporal({ folder, ports, persistent: false, say }));
+          return {
+            TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
+            TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
+            TEMPORAL_NAMESPACE: 'default',
+            TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
+          };
+        },
+      });
     },
     async testServer() {
       return { testServer: (await findTestServer(say)) ?? '' };

@@ -29,7 +29,8 @@ export async function startEdge(options: {
 }): Promise<Service> {
   const { folder, port, temporal, database, settings } = options;
   const { POLICY = '', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
-  const variables = { POLICY, CORS_ORIGINS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
+  const { TEMPORAL_NAMESPACE = 'default' } = settings;
+  const variables = { POLICY, CORS_ORIGINS, TEMPORAL_NAMESPACE, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
   const file = resolve(folder, 'edge.env');
   await mkdir(folder, { recursive: true });
   // A new file, because the mode of one that exists would stay.

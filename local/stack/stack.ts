@@ -9,7 +9,7 @@ import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
 import { gatewayUrl, startApi, startGateway, startWorker } from './node-programs.ts';
 import { choosePorts, HOST, keepPorts } from './ports.ts';
 import { reap, type Service } from './processes.ts';
-import { startTemporal } from './temporal-server.ts';
+import { prepareTemporal, startTemporal, type TemporalAddresses } from './temporal-server.ts';
 
 export type Say = (line: string) => void;
 
@@ -29,12 +29,8 @@ export interface StackOptions {
 }
 
 /** The stack's addresses; also written to the folder's `env` file while the stack runs. */
-export interface Addresses {
+export interface Addresses extends TemporalAddresses {
   API_URL: string;
-  TEMPORAL_ADDRESS: string;
-  TEMPORAL_HTTP_URL: string;
-  TEMPORAL_UI_URL: string;
-  TEMPORAL_METRICS_URL: string;
   DATABASE_URL: string;
   /** The same database over HTTP, of a stack that is `persistent` or has an edge. */
   PLANETSCALE_URL?: string;
@@ -97,10 +93,20 @@ export async function startStack({
     const ports = await (persistent ? keepPorts({ folder, used, say }) : choosePorts());
     const sql = () => started(startDatabase({ folder, port: ports.sql, say }));
     const temporal = () => started(startTemporal({ folder, ports, persistent: durable, say }));
+    const newTemporal = async (): Promise<TemporalAddresses> => {
+      await temporal();
+      return {
+        TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
+        TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
+        TEMPORAL_NAMESPACE: 'default',
+        TEMPORAL_UI_URL: `http://${HOST}:${ports.ui}`,
+        TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
+      };
+    };
     // Wait for both even if one fails, so that `stop` stops the other.
     const [database, temporalServer] = await Promise.allSettled([
       prepareDatabase({ persistent, startServer: sql }),
-      temporal(),
+      prepareTemporal({ persistent, startServer: newTemporal }),
     ]);
     if (database.status === 'rejected') throw database.reason;
     cleanUp.push(database.value.drop);
@@ -110,20 +116,18 @@ export async function startStack({
 
     const addresses: Addresses = {
       API_URL: `http://${HOST}:${ports.api}`,
-      TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
-      TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
-      TEMPORAL_UI_URL: `http://${HOST}:${ports.ui}`,
-      TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
+      ...temporalServer.value,
       DATABASE_URL: url,
       ...(gateway && { PLANETSCALE_URL: gatewayUrl(url, ports.gateway) }),
       ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
-    const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = addresses;
+    const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE } = addresses;
     const settings: NodeJS.ProcessEnv = {
       FLAKY_CALL: process.env.FLAKY_CALL ?? 'on',
       ...(persistent ? {} : { POLICY: 'exercise' }),
       DATABASE_URL,
       TEMPORAL_ADDRESS,
+      TEMPORAL_NAMESPACE,
       ...(typeof env === 'function' ? await env(addresses) : env),
     };
     const worker = (name: string, more?: NodeJS.ProcessEnv) =>

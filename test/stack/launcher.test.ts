@@ -95,6 +95,7 @@ describe('npm start', () => {
       'API_URL',
       'TEMPORAL_ADDRESS',
       'TEMPORAL_HTTP_URL',
+      'TEMPORAL_NAMESPACE',
       'TEMPORAL_UI_URL',
       'TEMPORAL_METRICS_URL',
       'DATABASE_URL',
