@@ -32,6 +32,7 @@ import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
+import { createServerClock } from '@trellis/workers/server-clock';
 import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
@@ -157,6 +158,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
       createSandboxPaymentCompany(createPaymentBook(sandbox)),
       createSandboxCarrier(parcels),
     ),
+    clock: createServerClock(),
     onFailedAttempt: attemptLog.record,
     ...(flakyCall && { flakyCall }),
   };

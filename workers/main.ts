@@ -15,6 +15,7 @@ import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.t
 import { sweep } from './jobs/sweep.ts';
 import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';
+import { createServerClock } from './server-clock.ts';
 import { installTemporalRuntime } from './temporal-runtime.ts';
 
 const config = fromEnvironment(PROGRAMS.worker);
@@ -25,8 +26,10 @@ const db = openDatabase(config.DATABASE_URL);
 const sandbox = openDatabase(config.SANDBOX_DATABASE_URL ?? config.DATABASE_URL);
 const stores = openStores(db);
 const attempts = createAttemptLog(stores.attempts, log);
+const clock = createServerClock();
 const deps = {
   ...stores,
+  clock,
   paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
   carrier: createSandboxCarrier(createParcelBook(sandbox)),
   onFailedAttempt: attempts.record,
@@ -40,7 +43,7 @@ const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
 const version = buildId === undefined ? undefined : { deploymentName, buildId };
-const latencies = createStartLatencies();
+const latencies = createStartLatencies(clock);
 const interceptors = { activity: [latencies.interceptor] };
 const workers = await Promise.all(
   config.WORKER_QUEUES.map((queue) =>
