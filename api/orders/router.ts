@@ -11,7 +11,8 @@ import { initTRPC } from '@trpc/server';
 import * as v from 'valibot';
 import type { TemporalPort } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
-import { fromSql, invalid, noSuchOrder, toOrderError, toTRPCError } from './errors.ts';
+import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
+import { getOrder } from './get-order.ts';
 import { sendCommand } from './send-command.ts';
 import { startOrder } from './start-order.ts';
 import type { StatusReader } from './status.ts';
@@ -106,15 +107,11 @@ export const appRouter = t.router({
       .meta({
         rest: { method: 'GET', path: '/orders/:order_id' },
         summary: 'An order with its payments, shipments and events',
-        errors: ['NOT_FOUND'],
+        errors: ['NOT_FOUND', 'BUSY'],
       })
       .input(ById)
       .output(OrderView)
-      .query(async ({ ctx, input }) => {
-        const order = await fromSql(() => ctx.views.view(input.order_id));
-        if (!order) throw noSuchOrder(input.order_id);
-        return order;
-      }),
+      .query(({ ctx, input }) => getOrder(ctx, input.order_id)),
     list: procedure
       .meta({ rest: { method: 'GET', path: '/orders' }, summary: 'Orders, the newest first', errors: [] })
       .input(ListInput)

@@ -58,5 +58,7 @@ export async function startOrder(
   if (decision.counted) await admission.giveBack();
   const running = await findStarted();
   if (running) return running;
-  throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`);
+  throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`, {
+    retry_after: 1,
+  });
 }

@@ -68,9 +68,10 @@ export function createGrpcTemporal(client: Client): TemporalPort {
 
     find: (orderId) =>
       call(CALL_TIMEOUT_MS, async () => {
-        const { runId, memo } = await handleOf(orderId).describe();
+        const { runId, memo, startTime } = await handleOf(orderId).describe();
         const hash = memo?.[REQUEST_HASH_MEMO];
-        return { run_id: runId, request_hash: typeof hash === 'string' ? hash : undefined };
+        const request_hash = typeof hash === 'string' ? hash : undefined;
+        return { run_id: runId, started_at: startTime.toISOString(), request_hash };
       }),
 
     async update(orderId, command, args, id, timeoutMs) {
@@ -106,6 +107,11 @@ export function createGrpcTemporal(client: Client): TemporalPort {
 
     query: (orderId, timeoutMs) =>
       undefinedIfUnavailable(call(timeoutMs, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY))),
+
+    async ping(timeoutMs) {
+      const { namespace } = client.options;
+      await call(timeoutMs, () => client.workflowService.describeNamespace({ namespace }));
+    },
   };
 }
 

@@ -67,7 +67,8 @@ class NoAnswer extends Error {
 
 /** Creates the port on a server's HTTP API. It connects at the first call. */
 export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptions): TemporalPort {
-  const base = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}/workflows/`;
+  const namespaceUrl = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}`;
+  const base = `${namespaceUrl}/workflows/`;
   const headers: Record<string, string> = {
     accept: MEDIA_TYPE,
     'content-type': MEDIA_TYPE,
@@ -127,13 +128,18 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
     async find(orderId) {
       const found = await unlessMissing(
         call<{
-          workflowExecutionInfo: { execution: { runId: string }; memo?: { fields?: Record<string, Payload> } };
+          workflowExecutionInfo: {
+            execution: { runId: string };
+            startTime: string;
+            memo?: { fields?: Record<string, Payload> };
+          };
         }>(orderId, '', CALL_TIMEOUT_MS),
       );
       if (!found) return undefined;
-      const { execution, memo } = found.workflowExecutionInfo;
+      const { execution, startTime, memo } = found.workflowExecutionInfo;
       const hash = decoded(memo?.fields?.[REQUEST_HASH_MEMO]);
-      return { run_id: execution.runId, request_hash: typeof hash === 'string' ? hash : undefined };
+      const request_hash = typeof hash === 'string' ? hash : undefined;
+      return { run_id: execution.runId, started_at: new Date(startTime).toISOString(), request_hash };
     },
 
     async update(orderId, command, args, id, timeoutMs) {
@@ -166,6 +172,12 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
         ),
       );
       return decoded(found?.queryResult?.payloads?.[0]) as WorkflowStatus | undefined;
+    },
+
+    async ping(timeoutMs) {
+      const signal = AbortSignal.timeout(timeoutMs);
+      const { ok, status, answer } = await send(new Request(namespaceUrl, { headers, signal }));
+      if (!ok) throw new HttpError(status, answer);
     },
   };
 }

@@ -11,13 +11,22 @@ export interface TemporalPort {
   /** Starts the order's one run; undefined when the order has been started before, whether that run is running or completed. */
   start(order: OrderInput, requestHash: string): Promise<{ run_id: string } | undefined>;
   /** The order's run, with the hash of the request that started it if this API did; undefined when there is none. */
-  find(orderId: string): Promise<{ run_id: string; request_hash: string | undefined } | undefined>;
+  find(orderId: string): Promise<FoundRun | undefined>;
   /** Sends a command as an update under the id `id` and waits up to `timeoutMs` milliseconds for its result. */
   update(orderId: string, command: Command, args: unknown[], id: string, timeoutMs: number): Promise<UpdateAnswer>;
   /** Sends a command as a signal, which Temporal keeps until a worker polls. False when the order has no running run. */
   signal(orderId: string, command: Command, args: unknown[]): Promise<boolean>;
   /** Queries the workflow's status; undefined when Temporal has no answer within `timeoutMs` milliseconds or fails. */
   query(orderId: string, timeoutMs: number): Promise<WorkflowStatus | undefined>;
+  /** Resolves when Temporal answers and has the namespace; rejects when it has not answered within `timeoutMs` milliseconds. */
+  ping(timeoutMs: number): Promise<void>;
+}
+
+export interface FoundRun {
+  run_id: string;
+  /** ISO 8601. */
+  started_at: string;
+  request_hash: string | undefined;
 }
 
 export type UpdateAnswer =
@@ -49,7 +58,7 @@ export function refusalOf(type: string | null | undefined, message: string, deta
 export function unavailable(cause: unknown, busy: boolean): OrderError {
   return busy
     ? new OrderError('BUSY', 'too many calls at once', { retry_after: 1 }, { cause })
-    : new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause });
+    : new OrderError('UNAVAILABLE', 'Temporal does not answer', { retry_after: 1 }, { cause });
 }
 
 /** The result of a call, or undefined when it failed with UNAVAILABLE or BUSY, for callers that have another source. A bug still rejects. */

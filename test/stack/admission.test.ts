@@ -126,8 +126,9 @@ describe('the API while the workers are at capacity', () => {
       views: createOrderViews(db),
       attempts: createAttemptStore(db),
       capacity,
+      pingDatabase: db.ping,
       policy: 'exercise',
-      onError: () => {},
+      onFailure: () => {},
     });
     const { order_id, ...body } = anOrder();
     return {

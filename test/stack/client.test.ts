@@ -199,12 +199,13 @@ describe('the types', () => {
     expectTypeOf<Code>().toEqualTypeOf<keyof typeof ERRORS>();
     expectTypeOf<string>().not.toExtend<Code>();
     type Problems = { path: string; message: string }[];
-    type Plain = Exclude<Code, 'INVALID' | 'TOO_LATE' | 'BUSY'>;
+    type Plain = Exclude<Code, 'INVALID' | 'TOO_LATE' | 'BUSY' | 'UNAVAILABLE'>;
     type Of<C extends Code> = Extract<ReturnType<typeof orderErrorOf>, { code: C }>;
     expectTypeOf<Of<Plain>>().branded.toEqualTypeOf<{ [C in Plain]: { code: C; message: string } }[Plain]>();
     expectTypeOf<Of<'INVALID'>>().toEqualTypeOf<{ code: 'INVALID'; message: string; errors: Problems }>();
     expectTypeOf<Of<'TOO_LATE'>>().toEqualTypeOf<{ code: 'TOO_LATE'; message: string; state: State }>();
     expectTypeOf<Of<'BUSY'>>().toEqualTypeOf<{ code: 'BUSY'; message: string; retry_after: number }>();
+    expectTypeOf<Of<'UNAVAILABLE'>>().toEqualTypeOf<{ code: 'UNAVAILABLE'; message: string; retry_after: number }>();
     expectTypeOf<undefined>().toExtend<ReturnType<typeof orderErrorOf>>();
   });
 

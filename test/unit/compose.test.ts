@@ -238,7 +238,7 @@ describe('a health check', () => {
       temporal: createGrpcTemporal(createTemporalClient(connection)),
       ...openStores(db),
       policy: 'exercise',
-      onError: () => {},
+      onFailure: () => {},
     });
     expect(await exitCode('api', (url) => app.request(url))).toBe(0);
     expect(await exitCode('api', (url) => app.request(`${url}/elsewhere`))).toBe(1);
