@@ -52,6 +52,7 @@ const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schem
   NOT_FOUND: {},
   ORDER_CONFLICT: {},
   TOO_LATE: { state: State },
+  TOO_MANY: {},
   PAYLOAD_TOO_LARGE: {},
   BUSY: { retry_after: v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Seconds.')) },
   UNAVAILABLE: { retry_after: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Seconds.'))) },
