@@ -70,5 +70,7 @@ async function startNode(script: string, { folder, name, env }: Options & { name
     args: [join(ROOT, script)],
     env: { ...process.env, ...PINNED, ...Object.fromEntries(ofTemporal.map((variable) => [variable, ''])), ...env },
     ipc: true,
+    // As Ctrl-C in a terminal of its own: on SIGTERM the API first goes on for a while, for the sake of load balancers.
+    stopSignal: 'SIGINT',
   });
 }

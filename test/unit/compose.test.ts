@@ -231,7 +231,7 @@ describe('a health check', () => {
       for (const password of passwords) expect(healthcheck?.test.join(' ') ?? '', name).not.toContain(password);
   });
 
-  test('of the API passes if and only if the API answers, also without Temporal and SQL', async () => {
+  test('of the API passes if and only if the API is ready: it reaches Temporal and SQL', async () => {
     const db = openDatabase('mysql://nobody@127.0.0.1:1/nothing');
     const connection = Connection.lazy({ address: '127.0.0.1:1' });
     const app = createApp({
@@ -240,8 +240,14 @@ describe('a health check', () => {
       policy: 'exercise',
       onFailure: () => {},
     });
-    expect(await exitCode('api', (url) => app.request(url))).toBe(0);
-    expect(await exitCode('api', (url) => app.request(`${url}/elsewhere`))).toBe(1);
+    const paths: string[] = [];
+    const ready = (url: string) => {
+      paths.push(new URL(url).pathname);
+      return new Response();
+    };
+    expect(await exitCode('api', ready)).toBe(0);
+    expect((await app.request(`${paths}`)).status).toBe(503);
+    expect(await exitCode('api', (url) => app.request(url))).toBe(1);
     expect(await exitCode('api', () => Promise.reject(new Error('connection refused')))).toBe(1);
     await Promise.all([connection.close(), db.close()]);
   });
