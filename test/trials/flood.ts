@@ -20,7 +20,8 @@ const API_CALLERS = 4;
 const SIGNALS_AT_ONCE = 50;
 /** Temporal refuses a payload above 2 MB. */
 const HUGE = 'x'.repeat(1_900_000);
-const LARGE = 'x'.repeat(50_000);
+/** A run whose history reaches 50 MB is ended by Temporal, so there are few huge ones and many of these. */
+const LARGE = 'x'.repeat(2_000);
 const CALL_TIMEOUT_MS = 5_000;
 const CHICAGO = { line1: '1 Main St', city: 'Chicago' };
 
@@ -83,10 +84,12 @@ export async function floodOrder(options: {
       await Promise.all(sending);
     }
   };
-  const update = async () => {
+  const sendHuge = async () => {
     while (Date.now() < end) {
+      const argument = { line1: HUGE, city: 'Boston' };
       for (const name of ['update_address', 'no_such_update'])
-        await toTemporal(() => run.executeUpdate(name, { args: [{ line1: HUGE, city: 'Boston' }] }));
+        await toTemporal(() => run.executeUpdate(name, { args: [argument] }));
+      await toTemporal(() => run.signal('update_address', argument));
       await sleep(500);
     }
   };
@@ -94,7 +97,7 @@ export async function floodOrder(options: {
     await Promise.all([
       ...Array.from({ length: API_CALLERS }, (_, caller) => changeAddress(caller)),
       signal(),
-      update(),
+      sendHuge(),
     ]);
     return { order, changes, taken, approval: await shopper.command(order_id, 'approve', {}) };
   } finally {
