@@ -5,6 +5,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { createLogger } from '@trellis/contracts/config/logger';
 import { Event } from '@trellis/contracts/event';
 import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
 import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
@@ -24,10 +25,11 @@ import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/bo
 import { sandboxCharges, sandboxParcels } from '@trellis/drizzle/sandbox/schema';
 import * as schema from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { desc, sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import * as v from 'valibot';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, overGateway } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
@@ -636,6 +638,16 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const { errors, failures: kept } = await attempts.recent(many, 200);
       expect([kept, errors.at(0)?.attempt, errors.at(-1)?.attempt]).toEqual([100, 130, 31]);
       expect(await attempts.recent(few, 1)).toMatchObject({ failures: 100 });
+    });
+
+    test('are cleaned up by the worker that writes them', async () => {
+      const id = freshId();
+      await attempts.add(Array.from({ length: 130 }, (_, n) => failure(id, 'charge_payment', n)));
+      const log = createAttemptLog(attempts, createLogger('silent'));
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
+      onTestFinished(() => void vi.useRealTimers());
+      log.record(failure(id, 'charge_payment', 131));
+      await expect.poll(async () => (await attempts.recent(id, 1)).failures).toBe(100);
     });
 
     test('older than a week are dropped, chunk by chunk, and no newer ones', async () => {

@@ -5,11 +5,10 @@ import type { Logger } from 'pino';
 const BATCH_INTERVAL_MS = 100;
 /** While the database is unavailable the oldest pending records beyond this are dropped. */
 const MAX_PENDING = 1_000;
-/** Failures of one order that are written at once; later ones only at the rate below, as an order may fail for hours. */
-const BURST = 50;
-const WRITTEN_PER_SECOND = 2;
-/** The table is cleaned while it is written to: only then does it grow. */
+/** The table is cleaned after it was written to, as only then it grows. */
 const CLEAN_INTERVAL_MS = 10_000;
+/** Most orders, and most chunks of old attempts, that one cleaning looks at; the next one goes on. */
+const MAX_CLEANED = 1_000;
 const MAX_CHUNKS = 10;
 
 export interface AttemptLog {
@@ -20,10 +19,9 @@ export interface AttemptLog {
 
 /**
  * Logs each failed attempt, and writes them to SQL in batches: one statement each would cost the database more than the orders
- * do. Of an order that fails without end not every failure is written, and the oldest are dropped.
+ * do. The oldest are dropped.
  */
 export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
-  const mayWrite = createAllowances();
   let pending: AttemptRecord[] = [];
   let writing = false;
   /** The orders whose failures were written since the last cleaning. */
@@ -36,7 +34,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
     if (batch.length === 0) return;
     try {
       await store.add(batch);
-      for (const { order_id } of batch) written.add(order_id);
+      for (const { order_id } of batch) if (written.size < MAX_CLEANED) written.add(order_id);
     } catch (error) {
       log.warn({ err: error, attempts: batch.length }, 'failed attempts not recorded');
     }
@@ -67,31 +65,10 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   return {
     record(failed) {
       log.info(failed, 'attempt failed');
-      if (!mayWrite(failed.order_id)) return;
       pending.push(failed);
       if (pending.length > MAX_PENDING) pending.shift();
       if (!writing) void writeSoon();
     },
     flush,
-  };
-}
-
-/** Tells whether a failure of the order may be written: BURST at once, then WRITTEN_PER_SECOND. An order that fails no more is forgotten. */
-function createAllowances(): (orderId: string) => boolean {
-  /** The least recently used first. */
-  const allowances = new Map<string, { left: number; at: number }>();
-  const refilled = ({ left, at }: { left: number; at: number }, now: number) =>
-    Math.min(BURST, left + (WRITTEN_PER_SECOND * (now - at)) / 1000);
-
-  return (orderId) => {
-    const now = Date.now();
-    for (const [id, allowance] of allowances) {
-      if (refilled(allowance, now) < BURST) break;
-      allowances.delete(id);
-    }
-    const left = refilled(allowances.get(orderId) ?? { left: BURST, at: now }, now);
-    allowances.delete(orderId);
-    allowances.set(orderId, { left: left < 1 ? left : left - 1, at: now });
-    return left >= 1;
   };
 }
