@@ -6,10 +6,20 @@ const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v
 
 const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
 
+/** A URL; an unencoded `@`, `#`, `/` or `?` in its password would end the password. The message shows nothing of it. */
+const url = (form: RegExp, message: string) =>
+  v.pipe(
+    text(form, message),
+    v.check(
+      (value) => URL.canParse(value) && !/[#@]/.test(value.replace(/^\w+:\/\/[^/?#]*/, '')),
+      'is not a URL: encode special characters in its user and password',
+    ),
+  );
+
 /** The URL's scheme selects the driver: MySQL's own protocol, or PlanetScale's over HTTP. `http://`, without TLS, is for one machine or a private network. */
-const MySqlUrl = text(/^mysql:\/\//, 'must start with mysql://');
-const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https:// or http://');
-const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql://, https:// or http://');
+const MySqlUrl = url(/^mysql:\/\//, 'must start with mysql://');
+const PlanetScaleUrl = url(/^https?:\/\//, 'must start with https:// or http://');
+const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https:// or http://');
 
 /** host:port is Temporal's gRPC API, a URL its HTTP API. */
 const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');

@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { serve } from '@hono/node-server';
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
-import { SESSION_SETUP } from '@trellis/drizzle/mysql';
+import { connectionOptions, SESSION_SETUP } from '@trellis/drizzle/mysql';
 import { type Context, Hono } from 'hono';
 import { createPool, type FieldPacket, type Pool, type PoolConnection, type ResultSetHeader } from 'mysql2/promise';
 
@@ -95,14 +95,16 @@ function createGateway(serverUrl: string, { password, hosts }: { password: strin
     const url = new URL(serverUrl);
     url.pathname = `/${database}`;
     const pool = createPool({
-      uri: url.href,
+      ...connectionOptions(url.href),
       connectionLimit: CONNECTIONS,
       // Databases of tests are short-lived: with maxIdle below connectionLimit the driver closes idle connections.
       maxIdle: CONNECTIONS - 1,
       idleTimeout: 2_000,
       rowsAsArray: true,
     });
-    pool.on('connection', (connection) => connection.query(SESSION_SETUP));
+    pool.on('connection', (connection) => {
+      for (const statement of SESSION_SETUP) connection.query(statement);
+    });
     pools.set(database, pool);
     return pool;
   }

@@ -9,18 +9,13 @@ export interface SqlProxy {
   loseCommits(count: number): void;
   /** Commits whose answers were lost so far. */
   readonly lost: number;
-  /**
-   * Forgets the connections that are open, as a NAT gateway or a firewall does: nothing passes any more, and the client is
-   * not told. The server gives them up after a while, as its keepalive would. New connections work.
-   */
+  /** Loses every packet of the connections that are open now, and tells neither side, as NAT and load balancers do; later ones work. */
   forget(): void;
   /** Delays every answer; 0 for no delay. */
   delayAnswers(milliseconds: number): void;
   close(): void;
 }
 
-/** How long the server keeps a forgotten connection, and the locks of its transaction. */
-const SERVER_GIVES_UP_MS = 2_000;
 const COM_QUERY = 3;
 /** A packet starts with its length and sequence number, followed by the command. */
 const HEADER_BYTES = 4;
@@ -29,20 +24,18 @@ const HEADER_BYTES = 4;
 export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
   const target = new URL(serverUrl);
   const sockets = new Set<Socket>();
-  const forgetters = new Set<() => void>();
   let toLose = 0;
   let lost = 0;
   let delay = 0;
+  /** Connections are numbered; those up to this number are forgotten. */
+  let forgotten = 0;
+  let opened = 0;
 
   const server = createServer((client) => {
     const upstream = createConnection({ host: target.hostname, port: Number(target.port || 3306) });
+    opened += 1;
+    const number = opened;
     let losing = false;
-    let forgotten = false;
-    const forget = () => {
-      forgotten = true;
-      setTimeout(() => upstream.destroy(), SERVER_GIVES_UP_MS);
-    };
-    forgetters.add(forget);
     /** Keeps the answers in order when the delay changes. */
     let answered = Promise.resolve();
     for (const socket of [client, upstream]) {
@@ -51,14 +44,13 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
       socket.on('error', () => undefined);
       socket.on('close', () => {
         sockets.delete(socket);
-        forgetters.delete(forget);
-        if (forgotten && socket === upstream) return;
+        if (number <= forgotten) return;
         client.destroy();
         upstream.destroy();
       });
     }
     client.on('data', (data) => {
-      if (forgotten) return;
+      if (number <= forgotten) return;
       if (toLose > 0 && isCommit(data)) {
         toLose -= 1;
         losing = true;
@@ -66,6 +58,7 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
       upstream.write(data);
     });
     upstream.on('data', (data) => {
+      if (number <= forgotten) return;
       if (losing) {
         lost += 1;
         client.destroy();
@@ -74,7 +67,7 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
       answered = answered
         .then(() => (delay > 0 ? sleep(delay) : undefined))
         .then(() => {
-          if (client.writable && !forgotten) client.write(data);
+          if (client.writable) client.write(data);
         });
     });
   });
@@ -92,7 +85,7 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
       toLose = count;
     },
     forget() {
-      for (const forget of forgetters) forget();
+      forgotten = opened;
     },
     delayAnswers(milliseconds) {
       delay = milliseconds;
