@@ -18,7 +18,7 @@ export const DISPATCH_FAILED_SIGNAL = 'dispatch_failed';
  */
 export const WORKFLOW_TASK_TIMEOUT_MS = {
   exercise: 3_000,
-  production: 10_000,
+  production: 20_000,
 } as const satisfies Record<PolicyName, number>;
 
 /** The memo key that holds the hash of the request that started an order. */

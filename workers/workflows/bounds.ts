@@ -5,6 +5,10 @@ import { patched, workflowInfo } from '@temporalio/workflow';
 const MAX_HISTORY_EVENTS = 1_000;
 const MAX_HISTORY_BYTES = 4_000_000;
 
+/** Longer than the JSON of any valid order, and of any valid address. */
+export const MAX_ORDER_LENGTH = 128_000;
+export const MAX_ADDRESS_LENGTH = 16_000;
+
 /** Whether the run must continue as new. */
 export function historyIsFull(): boolean {
   const { historyLength, historySize } = workflowInfo();

@@ -27,7 +27,7 @@ import { COMMAND_ID_PATTERN } from '@trellis/contracts/id';
 import type { Address } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/temporal';
-import { bounded, within } from './bounds.ts';
+import { bounded, MAX_ADDRESS_LENGTH, within } from './bounds.ts';
 import { runLocally, runRemotely } from './run-activity.ts';
 import { type RunningOrder, type SentCommand, statusOf, whenReady } from './running-order.ts';
 
@@ -91,9 +91,6 @@ function accept(order: RunningOrder, command: Command): void {
   );
 }
 
-/** Larger than the JSON of any valid address. */
-const MAX_ADDRESS_LENGTH = 16_000;
-
 /** What a command keeps of its argument, which may be anything, until it is decided. */
 const readArgument: Record<Command, (given: unknown) => unknown> = {
   approve: () => undefined,
@@ -131,10 +128,11 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
     order.undecided.set(id, sent);
     try {
       const changed = await decide[command](order, sent);
-      log.info('command accepted', { order_id: order.order_id, command, changed, step: order.step });
       const given = { command, state: order.state, changed };
-      if (changed) order.applied.set(id, given);
-      else order.repetitions += 1;
+      if (changed) {
+        order.applied.set(id, given);
+        log.info('command accepted', { order_id: order.order_id, command, step: order.step });
+      } else order.repetitions += 1;
       order.undecided.delete(id);
       return given;
     } catch (error) {
@@ -212,6 +210,7 @@ function refuseIfTooLate(order: RunningOrder, command: Command): void {
 }
 
 function isTooMany(order: RunningOrder, command: Command): boolean {
+  if (repeats(order, command)) return false;
   const waiting = [...order.undecided.values()].filter((sent) => sent.command === command);
   if (waiting.length >= COMMAND_LIMITS.undecided) return true;
   return command === 'address' && order.addressChanges >= COMMAND_LIMITS.addressChanges;

@@ -7,7 +7,7 @@ import type { Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
 import { type Ending, STEPS, type State, type Step } from '@trellis/contracts/states-and-steps';
 import { orderIdOf } from '@trellis/contracts/temporal';
-import { within } from './bounds.ts';
+import { MAX_ORDER_LENGTH, within } from './bounds.ts';
 
 /**
  * `open`: commands may still change the order. `settling`: it ends without shipping, its money is refunded if needed.
@@ -85,9 +85,6 @@ export interface Continued {
   undecided: SentCommand[];
 }
 
-/** Larger than the JSON of any valid order. */
-const MAX_ORDER_LENGTH = 128_000;
-
 /**
  * Reads the workflow's arguments; undefined when neither the first nor the workflow's id holds a valid order id. `continued` is
  * read only if it comes from the run before.
@@ -100,8 +97,11 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
   const isContinued = continuedFromExecutionRunId !== undefined && before?.run_id === continuedFromExecutionRunId;
   const orderId = [given.order_id, orderIdOf(workflowId)].find((id) => typeof id === 'string' && ID_PATTERN.test(id));
   if (!isContinued && orderId === undefined) return undefined;
-  const { state, applied, undecided } = isContinued ? before : firstRun(orderId ?? '', policyOf(given.policy));
+  const first = firstRun(orderId ?? '', policyOf(given.policy));
+  const { state, applied, undecided } = isContinued ? before : first;
   return {
+    // The run before may have been of a version without some of the fields.
+    ...first.state,
     ...state,
     input: readOrder(given),
     answers: new Map(applied.map(([id, answer]) => [id, Promise.resolve(answer)])),
