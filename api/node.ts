@@ -2,9 +2,8 @@
 import { serve } from '@hono/node-server';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
-import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { createLogger } from '@trellis/contracts/config/logger';
-import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
 import { openApiStores } from '@trellis/drizzle/stores';
@@ -12,16 +11,17 @@ import { createApp } from './http/app.ts';
 import { DOCS } from './http/docs.ts';
 import { createGrpcTemporal } from './temporal/grpc.ts';
 import { createHttpTemporal } from './temporal/http.ts';
+import { fetchWith } from './temporal/tls-fetch.ts';
 
-const config = fromEnvironment(PROGRAMS.api);
+const config = fromEnvironmentAndProfile(PROGRAMS.api);
 const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
-const { TEMPORAL_ADDRESS: address, TEMPORAL_API_KEY: apiKey, TEMPORAL_NAMESPACE: namespace } = config;
-const connection = /^https?:\/\//.test(address) ? undefined : Connection.lazy(connectionOptions(address, apiKey));
+const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, temporal } = config;
+const connection = /^https?:\/\//.test(address) ? undefined : Connection.lazy({ address, ...temporal });
 const app = createApp({
   temporal: connection
     ? createGrpcTemporal(createTemporalClient(connection, namespace))
-    : createHttpTemporal({ url: address, namespace, apiKey }),
+    : createHttpTemporal({ url: address, namespace, apiKey: temporal.apiKey, fetch: fetchWith(temporal.tls) }),
   ...openApiStores(db),
   policy: config.POLICY,
   corsOrigins: config.CORS_ORIGINS,
