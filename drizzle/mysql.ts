@@ -1,4 +1,5 @@
 /** The database over MySQL's own protocol. */
+import { sql } from 'drizzle-orm';
 import type { MySql2Database } from 'drizzle-orm/mysql2';
 import { drizzle } from 'drizzle-orm/mysql2';
 import type { Pool, PoolConnection } from 'mysql2/promise';
@@ -20,9 +21,10 @@ export function openMySql(url: string): Database {
   pool.on('connection', (connection) => connection.query(SESSION_SETUP));
   return {
     run: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
-      retrying(() => onConnection(pool, (session) => work(session as unknown as Session), timeoutMs), isLost),
-    transaction: (work) =>
-      retrying(() => onConnection(pool, (session) => transact(session, work), ANSWER_TIMEOUT_MS), isLost),
+      retrying(() => onConnection(pool, (session) => work(session as unknown as Session), timeoutMs)),
+    transaction: (work) => retrying(() => onConnection(pool, (session) => transact(session, work), ANSWER_TIMEOUT_MS)),
+    ping: (timeoutMs = ANSWER_TIMEOUT_MS) =>
+      retrying(async () => void (await onConnection(pool, (session) => session.execute(sql`SELECT 1`), timeoutMs))),
     close: () => pool.end(),
   };
 }
@@ -65,12 +67,4 @@ async function onConnection<T>(
   } finally {
     if (!givenUp) connection?.release();
   }
-}
-
-const LOST_CONNECTION = new Set(['PROTOCOL_CONNECTION_LOST', 'ECONNRESET', 'EPIPE']);
-/** mysql2 reports a connection lost between statements by this message only, without a code. */
-const CLOSED = 'connection is in closed state';
-
-function isLost(error: Error): boolean {
-  return error.message.endsWith(CLOSED) || LOST_CONNECTION.has((error as NodeJS.ErrnoException).code ?? '');
 }

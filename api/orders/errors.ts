@@ -41,13 +41,13 @@ export function toTRPCError(error: OrderError): TRPCError {
   return new TRPCError({ code: ERRORS[error.code].trpc, message: error.message, cause: error });
 }
 
-/** Runs a read of the database. Throws UNAVAILABLE when the database failed; any other error is a bug and is thrown unchanged. */
+/** Runs a read of the database. Throws UNAVAILABLE when the database failed and a repetition may help; any other error unchanged, which becomes INTERNAL. */
 export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
   try {
     return await read();
   } catch (cause) {
-    if (!(cause instanceof DatabaseError)) throw cause;
-    throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause });
+    if (!(cause instanceof DatabaseError) || cause.permanent) throw cause;
+    throw new OrderError('UNAVAILABLE', cause.message, {}, { cause });
   }
 }
 

@@ -15,7 +15,7 @@ import type { Run } from '@trellis/contracts/temporal';
 import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
-import type { Session } from '@trellis/drizzle/database';
+import type { DatabaseError, Session } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
@@ -728,7 +728,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const start = performance.now();
       const message = await call.then(
         () => 'no rejection',
-        (error: Error) => `${error.message}: ${(error.cause as Error).message}`,
+        (error: DatabaseError) => `${error.message}: ${error.reason}`,
       );
       return { message, after: performance.now() - start };
     }
@@ -894,13 +894,8 @@ describe.each([
   test.each([
     ['when the port is closed', 'mysql://root:secret@127.0.0.1:1/x', '127.0.0.1:1', 'connect ECONNREFUSED 127.0.0.1:1'],
     ['when the URL names no database', at((url) => (url.pathname = '')), host, 'No database selected'],
-    ['when the password is wrong', at((url) => (url.password = 'secret')), host, /^Access denied for user .+$/],
-    [
-      'when the database does not exist',
-      at((url) => (url.pathname = '/nowhere')),
-      host,
-      /^Unknown database 'nowhere'$/,
-    ],
+    ['when the password is wrong', at((url) => (url.password = 'secret')), host, /Access denied for user .+$/],
+    ['when the database does not exist', at((url) => (url.pathname = '/nowhere')), host, /Unknown database 'nowhere'$/],
   ])('%s', async (_, DATABASE_URL, server, reason) => {
     const { code, stdout, stderr } = await program(script, { DATABASE_URL });
     expect([code, stdout]).toEqual([1, '']);

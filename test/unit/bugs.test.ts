@@ -21,7 +21,7 @@ const CLOSED_PORT = '127.0.0.1:1';
 /** Stores on a database whose every call fails with `error`. */
 function storesThat(error: Error) {
   const fail = () => Promise.reject(error);
-  return openStores({ run: fail, transaction: fail, close: async () => undefined } satisfies Database);
+  return openStores({ run: fail, transaction: fail, ping: fail, close: async () => undefined } satisfies Database);
 }
 
 function appWith(temporal: TemporalPort, error: Error) {
