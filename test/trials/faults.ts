@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import type { Service } from '@trellis/local/stack/processes';
 import type { Stack } from '@trellis/local/stack/stack';
-import { createConnection } from 'mysql2/promise';
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import pRetry from 'p-retry';
 import { killMigration } from './killed-migration.ts';
 import type { SqlProxy } from './sql-proxy.ts';
@@ -104,8 +104,13 @@ export async function prepareFaults({
         companies.delayAnswers(0);
       },
       async 'SQL connections forgotten'() {
+        const url = stack.addresses.DATABASE_URL;
+        const open = await applicationConnections(url);
         sql.forget();
         companies.forget();
+        // Until the server's keepalive finds them dead, their transactions hold locks.
+        await between(500, 2_500);
+        await kill(url, open);
       },
       async 'SQL read-only'() {
         await setReadOnly(stack.addresses.DATABASE_URL, true);
@@ -155,6 +160,21 @@ export async function prepareFaults({
 async function setReadOnly(url: string, on: boolean): Promise<void> {
   const server = await createConnection(url);
   await server.query(`SET GLOBAL read_only = ${on ? 'ON' : 'OFF'}`);
+  await server.end();
+}
+
+/** The ids of the connections that `asApplication`'s account has open on the server. */
+async function applicationConnections(url: string): Promise<number[]> {
+  const server = await createConnection(url);
+  const [rows] = await server.query<RowDataPacket[]>('SHOW PROCESSLIST');
+  await server.end();
+  return rows.filter(({ User }) => User === APPLICATION).map(({ Id }) => Number(Id));
+}
+
+/** Closes connections on the server's side, of those that are still open. */
+async function kill(url: string, connections: number[]): Promise<void> {
+  const server = await createConnection(url);
+  for (const id of connections) await server.query(`KILL ${id}`).catch(() => undefined);
   await server.end();
 }
 
