@@ -1,8 +1,7 @@
 /** `npm run worker`: the process that runs workflows and activities. It polls both task queues unless WORKER_QUEUES names one. */
 import { NativeConnection, TransportError } from '@temporalio/worker';
-import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { createLogger } from '@trellis/contracts/config/logger';
-import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
@@ -15,9 +14,10 @@ import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.t
 import { sweep } from './jobs/sweep.ts';
 import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';
+import { createServerClock } from './server-clock.ts';
 import { installTemporalRuntime } from './temporal-runtime.ts';
 
-const config = fromEnvironment(PROGRAMS.worker);
+const config = fromEnvironmentAndProfile(PROGRAMS.worker);
 
 const log = createLogger(config.LOG_LEVEL);
 installTemporalRuntime(log);
@@ -25,22 +25,24 @@ const db = openDatabase(config.DATABASE_URL);
 const sandbox = openDatabase(config.SANDBOX_DATABASE_URL ?? config.DATABASE_URL);
 const stores = openStores(db);
 const attempts = createAttemptLog(stores.attempts, log);
+const clock = createServerClock();
 const deps = {
   ...stores,
+  clock,
   paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
   carrier: createSandboxCarrier(createParcelBook(sandbox)),
   onFailedAttempt: attempts.record,
   ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
 };
 
-const connection = await NativeConnection.connect(
-  connectionOptions(config.TEMPORAL_ADDRESS, config.TEMPORAL_API_KEY),
-).catch(exitIfUnreachable);
+const connection = await NativeConnection.connect({ address: config.TEMPORAL_ADDRESS, ...config.temporal }).catch(
+  exitIfUnreachable,
+);
 const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
 const version = buildId === undefined ? undefined : { deploymentName, buildId };
-const latencies = createStartLatencies();
+const latencies = createStartLatencies(clock);
 const interceptors = { activity: [latencies.interceptor] };
 const workers = await Promise.all(
   config.WORKER_QUEUES.map((queue) =>
