@@ -7,7 +7,7 @@ const BATCH_INTERVAL_MS = 100;
 const MAX_PENDING = 1_000;
 
 export interface AttemptLog {
-  record(failed: AttemptRecord): void;
+  record(failed: AttemptRecord, reason?: string): void;
   /** Writes the pending records; call it before the process ends. */
   flush(): Promise<void>;
 }
@@ -38,8 +38,8 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   }
 
   return {
-    record(failed) {
-      log.info(failed, 'attempt failed');
+    record(failed, reason) {
+      log.info({ ...failed, reason }, 'attempt failed');
       pending.push(failed);
       if (pending.length > MAX_PENDING) pending.shift();
       if (!writing) void writeSoon();
