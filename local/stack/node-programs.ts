@@ -11,6 +11,7 @@ import { type Service, startProcess } from './processes.ts';
 const PINNED = {
   HOST,
   WORKER_QUEUES: 'orders,shipping',
+  HEALTH_PORT: '',
   SANDBOX_DATABASE_URL: '',
 };
 

@@ -50,7 +50,9 @@ async function wedged(times: number) {
   const handle = await bed.env.client.workflow.start(ORDER_WORKFLOW, { workflowId: workflow_id, taskQueue });
   await createOrderStore(bed.db).receive(order, { workflow_id, run_id: handle.firstExecutionRunId }, null);
   for (let failed = 0; failed < times; failed += 1) {
-    const { taskToken } = await workflowService.pollWorkflowTaskQueue({ namespace, taskQueue: { name: taskQueue } });
+    const { taskToken } = await bed.realTimeClient.withDeadline(Date.now() + 30_000, () =>
+      workflowService.pollWorkflowTaskQueue({ namespace, taskQueue: { name: taskQueue } }),
+    );
     await workflowService.respondWorkflowTaskFailed({ namespace, taskToken, cause: 1 });
   }
   return { id: order.order_id, handle };

@@ -57,22 +57,21 @@ export function createSettler(client: Client, log: Logger): SettleIfAbandoned {
     return latest?.raw.workflowExecutionInfo?.firstRunId === run_id ? latest : describe(workflow_id, run_id);
   }
 
-  /** The reason of an accepted cancel, which may be recorded nowhere but in the run; undefined while it is not known. */
-  async function cancelReasonOf({
-    workflowId,
-    runId,
-  }: WorkflowExecutionDescription): Promise<string | null | undefined> {
+  /** The reason of the cancel that a run has accepted, if any: it may be recorded nowhere but in the run. */
+  async function cancelReasonOf({ workflowId, runId }: WorkflowExecutionDescription): Promise<string | null> {
+    const run = client.workflow.getHandle(workflowId, runId);
+    return (await call(() => run.query<WorkflowStatus>(STATUS_QUERY))).cancel_reason;
+  }
+
+  /** As above; undefined while the run has not answered for less than UNANSWERED_LIMIT_MS, then null. */
+  async function cancelReasonOfEnded(run: WorkflowExecutionDescription): Promise<string | null | undefined> {
     try {
-      const run = client.workflow.getHandle(workflowId, runId);
-      const { cancel_reason } = await call(() => run.query<WorkflowStatus>(STATUS_QUERY));
-      unansweredSince.delete(runId);
-      return cancel_reason;
+      return await cancelReasonOf(run);
     } catch {
       const now = performance.now();
-      for (const [run, since] of unansweredSince)
-        if (now - since > 60 * UNANSWERED_LIMIT_MS) unansweredSince.delete(run);
-      const since = unansweredSince.get(runId) ?? now;
-      unansweredSince.set(runId, since);
+      for (const [id, since] of unansweredSince) if (now - since > 60 * UNANSWERED_LIMIT_MS) unansweredSince.delete(id);
+      const since = unansweredSince.get(run.runId) ?? now;
+      unansweredSince.set(run.runId, since);
       return now - since < UNANSWERED_LIMIT_MS ? undefined : null;
     }
   }
@@ -91,28 +90,26 @@ export function createSettler(client: Client, log: Logger): SettleIfAbandoned {
   }
 
   /** A run whose workflow tasks fail or time out over and over neither decides commands nor notices its deadline. */
-  async function helpIfWedged({ order_id }: OpenRow, run: WorkflowExecutionDescription, isOverdue: boolean) {
+  async function settleIfWedged(row: OpenRow, run: WorkflowExecutionDescription, isOverdue: boolean): Promise<Verdict> {
+    const { order_id } = row;
+    const { workflowId: workflow_id, runId: run_id } = run;
     const attempts = run.raw.pendingWorkflowTask?.attempt ?? 0;
-    if (attempts < WEDGED_AFTER_ATTEMPTS) return;
+    if (attempts < WEDGED_AFTER_ATTEMPTS) return 'left';
     log.warn(
-      { order_id, workflow_id: run.workflowId, run_id: run.runId, attempts, terminated: isOverdue },
+      { order_id, workflow_id, run_id, attempts, terminated: isOverdue },
       'the workflow task of an order fails or times out again and again',
     );
-    // A later look finds the run ended, and settles the order.
-    if (isOverdue)
-      await call(() =>
-        client.workflow.getHandle(run.workflowId, run.runId).terminate('its workflow task keeps failing'),
-      );
+    if (!isOverdue) return 'left';
+    const reason = await cancelReasonOf(run).catch(() => null);
+    await call(() => client.workflow.getHandle(workflow_id, run_id).terminate('its workflow task keeps failing'));
+    return settle(row, reason, 'whose run made no progress');
   }
 
   return async function settleIfAbandoned(row, isOverdue) {
     const run = await runOf(row);
     if (!run) return isOverdue ? settle(row, null, 'whose run Temporal does not know') : 'unknown';
-    if (run.status.name === 'RUNNING' || run.status.name === 'PAUSED') {
-      await helpIfWedged(row, run, isOverdue);
-      return 'left';
-    }
-    const reason = await cancelReasonOf(run);
+    if (run.status.name === 'RUNNING' || run.status.name === 'PAUSED') return settleIfWedged(row, run, isOverdue);
+    const reason = await cancelReasonOfEnded(run);
     return reason === undefined ? 'left' : settle(row, reason, 'whose run was ended from outside');
   };
 }
