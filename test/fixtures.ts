@@ -5,7 +5,7 @@ import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
 import { emptyDatabase } from '@trellis/local/stack/database-server';
-import { overHttp } from '@trellis/local/stack/node-programs';
+import { atGateway } from '@trellis/local/stack/node-programs';
 import { createConnection } from 'mysql2/promise';
 import { need } from './servers.ts';
 
@@ -65,7 +65,7 @@ export async function freshDatabase(): Promise<{ url: string; db: Database; drop
 /** The URL at which PlanetScale's driver reaches the database of a `mysql://` URL. */
 export async function overGateway(url: string): Promise<string> {
   const { PLANETSCALE_URL } = await need('gateway');
-  return overHttp(url, Number(new URL(PLANETSCALE_URL).port));
+  return atGateway(PLANETSCALE_URL, url);
 }
 
 /** Calls `read` every `every` milliseconds until it resolves with a truthy value; throws after `within` milliseconds. */

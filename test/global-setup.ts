@@ -7,7 +7,7 @@ import { migrate } from '@trellis/drizzle/migrate';
 import { prepareDatabase, startDatabase } from '@trellis/local/stack/database-server';
 import { startEdge } from '@trellis/local/stack/edge-server';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
-import { overHttp, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
+import { gatewayUrl, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
 import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
 import type { Service } from '@trellis/local/stack/processes';
 import { findTestServer, prepareTemporal, startTemporal } from '@trellis/local/stack/temporal-server';
@@ -51,7 +51,7 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
 
 /** `start` starts a part once, however often it is called; `stop` waits for parts that are starting. */
 async function createParts(folder: string) {
-  const ports = await choosePorts({ documented: false, used: () => false, say });
+  const ports = await choosePorts();
   const starting = new Map<Part, Promise<unknown>>();
   const services: Promise<Service>[] = [];
   const cleanUp: (() => Promise<void>)[] = [];
@@ -79,8 +79,9 @@ async function createParts(folder: string) {
     },
     async gateway() {
       const { DATABASE_URL: databaseUrl } = await start('database');
-      await started(startGateway({ folder, port: ports.gateway, databaseUrl }));
-      return { PLANETSCALE_URL: overHttp(databaseUrl, ports.gateway) };
+      const url = gatewayUrl(databaseUrl, ports.gateway);
+      await started(startGateway({ folder, url, databaseUrl }));
+      return { PLANETSCALE_URL: url };
     },
     async temporal() {
       // Tests use fresh ids in the namespace `default`, also of a named server.

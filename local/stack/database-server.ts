@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import * as sandbox from '@trellis/drizzle/sandbox/schema';
 import * as product from '@trellis/drizzle/schema';
@@ -9,6 +10,7 @@ import { MySqlTable } from 'drizzle-orm/mysql-core';
 import { createConnection } from 'mysql2/promise';
 import pRetry from 'p-retry';
 import { hasDebianPackages, unpackPackages } from './debian.ts';
+import { PRIVATE_FILE } from './folder.ts';
 import { type Service, startProcess } from './processes.ts';
 import { cached, findExecutable, read, run } from './programs.ts';
 
@@ -27,7 +29,8 @@ const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
 
 /**
  * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, created when absent. Resolves
- * once it answers queries at `url`. Throws an Error with the remedies when no server is found.
+ * once it answers queries at `url`, which holds the password of root: a random one for each folder. The server reads and
+ * writes no files for its clients. Throws an Error with the remedies when no server is found.
  */
 export async function startDatabase(options: {
   folder: string;
@@ -36,14 +39,17 @@ export async function startDatabase(options: {
 }): Promise<Service & { url: string }> {
   const { folder, port, say } = options;
   const data = resolve(folder, 'sql');
+  const files = resolve(folder, 'sql-files');
   const program = await findServer(say);
-  if (!existsSync(data)) await createData(program, data);
-  const url = `mysql://root@127.0.0.1:${port}`;
+  await mkdir(files, { recursive: true, mode: 0o700 });
+  if (!existsSync(data)) await createData(program, data, files);
+  const { password, initFile } = await rootPassword(folder);
+  const url = `mysql://root:${password}@127.0.0.1:${port}`;
   const service = await startProcess(folder, {
     name: 'sql',
     command: program.server,
     args: [
-      ...serverOptions(program, data),
+      ...serverOptions(program, data, files),
       // Relative to the data folder: a socket's absolute path is limited to 107 characters.
       ...[
         '--socket=sql.sock',
@@ -51,6 +57,7 @@ export async function startDatabase(options: {
         '--bind-address=127.0.0.1',
         `--port=${port}`,
         '--loose-mysqlx=OFF',
+        `--init-file=${initFile}`,
       ],
       ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M', '--max-connections=500'],
       // The log is written at every commit and synced every second: commits survive a killed process, but not a power failure.
@@ -75,6 +82,25 @@ export interface PreparedDatabase {
   created: boolean;
   /** Removes what the run has left on a named server. */
   drop(): Promise<void>;
+}
+
+/**
+ * The password of root in `<folder>/sql.password`, drawn when there is none, and a file of SQL that sets it at the server's
+ * start, before the server accepts connections: also for data that an earlier version created without a password.
+ */
+async function rootPassword(folder: string): Promise<{ password: string; initFile: string }> {
+  const [passwordFile, initFile] = ['sql.password', 'sql.init'].map((name) => resolve(folder, name)) as [
+    string,
+    string,
+  ];
+  const known = await readFile(passwordFile, 'utf8').catch(() => '');
+  const password = known || randomBytes(16).toString('hex');
+  if (!known) await writeFile(passwordFile, password, { mode: PRIVATE_FILE });
+  // MariaDB creates an account of root for each of these names.
+  const hosts = ['localhost', '127.0.0.1', '::1', hostname()];
+  const statements = hosts.map((host) => `ALTER USER IF EXISTS 'root'@'${host}' IDENTIFIED BY '${password}';\n`);
+  await writeFile(initFile, statements.join(''), { mode: PRIVATE_FILE });
+  return { password, initFile };
 }
 
 /**
@@ -151,7 +177,7 @@ async function execute(url: string, statement: string): Promise<unknown[]> {
 }
 
 /** Initialises a draft and renames it, so that an interrupted initialisation is never used as a database. */
-async function createData(program: Program, data: string): Promise<void> {
+async function createData(program: Program, data: string, files: string): Promise<void> {
   const draft = `${data}.draft`;
   await rm(draft, { recursive: true, force: true });
   await mkdir(dirname(data), { recursive: true });
@@ -162,16 +188,17 @@ async function createData(program: Program, data: string): Promise<void> {
     const installer = (await findExecutable(name, besideServer)) ?? (await findExecutable(name));
     if (!installer) throw new Error(`mariadb-install-db, which belongs to ${program.server}, is missing`);
     const root = ['--auth-root-authentication-method=normal', '--skip-test-db'];
-    await run(installer, [...serverOptions(program, draft), ...root], { env: program.env });
+    await run(installer, [...serverOptions(program, draft, files), ...root], { env: program.env });
   } else {
-    await run(program.server, [...serverOptions(program, draft), '--initialize-insecure'], { env: program.env });
+    await run(program.server, [...serverOptions(program, draft, files), '--initialize-insecure'], { env: program.env });
   }
   await rename(draft, data);
 }
 
-function serverOptions(program: Program, data: string): string[] {
+/** `files`: the only folder in which statements may read and write files; it stays empty. */
+function serverOptions(program: Program, data: string, files: string): string[] {
   const asRoot = process.getuid?.() === 0 ? ['--user=root'] : [];
-  return ['--no-defaults', ...program.layout, `--datadir=${data}`, ...asRoot];
+  return ['--no-defaults', ...program.layout, `--datadir=${data}`, `--secure-file-priv=${files}`, ...asRoot];
 }
 
 async function findServer(say: Say): Promise<Program> {
@@ -180,7 +207,7 @@ async function findServer(say: Say): Promise<Program> {
   const remedies = [
     'One of these helps:',
     '  DATABASE_URL=mysql://user:password@host:3306/database',
-    '  docker run --rm -p 3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 -e MYSQL_DATABASE=trellis mysql:8.4',
+    '  docker run --rm -p 127.0.0.1:3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 -e MYSQL_DATABASE=trellis mysql:8.4',
     '    and then DATABASE_URL=mysql://root@127.0.0.1:3306/trellis',
     '  sudo apt-get install mariadb-server',
     '  brew install mariadb',

@@ -61,6 +61,7 @@ export async function startTemporal(options: {
 }): Promise<Service> {
   const { folder, ports, persistent, say } = options;
   // SQLite's default journal mode is several times slower.
+  const hosts = ['127.0.0.1', 'localhost'].map((host) => `${host}:${ports.http}`);
   const database = ['--db-filename', resolve(folder, 'temporal.db'), '--sqlite-pragma', 'journal_mode=wal'];
   return startProcess(folder, {
     name: 'temporal',
@@ -69,6 +70,8 @@ export async function startTemporal(options: {
       ...['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error'],
       ...['--port', `${ports.grpc}`, '--http-port', `${ports.http}`],
       ...['--ui-port', `${ports.ui}`, '--metrics-port', `${ports.metrics}`],
+      // Its HTTP API else answers whatever host a request names: a page of a browser can resolve its own to 127.0.0.1.
+      ...['--dynamic-config-value', `frontend.httpAllowedHosts=${JSON.stringify(hosts)}`],
       ...(persistent ? [...database, '--sqlite-pragma', 'synchronous=normal'] : []),
     ],
     ready: (signal) =>
