@@ -1,5 +1,6 @@
 /** A Vitess cluster in one process: two shards for the orders, and an unsharded keyspace for what they share. */
-import { chmod, cp, glob, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, glob, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '@trellis/local/stack/folder';
 import { freePort, HOST } from '@trellis/local/stack/ports';
@@ -33,10 +34,12 @@ export interface Vitess {
   mysqlVersion: string;
   /** Stops MySQL, and starts it again with its data. */
   restartMySql(): Promise<void>;
+  /** Removes its data, once it has stopped. */
+  remove(): Promise<void>;
 }
 
 /**
- * Starts a cluster with its data in `<folder>/vitess` and applies `drizzle/vschema`. Its programs are those of VTROOT,
+ * Starts a cluster, which logs to `<folder>/logs`, and applies `drizzle/vschema`. Its programs are those of VTROOT,
  * else they are built from source into the user's cache. Resolves once it answers.
  */
 export async function startVitess(folder: string, say: Say): Promise<Vitess> {
@@ -51,10 +54,13 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
       say,
       ['config'],
     ));
-  const home = join(folder, 'vitess');
+  // A socket's path is limited to 107 characters, and a program that does not run as root must be able to enter the folder.
+  const home = await mkdtemp(join(tmpdir(), 'trellis-vitess-'));
+  await chmod(home, 0o711);
   const [root, data] = [join(home, 'root'), join(home, 'data')];
   await mkdir(join(root, 'bin'), { recursive: true });
   await mkdir(data);
+  await chmod(data, 0o777);
   for (const name of PROGRAMS) await symlink(join(built, 'bin', name), join(root, 'bin', name));
   await rm(join(root, 'bin/vtcombo'));
   const vtcombo = `#!/bin/sh\nexec '${join(built, 'bin/vtcombo')}' "$@" ${VTCOMBO_OPTIONS.join(' ')}\n`;
@@ -113,6 +119,9 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
     async restartMySql() {
       await mysqlctl('shutdown');
       await mysqlctl('start');
+    },
+    async remove() {
+      await rm(home, { recursive: true, force: true });
     },
   };
 }
