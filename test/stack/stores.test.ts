@@ -1,10 +1,7 @@
 /** The stores on a real database: each change is written once, states only move forward, also with deadlocks, lost connections and timeouts. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { Event } from '@trellis/contracts/event';
 import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
 import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
@@ -16,7 +13,6 @@ import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError, Session } from '@trellis/drizzle/database';
-import { migrate } from '@trellis/drizzle/migrate';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
@@ -31,7 +27,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, overGateway } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
-const { db, url, drop } = await freshDatabase();
+const { url, drop } = await freshDatabase();
 const httpUrl = await overGateway(url);
 afterAll(drop);
 
