@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import type { GenericSchema, InferOutput } from 'valibot';
+import { readMySqlUrl } from './mysql-url.ts';
 import { ConfigError, readConfig } from './variables.ts';
 
 /**
@@ -14,7 +15,10 @@ export function fromEnvironment<S extends GenericSchema>(schema: S): InferOutput
 export function readOrExit<T>(read: (env: NodeJS.ProcessEnv) => T): T {
   if (existsSync('.env')) process.loadEnvFile('.env');
   try {
-    return read(process.env);
+    const config = read(process.env);
+    for (const [name, value] of Object.entries(config as object))
+      if (typeof value === 'string' && value.startsWith('mysql:')) readMySqlUrl(value, name);
+    return config;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`${error.message}\n`);

@@ -6,10 +6,20 @@ const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v
 
 const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
 
+/** A URL; an unencoded `@`, `#`, `/` or `?` in its password would end the password. The message shows nothing of it. */
+const url = (form: RegExp, message: string) =>
+  v.pipe(
+    text(form, message),
+    v.check(
+      (value) => URL.canParse(value) && !/[#@]/.test(value.replace(/^\w+:\/\/[^/?#]*/, '')),
+      'is not a URL: encode special characters in its user and password',
+    ),
+  );
+
 /** The URL's scheme selects the driver: MySQL's own protocol, or PlanetScale's over HTTP. `http://`, without TLS, is for one machine or a private network. */
-const MySqlUrl = text(/^mysql:\/\//, 'must start with mysql://');
-const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https:// or http://');
-const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql://, https:// or http://');
+const MySqlUrl = url(/^mysql:\/\//, 'must start with mysql://');
+const PlanetScaleUrl = url(/^https?:\/\//, 'must start with https:// or http://');
+const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https:// or http://');
 
 /** host:port is Temporal's gRPC API, a URL its HTTP API. */
 const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');
@@ -55,7 +65,7 @@ export const Variables = {
   /** The port of the worker's health checks; none when absent. */
   HEALTH_PORT: v.optional(Port),
   PORT: v.optional(Port, '8000'),
-  HOST: v.optional(v.string(), '0.0.0.0'),
+  HOST: v.optional(v.string(), '127.0.0.1'),
   /** Origins whose pages may call the API; only its own when absent. */
   CORS_ORIGINS: v.optional(Origins),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
@@ -116,7 +126,7 @@ export const PROGRAMS = {
   /** Migrations need MySQL's own protocol. */
   migrate: v.object({ DATABASE_URL: MySqlUrl, SANDBOX_DATABASE_URL: v.optional(MySqlUrl) }),
   audit: v.object(pick('DATABASE_URL')),
-  gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl }),
+  gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl, GATEWAY_PASSWORD: v.string() }),
 } as const;
 
 export class ConfigError extends Error {

@@ -78,6 +78,7 @@ export async function measureCapacity({ capacity, latencies, log, signal }: Meas
     if (latency === undefined) continue;
     secondsOverloaded = latency > OVERLOAD_LATENCY_MS ? secondsOverloaded + 1 : 0;
     try {
+      await capacity.countOpenOrders();
       const throughput = await capacity.rates(secondsOverloaded === 0 ? MAX_WINDOW_S : windowOf(secondsOverloaded));
       const rate = nextRate(throughput, secondsOverloaded);
       if (rate !== throughput.ordersPerSecond) await capacity.setRate(rate);
