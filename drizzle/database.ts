@@ -7,7 +7,7 @@ import { type Failure, type FailureKind, failureOf } from './failure.ts';
 /** What a store runs its statements on, inside or outside of a transaction. */
 export type Session = Pick<
   MySqlDatabase<MySqlQueryResultHKT, PreparedQueryHKTBase>,
-  'select' | 'insert' | 'update' | 'execute'
+  'select' | 'insert' | 'update' | 'delete' | 'execute'
 >;
 
 export interface Database {

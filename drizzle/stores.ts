@@ -12,6 +12,7 @@ export function openApiStores(db: Database) {
     views: createOrderViews(db),
     attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
+    pingDatabase: db.ping,
   };
 }
 

@@ -97,6 +97,10 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
   };
 }
 
+/** MySQL from 8.0.23 on takes attributes before the statement; mysql2 then sends none of them, in one set. */
+const NO_ATTRIBUTES = '\x00\x01';
+
 function isCommit(packet: Buffer): boolean {
-  return packet[HEADER_BYTES] === COM_QUERY && packet.toString('latin1', HEADER_BYTES + 1).toLowerCase() === 'commit';
+  const statement = packet.toString('latin1', HEADER_BYTES + 1).toLowerCase();
+  return packet[HEADER_BYTES] === COM_QUERY && ['commit', `${NO_ATTRIBUTES}commit`].includes(statement);
 }
