@@ -111,10 +111,28 @@ export const OrderView = v.object({
   address: v.nullable(RecordedAddress),
   items: v.nullable(v.array(RecordedItem)),
   payments: v.array(Payment),
-  shipments: v.array(Shipment),
-  events: v.array(Event),
+  shipments: v.pipe(v.array(Shipment), v.description('The newest 100 shipping attempts, oldest first.')),
+  events: v.pipe(v.array(Event), v.description('At most 100 events, oldest first, from `events_after` on.')),
+  events_next_cursor: v.pipe(
+    v.nullable(v.string()),
+    v.description('The `events_after` of the next page; null when these are the last events.'),
+  ),
 });
 export type OrderView = v.InferOutput<typeof OrderView>;
+
+export const GetInput = v.object({
+  order_id: OrderId,
+  events_after: v.optional(
+    v.pipe(
+      v.string(),
+      // The id of an event, below 2 ** 53.
+      v.regex(/^[1-9]\d{0,14}$/, 'must be the events_next_cursor of an answer'),
+      v.description('Continues the events after this `events_next_cursor`.'),
+      v.metadata({ pattern: undefined }),
+    ),
+  ),
+});
+export type GetInput = v.InferOutput<typeof GetInput>;
 
 /** `limit` may be a string of digits, because query strings have no numbers. */
 export const ListInput = v.object({

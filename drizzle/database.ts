@@ -7,7 +7,7 @@ import { type Failure, type FailureKind, failureOf } from './failure.ts';
 /** What a store runs its statements on, inside or outside of a transaction. */
 export type Session = Pick<
   MySqlDatabase<MySqlQueryResultHKT, PreparedQueryHKTBase>,
-  'select' | 'insert' | 'update' | 'execute'
+  'select' | 'insert' | 'update' | 'delete' | 'execute'
 >;
 
 export interface Database {
@@ -92,7 +92,7 @@ export async function retrying<T>(work: () => Promise<T>): Promise<T> {
 }
 
 /** The failure as a DatabaseError; undefined when it was a store's own code that failed, which is a bug. */
-function databaseErrorOf(error: unknown): DatabaseError | undefined {
+export function databaseErrorOf(error: unknown): DatabaseError | undefined {
   if (error instanceof DatabaseError) return error;
   const failure = failureOf(error);
   if (failure) return new DatabaseError(failure.message, failure);

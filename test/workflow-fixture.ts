@@ -12,7 +12,7 @@ import { Worker } from '@temporalio/worker';
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import type { OrderView, StartInput } from '@trellis/contracts/order';
+import type { StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
@@ -25,6 +25,7 @@ import { audit } from '@trellis/drizzle/sandbox/audit';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import { sandboxCharges } from '@trellis/drizzle/sandbox/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { withAllEvents } from '@trellis/local/shopper';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
 import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/create-worker';
@@ -32,6 +33,7 @@ import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
+import { createServerClock } from '@trellis/workers/server-clock';
 import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
@@ -157,6 +159,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
       createSandboxPaymentCompany(createPaymentBook(sandbox)),
       createSandboxCarrier(parcels),
     ),
+    clock: createServerClock(),
     onFailedAttempt: attemptLog.record,
     ...(flakyCall && { flakyCall }),
   };
@@ -199,7 +202,8 @@ export async function openTestbed(options: TestbedOptions = {}) {
       const handle = await (signal === undefined
         ? client.workflow.start(ORDER_WORKFLOW, start)
         : client.workflow.signalWithStart(ORDER_WORKFLOW, { ...start, signal, signalArgs }));
-      const started = placedOrder(order, handle, views);
+      const firstExecutionRunId = 'firstExecutionRunId' in handle ? handle.firstExecutionRunId : handle.signaledRunId;
+      const started = placedOrder(order, Object.assign(handle, { firstExecutionRunId }), views);
       placed.push(started);
       return started;
     },
@@ -297,8 +301,16 @@ export async function ownTestbed(options: TestbedOptions): Promise<Testbed> {
 
 export type PlacedOrder = ReturnType<typeof placedOrder>;
 
-function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: ReturnType<typeof createOrderViews>) {
+type StartedHandle = WorkflowHandle & { firstExecutionRunId: string };
+
+function placedOrder(order: StartInput, handle: StartedHandle, { find, view }: ReturnType<typeof createOrderViews>) {
   const id = order.order_id;
+  const whole = () =>
+    withAllEvents(async (after) => {
+      const seen = await view(id, after);
+      if (!seen) throw new Error(`order ${id} has no row`);
+      return seen;
+    });
   return {
     id,
     order,
@@ -310,12 +322,9 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
       if (!row) throw new Error(`order ${id} has no row`);
       return row;
     },
-    async view(): Promise<OrderView> {
-      const seen = await view(id);
-      if (!seen) throw new Error(`order ${id} has no row`);
-      return seen;
-    },
-    events: async () => (await view(id))?.events.map((event) => event.type),
+    /** The order with all its events. */
+    view: whole,
+    events: async () => (await whole()).events.map((event) => event.type),
     update: (command: Command, args: unknown[] = [], updateId?: string): Promise<CommandAnswer> =>
       handle.executeUpdate<CommandAnswer, [unknown, ...unknown[]]>(COMMANDS[command].temporal, {
         args: args as [unknown],
@@ -330,6 +339,8 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
         signalName: COMMANDS[command].temporal,
         input: { payloads: [{ metadata: { encoding: Buffer.from('json/plain') }, data: Buffer.from(json) }] },
       }),
+    /** The histories of the order's runs, each of which the next one continues. */
+    runs: () => runsOf(handle),
     /** Waits for the order's end, skipping time where the server can; resolves with the workflow's result. */
     end: (): Promise<unknown> => handle.result(),
     /** Milliseconds from the run's start to its close, by the server's clock. */
@@ -340,15 +351,30 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
   };
 }
 
+export type HistoryEvent = NonNullable<Awaited<ReturnType<WorkflowHandle['fetchHistory']>>['events']>[number];
+
+/** The events of each run of a chain, from the run that was started. */
+async function runsOf({ client, workflowId, firstExecutionRunId }: StartedHandle) {
+  const runs: { runId: string; events: HistoryEvent[] }[] = [];
+  for (let runId: string | null | undefined = firstExecutionRunId; runId; ) {
+    const { events } = await client.getHandle(workflowId, runId).fetchHistory();
+    runs.push({ runId, events: events ?? [] });
+    runId = events?.at(-1)?.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
+  }
+  return runs;
+}
+
 type Outcome = Awaited<ReturnType<typeof outcomeOf>>;
 
 async function outcomeOf({ handle }: PlacedOrder) {
-  const [history, { status }] = await Promise.all([handle.fetchHistory(), handle.describe()]);
-  return { workflowId: handle.workflowId, history, status: status.name };
+  const [runs, { status }] = await Promise.all([runsOf(handle), handle.describe()]);
+  return { workflowId: handle.workflowId, runs, status: status.name };
 }
 
-function workflowFailures({ workflowId, history, status }: Outcome): string[] {
-  const failures = (history.events ?? []).map((event) => event.workflowTaskFailedEventAttributes?.failure?.message);
+function workflowFailures({ workflowId, runs, status }: Outcome): string[] {
+  const failures = runs.flatMap(({ events }) =>
+    events.map((event) => event.workflowTaskFailedEventAttributes?.failure?.message),
+  );
   return [
     ...failures
       .filter((message) => message !== undefined)
@@ -359,7 +385,10 @@ function workflowFailures({ workflowId, history, status }: Outcome): string[] {
 
 async function replayFailures(outcomes: Outcome[]): Promise<string[]> {
   const failures: string[] = [];
-  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, outcomes))
+  const histories = outcomes.flatMap(({ workflowId, runs }) =>
+    runs.map(({ events }) => ({ workflowId, history: { events } })),
+  );
+  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, histories))
     if (error) failures.push(`${workflowId}: does not replay: ${error.message}`);
   return failures;
 }

@@ -1,4 +1,4 @@
-import type { OrderView } from '@trellis/contracts/order';
+import type { GetInput, OrderView } from '@trellis/contracts/order';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from '../temporal/port.ts';
 import { fromSql, noSuchOrder } from './errors.ts';
@@ -9,13 +9,14 @@ import { fromSql, noSuchOrder } from './errors.ts';
  */
 export async function getOrder(
   { temporal, views }: { temporal: TemporalPort; views: OrderViews },
-  order_id: string,
+  { order_id, events_after }: GetInput,
 ): Promise<OrderView> {
-  const recorded = await fromSql(() => views.view(order_id));
+  const recorded = await fromSql(() => views.view(order_id, events_after));
   if (recorded) return recorded;
   const run = await temporal.find(order_id);
   if (!run) throw noSuchOrder(order_id);
   const unknown = { payment_id: null, amount: null, currency: null, reason: null, address: null, items: null };
   const times = { created_at: run.started_at, updated_at: run.started_at };
-  return { order_id, state: 'received', ...unknown, ...times, payments: [], shipments: [], events: [] };
+  const nothing = { payments: [], shipments: [], events: [], events_next_cursor: null };
+  return { order_id, state: 'received', ...unknown, ...times, ...nothing };
 }

@@ -3,7 +3,7 @@
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
-import { ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
+import { GetInput, ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { OrderViews } from '@trellis/drizzle/order-views';
@@ -38,7 +38,7 @@ export interface Meta {
   command?: Command;
 }
 
-const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'BUSY'];
+const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'TOO_MANY', 'BUSY'];
 
 const t = initTRPC
   .context<Context>()
@@ -109,9 +109,9 @@ export const appRouter = t.router({
         summary: 'An order with its payments, shipments and events',
         errors: ['NOT_FOUND', 'BUSY'],
       })
-      .input(ById)
+      .input(GetInput)
       .output(OrderView)
-      .query(({ ctx, input }) => getOrder(ctx, input.order_id)),
+      .query(({ ctx, input }) => getOrder(ctx, input)),
     list: procedure
       .meta({ rest: { method: 'GET', path: '/orders' }, summary: 'Orders, the newest first', errors: [] })
       .input(ListInput)

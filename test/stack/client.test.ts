@@ -156,6 +156,7 @@ describe('the types', () => {
     payments: Payment[];
     shipments: { attempt: number; status: 'prepared' | 'dispatched' | 'failed'; payload: Loose | null; ts: string }[];
     events: { type: EventType; payload: Payload | null; ts: string }[];
+    events_next_cursor: Text;
   }
   interface Status
     extends Record<'order_id' | 'as_of', string>,
@@ -175,7 +176,7 @@ describe('the types', () => {
     expectTypeOf(start.mutate).returns.resolves.toEqualTypeOf<{ workflow_id: string; run_id: string }>();
     expectTypeOf(status.query).parameter(0).toEqualTypeOf<{ order_id: string }>();
     expectTypeOf(status.query).returns.resolves.toEqualTypeOf<Status>();
-    expectTypeOf(get.query).parameter(0).toEqualTypeOf<{ order_id: string }>();
+    expectTypeOf(get.query).parameter(0).toEqualTypeOf<{ order_id: string; events_after?: string | undefined }>();
     expectTypeOf(get.query).returns.resolves.toEqualTypeOf<View>();
     type Page = { state?: State | undefined; limit?: number | string | undefined; cursor?: string | undefined };
     expectTypeOf(list.query).parameter(0).toEqualTypeOf<Page>();

@@ -5,6 +5,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { createLogger } from '@trellis/contracts/config/logger';
 import { Event } from '@trellis/contracts/event';
 import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
 import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
@@ -24,10 +25,11 @@ import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/bo
 import { sandboxCharges, sandboxParcels } from '@trellis/drizzle/sandbox/schema';
 import * as schema from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { desc, sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import * as v from 'valibot';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, overGateway } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
@@ -489,6 +491,46 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     });
   });
 
+  describe('a view stays small', () => {
+    test('its events come in pages of 100, oldest first, each event once', async () => {
+      const order = await orderIn('awaiting_approval');
+      const add = (from: number, to: number) =>
+        beside((connection) =>
+          connection.query('INSERT INTO events (order_id, type, dedupe_key) VALUES ?', [
+            Array.from({ length: to - from }, (_, n) => [order.order_id, 'address_updated', `k-${from + n}`]),
+          ]),
+        );
+      await add(0, 230);
+      const pages = [await viewOf(order)];
+      for (let next = pages[0]?.events_next_cursor; next; next = pages.at(-1)?.events_next_cursor)
+        pages.push((await views.view(order.order_id, next)) as OrderView);
+      expect(pages.map(({ events }) => events.length)).toEqual([100, 100, 32]);
+      expect(pages.flatMap(typesOf)).toEqual([
+        'order_received',
+        'order_validated',
+        ...Array(230).fill('address_updated'),
+      ]);
+      // No page begins behind the last event.
+      await beside((connection) =>
+        connection.query('DELETE FROM events WHERE order_id = ? AND dedupe_key LIKE ?', [order.order_id, 'k-%']),
+      );
+      await add(0, 98);
+      const { events, events_next_cursor } = await viewOf(order);
+      expect([events.length, events_next_cursor]).toEqual([100, null]);
+    });
+
+    test('it has the newest 100 shipments, oldest first', async () => {
+      const order = await orderIn('payment_charged');
+      await beside((connection) =>
+        connection.query('INSERT INTO shipments (order_id, attempt, status) VALUES ?', [
+          Array.from({ length: 120 }, (_, n) => [order.order_id, n + 1, 'failed']),
+        ]),
+      );
+      const { shipments } = await viewOf(order);
+      expect(shipments.map(({ attempt }) => attempt)).toEqual(Array.from({ length: 100 }, (_, n) => n + 21));
+    });
+  });
+
   describe('list', () => {
     /** Ten orders, newest last, created four per millisecond. */
     async function tenOrders() {
@@ -530,19 +572,25 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       await drop();
     });
 
+    const moment = '2001-01-01T00:00:00.000Z';
+    const whole = btoa(JSON.stringify([moment, 'o-1']));
     test.each([
       '',
       'garbage',
       '%%%',
       '日本',
-      btoa('yesterday o-1'),
-      btoa('2026-01-01T00:00:00.000Z'),
-      btoa('1 o-1'),
-      btoa('2001-01-01T00:00:00.000Z é'),
-    ])('starts at the beginning with the unreadable cursor "%s"', async (cursor) => {
-      const { list, drop } = await tenOrders();
-      expect(await list({ limit: 3, cursor })).toEqual(await list({ limit: 3 }));
-      await drop();
+      btoa(`${moment} o-1`),
+      btoa(JSON.stringify([moment])),
+      btoa(JSON.stringify(['2001-13-45T00:00:00.000Z', 'o-1'])),
+      btoa(JSON.stringify([moment, 'é'])),
+      btoa(JSON.stringify([moment, 'o-1', 'o-2'])),
+      whole.slice(0, -3),
+      whole.slice(4),
+      encodeURIComponent(`${whole}==`),
+    ])('refuses the cursor "%s", which it did not give', async (cursor) => {
+      const refusal = await views.list({ limit: 3, cursor }).catch((error: unknown) => error);
+      expect(refusal).toMatchObject({ code: 'INVALID', details: { errors: [{ path: 'cursor' }] } });
+      expect(await views.list({ limit: 3, cursor: whole })).toMatchObject({ next_cursor: null });
     });
   });
 
@@ -577,6 +625,48 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const { errors, failures } = await attempts.recent(id, 1);
       expect(errors).toMatchObject([{ attempt: 501, error: 'é'.repeat(500) }]);
       expect(failures).toBe(501);
+    });
+
+    test('beyond the newest 100 of an order are dropped, those of other orders are not', async () => {
+      const [many, few] = [freshId(), freshId()];
+      const failures = (id: string, count: number) =>
+        attempts.add(Array.from({ length: count }, (_, n) => failure(id, 'charge_payment', n + 1)));
+      await failures(many, 130);
+      await failures(few, 100);
+      await attempts.dropExcess([many, few, freshId()]);
+      await attempts.dropExcess([]);
+      const { errors, failures: kept } = await attempts.recent(many, 200);
+      expect([kept, errors.at(0)?.attempt, errors.at(-1)?.attempt]).toEqual([100, 130, 31]);
+      expect(await attempts.recent(few, 1)).toMatchObject({ failures: 100 });
+    });
+
+    test('are cleaned up by the worker that writes them', async () => {
+      const id = freshId();
+      await attempts.add(Array.from({ length: 130 }, (_, n) => failure(id, 'charge_payment', n)));
+      const log = createAttemptLog(attempts, createLogger('silent'));
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
+      onTestFinished(() => void vi.useRealTimers());
+      log.record(failure(id, 'charge_payment', 131));
+      await expect.poll(async () => (await attempts.recent(id, 1)).failures).toBe(100);
+    });
+
+    test('older than a week are dropped, chunk by chunk, and no newer ones', async () => {
+      const fresh = await freshDatabase();
+      const there = openDatabase(at === url ? fresh.url : await overGateway(fresh.url));
+      const store = createAttemptStore(there);
+      const failures = (id: string, count: number) =>
+        store.add(Array.from({ length: count }, (_, n) => failure(id, 'charge_payment', n + 1)));
+      await failures('o-old', 1_200);
+      await beside((connection) => connection.query('UPDATE attempts SET ts = NOW() - INTERVAL 170 HOUR'), fresh.url);
+      await failures('o-new', 10);
+      const more: boolean[] = [];
+      do more.push(await store.dropOld());
+      while (more.at(-1));
+      expect(more).toEqual([true, true, false]);
+      expect(await store.recent('o-old', 1)).toMatchObject({ failures: 0 });
+      expect(await store.recent('o-new', 1)).toMatchObject({ failures: 10 });
+      await there.close();
+      await fresh.drop();
     });
   });
 
@@ -907,9 +997,12 @@ describe.each([
 });
 
 describe('migrate', () => {
+  const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
+  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
+
   test('prints what it applied', async () => {
     const { url: DATABASE_URL, drop } = await emptyDatabase();
-    const applied = 'applied 0000_initial\napplied 0001_capacity\napplied 0000_sandbox\n';
+    const applied = [...PRODUCT, ...SANDBOX].map((name) => `applied ${name}\n`).join('');
     expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
     expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
     await drop();
@@ -951,7 +1044,7 @@ describe('migrate', () => {
       fresh.db.run((session) => session.select().from(sandboxParcels).innerJoin(sandboxCharges, sql`TRUE`));
     const before = await rows();
     expect(before).toHaveLength(1);
-    expect(await migrate(fresh.url)).toEqual(['0000_sandbox']);
+    expect(await migrate(fresh.url)).toEqual(SANDBOX);
     expect(await migrate(fresh.url)).toEqual([]);
     expect(await rows()).toEqual(before);
     await fresh.drop();
@@ -959,7 +1052,7 @@ describe('migrate', () => {
 
   test('creates the sandbox’s tables only in the sandbox’s database when there is one', async () => {
     const [product, sandbox] = [await emptyDatabase(), await emptyDatabase()];
-    expect(await migrate(product.url, sandbox.url)).toEqual(['0000_initial', '0001_capacity', '0000_sandbox']);
+    expect(await migrate(product.url, sandbox.url)).toEqual([...PRODUCT, ...SANDBOX]);
     const [ofProduct, ofSandbox] = [await product.tables(), await sandbox.tables()];
     expect(ofProduct).toContain('orders');
     expect(ofProduct.filter((name) => name.includes('sandbox'))).toEqual([]);
