@@ -2,9 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
-import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { createLogger } from '@trellis/contracts/config/logger';
-import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
 import { failureLine } from '@trellis/drizzle/database';
@@ -16,20 +15,22 @@ import { createApiServer } from './http/server.ts';
 import manifest from './package.json' with { type: 'json' };
 import { createGrpcTemporal } from './temporal/grpc.ts';
 import { createHttpTemporal } from './temporal/http.ts';
+import { fetchWith } from './temporal/tls-fetch.ts';
 
 /** How long the servers may take to answer before the log warns of them. */
 const START_PING_MS = 2_000;
 /** For closing the connections to the servers, once those of the clients are closed. */
 const CLOSE_MS = 1_000;
 
-const config = fromEnvironment(PROGRAMS.api);
+const config = fromEnvironmentAndProfile(PROGRAMS.api);
 const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
-const { TEMPORAL_ADDRESS: address, TEMPORAL_API_KEY: apiKey, TEMPORAL_NAMESPACE: namespace } = config;
-const connection = /^https?:\/\//.test(address) ? undefined : Connection.lazy(connectionOptions(address, apiKey));
+const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } = config;
+const { apiKey, tls } = config.temporal;
+const connection = /^https?:\/\//.test(address) ? undefined : Connection.lazy({ address, ...config.temporal });
 const temporal = connection
   ? createGrpcTemporal(createTemporalClient(connection, namespace))
-  : createHttpTemporal({ url: address, namespace, apiKey });
+  : createHttpTemporal({ url: address, namespace, apiKey, fetch: fetchWith(tls) });
 const app = createApp({
   temporal,
   ...openApiStores(db),

@@ -61,6 +61,21 @@ export interface CommandAnswer {
   changed: boolean;
 }
 
+/** How many commands one order takes in. They keep its history, its memory and its events bounded, whoever sends what. */
+export const COMMAND_LIMITS = {
+  /** Address changes, valid or not, in the order's whole life. */
+  addressChanges: 50,
+  /** Commands of one kind that wait for their decision. */
+  undecided: 20,
+  /** Repetitions that change nothing and are recorded in the history; later ones get their answer without a trace. */
+  repetitions: 100,
+  /** Refused signals that are recorded as events; later ones are only logged. */
+  recordedRefusals: 50,
+} as const;
+
+/** The type of the failure with which an update beyond `COMMAND_LIMITS.repetitions` is answered; its details are the CommandAnswer. */
+export const NO_CHANGE = 'NO_CHANGE';
+
 /** True when the command repeats the one that led the order to this terminal state; every other command on an ended order is TOO_LATE. */
 export function repeatsEnd(command: Command, state: TerminalState): boolean {
   return COMMANDS[command].leadsTo === state;
@@ -73,5 +88,7 @@ export const MAX_REASON_LENGTH = 200;
 /** The cancel reason to store for a caller's value: truncated to the limit, the default for anything but non-empty text. */
 export function cancelReasonOf(given: unknown): string {
   if (typeof given !== 'string' || given === '') return DEFAULT_CANCEL_REASON;
-  return [...given.toWellFormed()].slice(0, MAX_REASON_LENGTH).join('');
+  // No code point has more than two UTF-16 units. A caller may send megabytes.
+  const start = given.slice(0, 2 * MAX_REASON_LENGTH).toWellFormed();
+  return [...start].slice(0, MAX_REASON_LENGTH).join('');
 }

@@ -71,6 +71,9 @@ export const POLICIES_UNTIL_0_2 = {
   },
 } as const satisfies Record<'exercise' | 'production', Policy>;
 
+/** The policy's name in OrderInput.policy; anything but a known name means exercise. */
+export const policyNameOf = (given: unknown): PolicyName => POLICY_NAMES.find((name) => name === given) ?? 'exercise';
+
 /** The policy that OrderInput.policy names; anything but a known name means exercise. */
 export function policyOf(name: unknown, policies: Readonly<Record<'exercise', Policy>> = POLICIES): Policy {
   const known: Readonly<Record<string, Policy>> = policies;

@@ -1,5 +1,6 @@
 /** The names that a Temporal caller in any language uses. Plain data, safe to import from workflow code. */
 import type { OrderInput } from './order.ts';
+import type { PolicyName } from './policy.ts';
 
 export const ORDER_WORKFLOW = 'OrderWorkflow';
 export const SHIPPING_WORKFLOW = 'ShippingWorkflow';
@@ -11,8 +12,14 @@ export const SHIPPING_QUEUE = 'shipping-tq';
 export const STATUS_QUERY = 'status';
 export const DISPATCH_FAILED_SIGNAL = 'dispatch_failed';
 
-/** Temporal schedules a lost workflow task again after this time, well inside the exercise policy's budget of 15 s. */
-export const WORKFLOW_TASK_TIMEOUT_MS = 3_000;
+/**
+ * Temporal schedules a lost workflow task again after this time. It must be well inside the policy's budget, and long enough to
+ * replay the longest history: a task that takes longer is repeated for ever.
+ */
+export const WORKFLOW_TASK_TIMEOUT_MS = {
+  exercise: 3_000,
+  production: 20_000,
+} as const satisfies Record<PolicyName, number>;
 
 /** The memo key that holds the hash of the request that started an order. */
 export const REQUEST_HASH_MEMO = 'request_hash';

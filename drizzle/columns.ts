@@ -24,12 +24,12 @@ export const message = (name: string, length?: number) =>
     toDriver: (value) => value.slice(0, length ?? MAX_MESSAGE_LENGTH).toWellFormed(),
   })(name);
 
-/** MySQL's driver returns JSON parsed, MariaDB's as text. */
-export const json = customType<{ data: unknown; driverData: unknown }>({
+/** Both drivers return JSON as text, as MariaDB does: a JSON text that is a string itself must not be parsed twice. */
+export const json = customType<{ data: unknown; driverData: string }>({
   dataType: () => 'json',
   // A JavaScript string may contain a lone surrogate; JSON in SQL may not.
   toDriver: (value) => JSON.stringify(value, (_, part) => (typeof part === 'string' ? part.toWellFormed() : part)),
-  fromDriver: (value) => (typeof value === 'string' ? JSON.parse(value) : value),
+  fromDriver: (value) => JSON.parse(value),
 });
 
 /**

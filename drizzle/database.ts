@@ -92,7 +92,7 @@ export async function retrying<T>(work: () => Promise<T>): Promise<T> {
 }
 
 /** The failure as a DatabaseError; undefined when it was a store's own code that failed, which is a bug. */
-function databaseErrorOf(error: unknown): DatabaseError | undefined {
+export function databaseErrorOf(error: unknown): DatabaseError | undefined {
   if (error instanceof DatabaseError) return error;
   const failure = failureOf(error);
   if (failure) return new DatabaseError(failure.message, failure);

@@ -202,7 +202,8 @@ export async function openTestbed(options: TestbedOptions = {}) {
       const handle = await (signal === undefined
         ? client.workflow.start(ORDER_WORKFLOW, start)
         : client.workflow.signalWithStart(ORDER_WORKFLOW, { ...start, signal, signalArgs }));
-      const started = placedOrder(order, handle, views);
+      const firstExecutionRunId = 'firstExecutionRunId' in handle ? handle.firstExecutionRunId : handle.signaledRunId;
+      const started = placedOrder(order, Object.assign(handle, { firstExecutionRunId }), views);
       placed.push(started);
       return started;
     },
@@ -300,7 +301,9 @@ export async function ownTestbed(options: TestbedOptions): Promise<Testbed> {
 
 export type PlacedOrder = ReturnType<typeof placedOrder>;
 
-function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: ReturnType<typeof createOrderViews>) {
+type StartedHandle = WorkflowHandle & { firstExecutionRunId: string };
+
+function placedOrder(order: StartInput, handle: StartedHandle, { find, view }: ReturnType<typeof createOrderViews>) {
   const id = order.order_id;
   const whole = () =>
     withAllEvents(async (after) => {
@@ -336,6 +339,8 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
         signalName: COMMANDS[command].temporal,
         input: { payloads: [{ metadata: { encoding: Buffer.from('json/plain') }, data: Buffer.from(json) }] },
       }),
+    /** The histories of the order's runs, each of which the next one continues. */
+    runs: () => runsOf(handle),
     /** Waits for the order's end, skipping time where the server can; resolves with the workflow's result. */
     end: (): Promise<unknown> => handle.result(),
     /** Milliseconds from the run's start to its close, by the server's clock. */
@@ -346,15 +351,30 @@ function placedOrder(order: StartInput, handle: WorkflowHandle, { find, view }: 
   };
 }
 
+export type HistoryEvent = NonNullable<Awaited<ReturnType<WorkflowHandle['fetchHistory']>>['events']>[number];
+
+/** The events of each run of a chain, from the run that was started. */
+async function runsOf({ client, workflowId, firstExecutionRunId }: StartedHandle) {
+  const runs: { runId: string; events: HistoryEvent[] }[] = [];
+  for (let runId: string | null | undefined = firstExecutionRunId; runId; ) {
+    const { events } = await client.getHandle(workflowId, runId).fetchHistory();
+    runs.push({ runId, events: events ?? [] });
+    runId = events?.at(-1)?.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
+  }
+  return runs;
+}
+
 type Outcome = Awaited<ReturnType<typeof outcomeOf>>;
 
 async function outcomeOf({ handle }: PlacedOrder) {
-  const [history, { status }] = await Promise.all([handle.fetchHistory(), handle.describe()]);
-  return { workflowId: handle.workflowId, history, status: status.name };
+  const [runs, { status }] = await Promise.all([runsOf(handle), handle.describe()]);
+  return { workflowId: handle.workflowId, runs, status: status.name };
 }
 
-function workflowFailures({ workflowId, history, status }: Outcome): string[] {
-  const failures = (history.events ?? []).map((event) => event.workflowTaskFailedEventAttributes?.failure?.message);
+function workflowFailures({ workflowId, runs, status }: Outcome): string[] {
+  const failures = runs.flatMap(({ events }) =>
+    events.map((event) => event.workflowTaskFailedEventAttributes?.failure?.message),
+  );
   return [
     ...failures
       .filter((message) => message !== undefined)
@@ -365,7 +385,10 @@ function workflowFailures({ workflowId, history, status }: Outcome): string[] {
 
 async function replayFailures(outcomes: Outcome[]): Promise<string[]> {
   const failures: string[] = [];
-  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, outcomes))
+  const histories = outcomes.flatMap(({ workflowId, runs }) =>
+    runs.map(({ events }) => ({ workflowId, history: { events } })),
+  );
+  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, histories))
     if (error) failures.push(`${workflowId}: does not replay: ${error.message}`);
   return failures;
 }

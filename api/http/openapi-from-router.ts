@@ -54,6 +54,7 @@ const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schem
   NOT_FOUND: {},
   ORDER_CONFLICT: {},
   TOO_LATE: { state: State },
+  TOO_MANY: {},
   PAYLOAD_TOO_LARGE: {},
   BUSY: { retry_after: RetryAfter },
   UNAVAILABLE: { retry_after: RetryAfter },

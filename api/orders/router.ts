@@ -38,7 +38,7 @@ export interface Meta {
   command?: Command;
 }
 
-const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'BUSY'];
+const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'TOO_MANY', 'BUSY'];
 
 const t = initTRPC
   .context<Context>()

@@ -23,6 +23,8 @@ export async function sendCommand(
 ): Promise<SignalOutput> {
   const send = () => temporal.update(orderId, command, args, id, DECISION_TIMEOUT_MS);
   let sent = await send();
+  // If the run was continued as new, the next run has the command under this id; if it was ended from outside, there is none.
+  if (sent.outcome === 'interrupted') sent = await send();
   if (sent.outcome === 'not_accepted') {
     if (await temporal.signal(orderId, command, [...args, id])) return { ok: true, queued: true };
     // The run has completed meanwhile, perhaps because of this command.
@@ -38,6 +40,7 @@ export async function sendCommand(
     case 'refused':
       throw new OrderError(sent.code, sent.message, sent.details);
     case 'accepted':
+    case 'interrupted':
       return { ok: true, queued: true };
     case 'not_accepted':
       throw unavailable(undefined, false);
@@ -46,10 +49,17 @@ export async function sendCommand(
   }
 }
 
-/** In a terminal state, the command that led to it is accepted without a change; every other command is TOO_LATE. */
+/**
+ * In a terminal state, the command that led to it is accepted without a change; every other command is TOO_LATE. An order that is
+ * open without a run is settled by the workers within a minute or so.
+ */
 async function onEnded(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput> {
   const row = await fromSql(() => views.find(orderId));
   if (!row) throw noSuchOrder(orderId);
   if (isTerminal(row.state) && repeatsEnd(command, row.state)) return { ok: true, state: row.state, changed: false };
+  if (!isTerminal(row.state))
+    throw new OrderError('UNAVAILABLE', 'the run of this order was ended; the order will be settled', {
+      retry_after: 5,
+    });
   throw new OrderError('TOO_LATE', `too late: the order is ${row.state}`, { state: row.state });
 }

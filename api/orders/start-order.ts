@@ -35,29 +35,38 @@ export async function startOrder(
   };
 
   // SQL also has the orders whose runs Temporal no longer retains. While it is down, Temporal alone decides.
-  const row = await fallbackOnDatabaseError(views.find(order_id), undefined);
-  if (row) return answer(row);
+  const row = await fallbackOnDatabaseError(views.find(order_id), 'down' as const);
+  if (row !== 'down' && row) return answer(row);
 
+  /** The run of the same request. `lost`: it was ended from outside before it wrote the order's row, so there is no order. */
   const findStarted = async () => {
     const run = await temporal.find(order_id);
-    return run?.request_hash ? answer({ run_id: run.run_id, request_hash: run.request_hash }) : undefined;
+    if (!run?.request_hash) return undefined;
+    const { run_id, request_hash, dead } = run;
+    return { started: await answer({ run_id, request_hash }), lost: dead && row === undefined };
   };
   const decision = await admission.admit(order_id);
   if (!decision.admitted) {
     // An order that was started before is answered, not refused. While Temporal fails it is refused like any other.
     const running = await undefinedIfUnavailable(findStarted());
-    if (running) return running;
+    if (running && !running.lost) return running.started;
     const { retryAfter: retry_after } = decision;
     throw new OrderError('BUSY', `the workers are at capacity; try again in ${retry_after} s`, {
       retry_after,
     });
   }
-  const started = await temporal.start(policy === 'exercise' ? order : { ...order, policy }, await requestHash(order));
+  const input = policy === 'exercise' ? order : { ...order, policy };
+  const hash = await requestHash(order);
+  const started = await temporal.start(input, hash);
   if (started) return { workflow_id: orderWorkflowId(order_id), run_id: started.run_id };
 
+  const before = await findStarted();
+  // If a frozen worker still writes the row for the lost run, the row stays that run's, and the order is settled.
+  const again = before?.lost ? await temporal.start(input, hash, true) : undefined;
+  if (again) return { workflow_id: orderWorkflowId(order_id), run_id: again.run_id };
+
   if (decision.counted) await admission.giveBack();
-  const running = await findStarted();
-  if (running) return running;
+  if (before) return before.started;
   throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`, {
     retry_after: 1,
   });

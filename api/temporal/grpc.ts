@@ -1,8 +1,10 @@
 /** The Temporal port over gRPC, for Node. */
 import {
   ApplicationFailure,
-  type Client,
+  Client,
+  defaultPayloadConverter,
   isGrpcServiceError,
+  type Payload,
   QueryNotRegisteredError,
   QueryRejectedError,
   ServiceError,
@@ -10,9 +12,10 @@ import {
   WorkflowUpdateFailedError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
-import { NamespaceNotFoundError, WorkflowNotFoundError } from '@temporalio/common';
+import { NamespaceNotFoundError, type PayloadCodec, WorkflowNotFoundError } from '@temporalio/common';
 import { COMMANDS, type CommandAnswer } from '@trellis/contracts/commands';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
+import { policyNameOf } from '@trellis/contracts/policy';
 import {
   ORDER_WORKFLOW,
   ORDERS_QUEUE,
@@ -22,13 +25,14 @@ import {
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
 import pTimeout, { TimeoutError } from 'p-timeout';
-import { CALL_TIMEOUT_MS, refusalOf, type TemporalPort, unavailable, undefinedIfUnavailable } from './port.ts';
+import { CALL_TIMEOUT_MS, isDead, refusalOf, type TemporalPort, unavailable, undefinedIfUnavailable } from './port.ts';
 
 /** Extra time for the client to report its own deadline error. */
 const GRACE_MS = 100;
 
-/** Creates the port on a client. Its connection may be lazy; the caller closes it. */
-export function createGrpcTemporal(client: Client): TemporalPort {
+/** Creates the port on a client's connection and namespace. The connection may be lazy; the caller closes it. */
+export function createGrpcTemporal({ connection, options: { namespace } }: Client): TemporalPort {
+  const client = new Client({ connection, namespace, dataConverter: { payloadCodecs: [readable] } });
   const handleOf = (orderId: string) => client.workflow.getHandle(orderWorkflowId(orderId));
 
   /** The client's own deadline doesn't interrupt the pause between two of its retries, which may take seconds. */
@@ -46,7 +50,7 @@ export function createGrpcTemporal(client: Client): TemporalPort {
   }
 
   return {
-    async start(order, requestHash) {
+    async start(order, requestHash, afterDeadRun = false) {
       try {
         const handle = await withTimeout(CALL_TIMEOUT_MS, () =>
           client.workflow.start(ORDER_WORKFLOW, {
@@ -54,9 +58,9 @@ export function createGrpcTemporal(client: Client): TemporalPort {
             taskQueue: ORDERS_QUEUE,
             args: [order],
             memo: { [REQUEST_HASH_MEMO]: requestHash },
-            workflowIdReusePolicy: 'REJECT_DUPLICATE',
+            workflowIdReusePolicy: afterDeadRun ? 'ALLOW_DUPLICATE_FAILED_ONLY' : 'REJECT_DUPLICATE',
             workflowIdConflictPolicy: 'FAIL',
-            workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS,
+            workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS[policyNameOf(order.policy)],
           }),
         );
         return { run_id: handle.firstExecutionRunId };
@@ -68,10 +72,14 @@ export function createGrpcTemporal(client: Client): TemporalPort {
 
     find: (orderId) =>
       call(CALL_TIMEOUT_MS, async () => {
-        const { runId, memo, startTime } = await handleOf(orderId).describe();
+        const { runId, memo, status, startTime, raw } = await handleOf(orderId).describe();
         const hash = memo?.[REQUEST_HASH_MEMO];
-        const request_hash = typeof hash === 'string' ? hash : undefined;
-        return { run_id: runId, started_at: startTime.toISOString(), request_hash };
+        return {
+          run_id: raw.workflowExecutionInfo?.firstRunId || runId,
+          started_at: startTime.toISOString(),
+          request_hash: typeof hash === 'string' ? hash : undefined,
+          dead: isDead(status.name),
+        };
       }),
 
     async update(orderId, command, args, id, timeoutMs) {
@@ -95,6 +103,8 @@ export function createGrpcTemporal(client: Client): TemporalPort {
         }
         if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError || error instanceof TimeoutError)
           return { outcome: accepted ? 'accepted' : 'not_accepted' };
+        if (causesOf(error).some((cause) => isGrpcServiceError(cause) && TAKES_NO_UPDATE.includes(cause.code)))
+          return { outcome: 'not_accepted' };
         throw failed(error);
       }
     },
@@ -116,6 +126,25 @@ export function createGrpcTemporal(client: Client): TemporalPort {
 }
 
 const RESOURCE_EXHAUSTED = 8;
+const FAILED_PRECONDITION = 9;
+/** The codes for a run that has ten updates in flight, and for one that has had two thousand. */
+const TAKES_NO_UPDATE = [RESOURCE_EXHAUSTED, FAILED_PRECONDITION];
+
+/** Reads a payload that another caller wrote in an encoding unknown here, as in the memo of an order, as null. */
+const readable: PayloadCodec = {
+  encode: async (payloads) => payloads,
+  decode: async (payloads) =>
+    payloads.map((payload) => (isReadable(payload) ? payload : defaultPayloadConverter.toPayload(null))),
+};
+
+function isReadable(payload: Payload): boolean {
+  try {
+    defaultPayloadConverter.fromPayload(payload);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** What a call rejects with: an OrderError when Temporal or the connection failed, the error itself when it is a bug. */
 function failed(error: unknown): unknown {

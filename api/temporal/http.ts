@@ -1,6 +1,7 @@
 /** The Temporal port over Temporal's own HTTP API, for runtimes that have `fetch` and nothing else. */
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
+import { policyNameOf } from '@trellis/contracts/policy';
 import {
   ORDER_WORKFLOW,
   ORDERS_QUEUE,
@@ -11,6 +12,7 @@ import {
 } from '@trellis/contracts/temporal';
 import {
   CALL_TIMEOUT_MS,
+  isDead,
   refusalOf,
   type TemporalPort,
   type UpdateAnswer,
@@ -24,6 +26,8 @@ export interface HttpTemporalOptions {
   namespace: string;
   /** Sent as a bearer token when present. */
   apiKey?: string | undefined;
+  /** By default the runtime's. */
+  fetch?: ((request: Request) => Promise<Response>) | undefined;
 }
 
 /** Turns off payload shorthand, which corrupts empty arrays and large numbers. */
@@ -49,16 +53,22 @@ interface UpdateResponse {
 class HttpError extends Error {
   override readonly name = 'HttpError';
   readonly status: number;
+  /** Temporal's code of the error; undefined in a proxy's answer. */
+  readonly code: unknown;
   readonly types: string[];
 
   /** `body`: Temporal's, or any JSON of a proxy. */
-  constructor(status: number, body: null | { message?: unknown; details?: unknown }) {
+  constructor(status: number, body: null | { code?: unknown; message?: unknown; details?: unknown }) {
     super(`${status} ${body?.message ?? ''}`);
     this.status = status;
+    this.code = body?.code;
     const details: unknown[] = Array.isArray(body?.details) ? body.details : [];
     this.types = details.map((detail) => `${(detail as null | { '@type'?: unknown })?.['@type'] ?? ''}`);
   }
 }
+
+/** RESOURCE_EXHAUSTED for a run that has ten updates in flight, FAILED_PRECONDITION for one that has had two thousand. */
+const TAKES_NO_UPDATE: unknown[] = [8, 9];
 
 /** Temporal itself did not answer: it was not reached, took too long, or a proxy answered in its place. */
 class NoAnswer extends Error {
@@ -66,7 +76,7 @@ class NoAnswer extends Error {
 }
 
 /** Creates the port on a server's HTTP API. It connects at the first call. */
-export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptions): TemporalPort {
+export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch }: HttpTemporalOptions): TemporalPort {
   const namespaceUrl = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}`;
   const base = `${namespaceUrl}/workflows/`;
   const headers: Record<string, string> = {
@@ -82,7 +92,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
       signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
     });
-    const { ok, status, answer } = await send(request);
+    const { ok, status, answer } = await answerTo(send(request));
     if (!ok) throw new HttpError(status, answer);
     if (answer === null || typeof answer !== 'object') throw new NoAnswer('the answer is not an object');
     return answer;
@@ -106,7 +116,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
   }
 
   return {
-    async start(order, requestHash) {
+    async start(order, requestHash, afterDeadRun = false) {
       try {
         const { runId } = await call<{ runId: string }>(order.order_id, '', CALL_TIMEOUT_MS, {
           requestId: crypto.randomUUID(),
@@ -114,9 +124,9 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
           taskQueue: { name: ORDERS_QUEUE },
           input: payloads([order]),
           memo: { fields: { [REQUEST_HASH_MEMO]: encoded(requestHash) } },
-          workflowIdReusePolicy: 'WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE',
+          workflowIdReusePolicy: `WORKFLOW_ID_REUSE_POLICY_${afterDeadRun ? 'ALLOW_DUPLICATE_FAILED_ONLY' : 'REJECT_DUPLICATE'}`,
           workflowIdConflictPolicy: 'WORKFLOW_ID_CONFLICT_POLICY_FAIL',
-          workflowTaskTimeout: `${WORKFLOW_TASK_TIMEOUT_MS / 1000}s`,
+          workflowTaskTimeout: `${WORKFLOW_TASK_TIMEOUT_MS[policyNameOf(order.policy)] / 1000}s`,
         });
         return { run_id: runId };
       } catch (error) {
@@ -131,15 +141,21 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
           workflowExecutionInfo: {
             execution: { runId: string };
             startTime: string;
+            firstRunId?: string;
+            status?: string;
             memo?: { fields?: Record<string, Payload> };
           };
         }>(orderId, '', CALL_TIMEOUT_MS),
       );
       if (!found) return undefined;
-      const { execution, startTime, memo } = found.workflowExecutionInfo;
+      const { execution, startTime, firstRunId, status, memo } = found.workflowExecutionInfo;
       const hash = decoded(memo?.fields?.[REQUEST_HASH_MEMO]);
-      const request_hash = typeof hash === 'string' ? hash : undefined;
-      return { run_id: execution.runId, started_at: new Date(startTime).toISOString(), request_hash };
+      return {
+        run_id: firstRunId || execution.runId,
+        started_at: new Date(startTime).toISOString(),
+        request_hash: typeof hash === 'string' ? hash : undefined,
+        dead: isDead(status),
+      };
     },
 
     async update(orderId, command, args, id, timeoutMs) {
@@ -155,6 +171,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
       } catch (error) {
         if (isMissing(error)) return { outcome: 'no_open_run' };
         if (isLost(error)) return { outcome: accepted ? 'accepted' : 'not_accepted' };
+        if (error instanceof HttpError && TAKES_NO_UPDATE.includes(error.code)) return { outcome: 'not_accepted' };
         throw failed(error);
       }
     },
@@ -176,7 +193,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
 
     async ping(timeoutMs) {
       const signal = AbortSignal.timeout(timeoutMs);
-      const { ok, status, answer } = await send(new Request(namespaceUrl, { headers, signal }));
+      const { ok, status, answer } = await answerTo(send(new Request(namespaceUrl, { headers, signal })));
       if (!ok) throw new HttpError(status, answer);
     },
   };
@@ -210,9 +227,9 @@ function failed(error: unknown): unknown {
   return error instanceof NoAnswer ? unavailable(error, false) : error;
 }
 
-async function send(request: Request) {
+async function answerTo(calling: Promise<Response>) {
   try {
-    const response = await fetch(request);
+    const response = await calling;
     // Read as bytes: not every runtime decodes this media type as text.
     const answer = JSON.parse(new TextDecoder().decode(await response.arrayBuffer()));
     return { ok: response.ok, status: response.status, answer };

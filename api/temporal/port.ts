@@ -2,15 +2,18 @@
  * The calls that the API makes to Temporal; grpc.ts and http.ts implement them. Every call settles within its timeout. When Temporal
  * fails, the call rejects with an OrderError: BUSY when Temporal limits the rate, else UNAVAILABLE. Any other error is a bug.
  */
-import type { Command, CommandAnswer } from '@trellis/contracts/commands';
+import { type Command, type CommandAnswer, NO_CHANGE } from '@trellis/contracts/commands';
 import { ERRORS, type ErrorCode, type ErrorDetailsByCode, OrderError } from '@trellis/contracts/error';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 
 export interface TemporalPort {
-  /** Starts the order's one run; undefined when the order has been started before, whether that run is running or completed. */
-  start(order: OrderInput, requestHash: string): Promise<{ run_id: string } | undefined>;
-  /** The order's run, with the hash of the request that started it if this API did; undefined when there is none. */
+  /**
+   * Starts the order's one run; undefined when the order has been started before, whether that run is running or completed.
+   * With `afterDeadRun` a run that was ended from outside does not count.
+   */
+  start(order: OrderInput, requestHash: string, afterDeadRun?: boolean): Promise<{ run_id: string } | undefined>;
+  /** The order's run; undefined when there is none. */
   find(orderId: string): Promise<FoundRun | undefined>;
   /** Sends a command as an update under the id `id` and waits up to `timeoutMs` milliseconds for its result. */
   update(orderId: string, command: Command, args: unknown[], id: string, timeoutMs: number): Promise<UpdateAnswer>;
@@ -23,19 +26,29 @@ export interface TemporalPort {
 }
 
 export interface FoundRun {
+  /** The first run's id, also once that run was continued as new. */
   run_id: string;
   /** ISO 8601. */
   started_at: string;
+  /** The hash of the request that started it; undefined when another caller did. */
   request_hash: string | undefined;
+  /** The run was ended from outside. */
+  dead: boolean;
 }
+
+/** The statuses, in the words of both adapters, of a run that was ended from outside. */
+export const isDead = (status: string | null | undefined): boolean =>
+  /(TERMINATED|TIMED_OUT|FAILED|CANCELL?ED)$/.test(status ?? '');
 
 export type UpdateAnswer =
   | { outcome: 'decided'; answer: CommandAnswer }
   | { outcome: 'refused'; code: ErrorCode; message: string; details: ErrorDetailsByCode[ErrorCode] }
   /** Recorded in the history, but not decided in time. */
   | { outcome: 'accepted' }
-  /** No worker has accepted it in time. Whether it will still be delivered is unknown. */
+  /** No worker has accepted it in time, or Temporal takes no further update of this run. Whether it will still be delivered is unknown. */
   | { outcome: 'not_accepted' }
+  /** Its run ended before it was decided: was ended from outside, or was continued as new by a run that will decide it. */
+  | { outcome: 'interrupted' }
   /** The order has no running run: it was never started, or its run has completed or was ended from outside. */
   | { outcome: 'no_open_run' };
 
@@ -43,11 +56,12 @@ export type UpdateAnswer =
 export const CALL_TIMEOUT_MS = 3_000;
 
 /**
- * The outcome of an update that failed. `type` is the failure's type: an error code of ours, or Temporal's own for a run
- * that ended before it could decide. Throws INTERNAL for any other type.
+ * The outcome of an update that failed. `type` is the failure's type: an error code of ours, NO_CHANGE, or Temporal's own for a
+ * run that ended before it could decide. Throws INTERNAL for any other type.
  */
 export function refusalOf(type: string | null | undefined, message: string, details: unknown): UpdateAnswer {
-  if (type === 'AcceptedUpdateCompletedWorkflow') return { outcome: 'no_open_run' };
+  if (type === 'AcceptedUpdateCompletedWorkflow') return { outcome: 'interrupted' };
+  if (type === NO_CHANGE) return { outcome: 'decided', answer: details as CommandAnswer };
   if (!type || !(type in ERRORS))
     throw new OrderError('INTERNAL', 'the workflow failed to decide the command', {}, { cause: new Error(message) });
   const code = type as ErrorCode;

@@ -2,6 +2,7 @@ import { ApplicationFailure, DefaultFailureConverter, defaultPayloadConverter } 
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activities';
 import { OrderInput } from '@trellis/contracts/order';
+import { DatabaseError } from '@trellis/drizzle/database';
 import { attempt } from '@trellis/workers/activities/attempt';
 import { validFields } from '@trellis/workers/activities/receive-order';
 import { createServerClock } from '@trellis/workers/server-clock';
@@ -66,7 +67,7 @@ describe('an activity whose effect fails', () => {
   });
 
   test('for a reason that no repetition cures is left to Temporal’s pauses, which grow to a minute', async () => {
-    const error = Object.assign(new Error('the database refuses the value'), { permanent: true });
+    const error = new DatabaseError('the database refused the statement', { kind: 'permanent' });
     const failures = await Promise.all([1, 4, 9].map((schedule) => failing(error, schedule)));
     expect(failures.map(({ calls, failure }) => [calls, failure.nextRetryDelay])).toEqual([
       [1, 2_000],

@@ -12,7 +12,7 @@ const MAX_CLEANED = 1_000;
 const MAX_CHUNKS = 10;
 
 export interface AttemptLog {
-  record(failed: AttemptRecord): void;
+  record(failed: AttemptRecord, reason?: string): void;
   /** Writes the pending records; call it before the process ends. */
   flush(): Promise<void>;
 }
@@ -63,8 +63,8 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   }
 
   return {
-    record(failed) {
-      log.info(failed, 'attempt failed');
+    record(failed, reason) {
+      log.info({ ...failed, reason }, 'attempt failed');
       pending.push(failed);
       if (pending.length > MAX_PENDING) pending.shift();
       if (!writing) void writeSoon();

@@ -3,6 +3,7 @@ import { Context } from '@temporalio/activity';
 import { ApplicationFailure, TemporalFailure } from '@temporalio/common';
 import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activities';
 import type { AttemptRecord } from '@trellis/drizzle/attempts';
+import { DatabaseError } from '@trellis/drizzle/database';
 import pRetry, { AbortError } from 'p-retry';
 import pTimeout from 'p-timeout';
 import type { ServerClock } from '../server-clock.ts';
@@ -13,7 +14,8 @@ export interface AttemptDeps {
   flakyCall?: () => Promise<void>;
   /** The clock that deadlines are judged by. */
   clock: ServerClock;
-  onFailedAttempt(record: AttemptRecord): void;
+  /** `reason`: what the record does not say, for the log: the database's own words, without values. */
+  onFailedAttempt(record: AttemptRecord, reason?: string): void;
 }
 
 export interface ActivityInput {
@@ -100,7 +102,10 @@ export async function attempt<T>(
       randomize: true,
       signal: cancellationSignal,
       onFailedAttempt: ({ error, attemptNumber }) =>
-        onFailedAttempt({ order_id, step: info.activityType, attempt: attemptNumber, error: error.message }),
+        onFailedAttempt(
+          { order_id, step: info.activityType, attempt: attemptNumber, error: error.message },
+          error instanceof DatabaseError ? error.reason : undefined,
+        ),
       shouldRetry: ({ error }) => mayRetry(error),
     });
   } catch (error) {
@@ -108,8 +113,8 @@ export async function attempt<T>(
   }
 }
 
-/** An error that no repetition of the same call can cure, as the stores mark it. */
-const isPermanent = (error: Error): boolean => (error as { permanent?: boolean }).permanent === true;
+/** Only a person can cure it, and no repetition. */
+const isPermanent = (error: Error): boolean => error instanceof DatabaseError && error.permanent;
 
 /**
  * What Temporal records of an error: its message alone. Its causes contain statements with their parameters, and the codec

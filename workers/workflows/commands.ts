@@ -1,6 +1,6 @@
 /** The commands on a running order. A refused update fails with a typed failure, a refused signal is recorded as an event. */
 
-import type { UpdateDefinition } from '@temporalio/common';
+import { HandlerUnfinishedPolicy, type UpdateDefinition } from '@temporalio/common';
 import {
   ApplicationFailure,
   CancellationScope,
@@ -13,83 +13,132 @@ import {
   setHandler,
   uuid4,
 } from '@temporalio/workflow';
-import { COMMAND_NAMES, COMMANDS, type Command, type CommandAnswer, cancelReasonOf } from '@trellis/contracts/commands';
-import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
+import {
+  COMMAND_LIMITS,
+  COMMAND_NAMES,
+  COMMANDS,
+  type Command,
+  type CommandAnswer,
+  cancelReasonOf,
+  NO_CHANGE,
+} from '@trellis/contracts/commands';
+import type { ErrorCode } from '@trellis/contracts/error';
 import { COMMAND_ID_PATTERN } from '@trellis/contracts/id';
 import type { Address } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/temporal';
+import { bounded, MAX_ADDRESS_LENGTH, within } from './bounds.ts';
 import { runLocally, runRemotely } from './run-activity.ts';
-import { type RunningOrder, statusOf, whenReady } from './running-order.ts';
+import { type RunningOrder, type SentCommand, statusOf, whenReady } from './running-order.ts';
 
 /** Registers the order's query, commands and signals. Call it before the first await, in the workflow's root scope. */
 export function acceptCommands(order: RunningOrder): void {
   setHandler(defineQuery<WorkflowStatus>(STATUS_QUERY), () => statusOf(order));
 
-  const decide: Record<Command, Decide> = {
-    approve: () => approve(order),
-    cancel: (reason) => cancel(order, reason),
-    address: (address, id) => changeAddress(order, address, id),
-  };
-  for (const command of COMMAND_NAMES) accept(order, command, decide[command]);
+  // Those that the run before did not decide were sent before those that this run receives.
+  for (const sent of order.inherited) void applySignal(order, sent);
+  for (const command of COMMAND_NAMES) accept(order, command);
 
   setHandler(defineSignal<[unknown]>(DISPATCH_FAILED_SIGNAL), (reason) => {
     order.dispatch_failed_reason = typeof reason === 'string' ? reason.slice(0, 500).toWellFormed() : 'no reason given';
   });
 
-  // A Temporal cancellation is a cancel command. It has no answer and no command id, so a refusal is only logged.
-  CancellationScope.current().cancelRequested.catch(() =>
-    CancellationScope.nonCancellable(() => cancel(order, 'temporal_cancel')).catch((error: Error) =>
-      log.info(error.message),
-    ),
-  );
+  // A Temporal cancellation is a cancel command without an answer.
+  const cancellation = { command: 'cancel', id: TEMPORAL_CANCEL, argument: 'temporal_cancel', by: 'signal' } as const;
+  CancellationScope.current().cancelRequested.catch(() => applySignal(order, cancellation));
 }
 
-type Decide = (argument: unknown, id: string) => Promise<boolean>;
 /** Not validated: a caller may send any values. */
 type Arguments = [unknown?, unknown?];
 
-/** Registers a command's update and its signal, both with the handler `decide`. The signal's last argument may be the command's id. */
-function accept(order: RunningOrder, command: Command, decide: Decide): void {
+/** Not a valid command id, so no caller can use it. */
+const TEMPORAL_CANCEL = 'Temporal cancellation';
+
+/** Registers a command's update and its signal. The signal's last argument may be the command's id. */
+function accept(order: RunningOrder, command: Command): void {
   const idAt = COMMANDS[command].argument === null ? 0 : 1;
+  // A run that continues as new abandons its handlers: the next run decides their commands.
+  const unfinishedPolicy = HandlerUnfinishedPolicy.ABANDON;
 
   setHandler<CommandAnswer, Arguments, UpdateDefinition<CommandAnswer, Arguments>>(
     defineUpdate(COMMANDS[command].temporal),
     (argument) => {
       const id = commandId(currentUpdateInfo()?.id);
-      return applyOnce(order, command, id, () => decide(argument, id));
+      return applyOnce(order, { command, id, argument: readArgument[command](argument), by: 'update' });
     },
     {
-      // An update that the validator refuses is not recorded in the history.
+      // An update that the validator refuses is not recorded in the history. It runs only once, so it must not ask `bounded`.
       validator: () => {
-        if (!order.answers.has(currentUpdateInfo()?.id ?? '')) refuseIfTooLate(order, command);
+        if (order.answers.has(currentUpdateInfo()?.id ?? '')) return;
+        refuseIfTooLate(order, command);
+        if (isTooMany(order, command)) throw tooMany(command);
+        if (repeats(order, command) && order.repetitions >= COMMAND_LIMITS.repetitions) throw noChange(order, command);
       },
+      unfinishedPolicy,
     },
   );
 
-  setHandler(defineSignal<Arguments>(COMMANDS[command].temporal), async (...args) => {
-    const id = commandId(args[idAt]);
-    try {
-      await applyOnce(order, command, id, () => decide(args[0], id));
-    } catch (error) {
-      await recordRefusal(order, command, id, error);
-    }
-  });
+  setHandler(
+    defineSignal<Arguments>(COMMANDS[command].temporal),
+    (...args) =>
+      applySignal(order, {
+        command,
+        id: commandId(args[idAt]),
+        argument: readArgument[command](args[0]),
+        by: 'signal',
+      }),
+    { unfinishedPolicy },
+  );
+}
+
+/** What a command keeps of its argument, which may be anything, until it is decided. */
+const readArgument: Record<Command, (given: unknown) => unknown> = {
+  approve: () => undefined,
+  cancel: cancelReasonOf,
+  address: (given) => within(MAX_ADDRESS_LENGTH, given) ?? null,
+};
+
+/** Decides a command: whether it changed the order. Throws a refusal. */
+const decide: Record<Command, (order: RunningOrder, sent: SentCommand) => Promise<boolean>> = {
+  approve,
+  cancel,
+  address: changeAddress,
+};
+
+/** Applies a command that has no caller to answer: its refusal is recorded. */
+async function applySignal(order: RunningOrder, sent: SentCommand): Promise<void> {
+  try {
+    await applyOnce(order, sent);
+  } catch (error) {
+    await recordRefusal(order, sent, error);
+    order.undecided.delete(sent.id);
+  }
 }
 
 /** Applies a command once per id, whether it is sent as a signal or as an update; a repetition gets the first answer. */
-function applyOnce(
-  order: RunningOrder,
-  command: Command,
-  id: string,
-  decide: () => Promise<boolean>,
-): Promise<CommandAnswer> {
+function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswer> {
+  const { command, id, by } = sent;
   const known = order.answers.get(id);
   if (known) return known;
   const answer = CancellationScope.nonCancellable(async () => {
-    const changed = await decide();
-    log.info('command accepted', { order_id: order.order_id, command, changed, step: order.step });
-    return { command, state: order.state, changed };
+    if (by !== 'run before') {
+      if (isTooMany(order, command) && bounded()) throw tooMany(command);
+      if (command === 'address') order.addressChanges += 1;
+    }
+    order.undecided.set(id, sent);
+    try {
+      const changed = await decide[command](order, sent);
+      const given = { command, state: order.state, changed };
+      if (changed) {
+        order.applied.set(id, given);
+        log.info('command accepted', { order_id: order.order_id, command, step: order.step });
+      } else order.repetitions += 1;
+      order.undecided.delete(id);
+      return given;
+    } catch (error) {
+      if (by === 'update') order.undecided.delete(id);
+      throw error;
+    }
   });
   order.answers.set(id, answer);
   return answer;
@@ -104,35 +153,35 @@ async function approve(order: RunningOrder): Promise<boolean> {
 }
 
 /** A cancel before the first shipping attempt is accepted at once. Later the carrier's key is closed first, because the carrier may have the parcel. */
-async function cancel(order: RunningOrder, given: unknown): Promise<boolean> {
+async function cancel(order: RunningOrder, { argument }: SentCommand): Promise<boolean> {
   refuseIfTooLate(order, 'cancel');
   if (order.cancel) return false;
-  const decide = () => {
+  const accept = () => {
     if (order.cancel) return false;
-    order.cancel = { reason: cancelReasonOf(given) };
+    order.cancel = { reason: cancelReasonOf(argument) };
     return true;
   };
-  if (order.child_attempts === 0) return decide();
+  if (order.child_attempts === 0) return accept();
   return deciding(order, async () => {
     const answer = await runRemotely('close_parcel', { order_id: order.order_id });
     if (answer === 'taken') throw tooLate(order);
-    return decide();
+    return accept();
   });
 }
 
 /** A running shipping attempt uses the old address, so the change waits until the carrier has refused that attempt. */
-async function changeAddress(order: RunningOrder, given: unknown, id: string): Promise<boolean> {
+async function changeAddress(order: RunningOrder, { argument, id }: SentCommand): Promise<boolean> {
   const mayChange = () =>
     order.phase !== 'open' || (order.received && !order.carrierMayHaveParcel && order.pendingDecisions === 0);
   const change = async () => {
     refuseIfTooLate(order, 'address');
-    const updated = await runLocally('update_address', { order_id: order.order_id, address: given, command_id: id });
+    const updated = await runLocally('update_address', { order_id: order.order_id, address: argument, command_id: id });
     if (updated.outcome === 'closed') throw tooLate(order);
     if (updated.outcome === 'invalid')
       throw refused('INVALID', 'the address is not valid', { errors: updated.problems });
     const changed = !sameAddress(order.input.address, updated.address);
     order.input = { ...order.input, address: updated.address };
-    order.addressChanges += 1;
+    if (order.nextAttemptAt !== null) order.nextAttemptAt = 0;
     return changed;
   };
   return whenReady(mayChange, () => deciding(order, change));
@@ -148,24 +197,45 @@ async function deciding<T>(order: RunningOrder, decide: () => Promise<T>): Promi
   }
 }
 
+/** Whether the command repeats what already holds. */
+function repeats(order: RunningOrder, command: Command): boolean {
+  if (command === 'cancel') return order.cancel !== null;
+  return command === 'approve' && order.approved && !order.cancel && order.phase !== 'settling';
+}
+
 /** Throws TOO_LATE when the order can't accept the command any more, unless the command repeats what already holds. */
 function refuseIfTooLate(order: RunningOrder, command: Command): void {
-  if (command === 'cancel' && order.cancel) return;
-  if (command === 'approve' && order.approved && !order.cancel && order.phase !== 'settling') return;
+  if (repeats(order, command)) return;
   if (order.cancel || order.phase !== 'open') throw tooLate(order);
+}
+
+function isTooMany(order: RunningOrder, command: Command): boolean {
+  if (repeats(order, command)) return false;
+  const waiting = [...order.undecided.values()].filter((sent) => sent.command === command);
+  if (waiting.length >= COMMAND_LIMITS.undecided) return true;
+  return command === 'address' && order.addressChanges >= COMMAND_LIMITS.addressChanges;
 }
 
 const tooLate = (order: RunningOrder) =>
   refused('TOO_LATE', `too late: the order is ${order.state}`, { state: order.state });
 
-function refused(code: ErrorCode, message: string, details: ErrorDetails): ApplicationFailure {
-  return ApplicationFailure.create({ type: code, message, nonRetryable: true, details: [details] });
+const tooMany = (command: Command) => refused('TOO_MANY', `too many commands of this kind: ${command}`);
+
+/** Not a refusal: it carries the answer, and leaves no trace in the history. */
+const noChange = ({ state }: RunningOrder, command: Command) =>
+  refused(NO_CHANGE, 'this holds already', { command, state, changed: false } satisfies CommandAnswer);
+
+function refused(type: ErrorCode | typeof NO_CHANGE, message: string, details: unknown = {}): ApplicationFailure {
+  return ApplicationFailure.create({ type, message, nonRetryable: true, details: [details] });
 }
 
 /** A signal has no answer, so its refusal becomes an event. A run that doesn't own the order writes none. */
-async function recordRefusal(order: RunningOrder, command: Command, id: string, error: unknown): Promise<void> {
+async function recordRefusal(order: RunningOrder, { command, id }: SentCommand, error: unknown): Promise<void> {
   const code = error instanceof ApplicationFailure ? (error.type as ErrorCode) : 'INTERNAL';
   log.info('command refused', { order_id: order.order_id, command, code, step: order.step });
+  if (id === TEMPORAL_CANCEL) return;
+  order.refusals += 1;
+  if (order.refusals > COMMAND_LIMITS.recordedRefusals && bounded()) return;
   await CancellationScope.nonCancellable(async () => {
     await condition(() => order.received || order.phase !== 'open');
     const refusal = { command, id, code, state: order.state };

@@ -1,14 +1,25 @@
 /** An order from start to end: received, validated, approved by a person, charged and shipped; or refunded and ended. */
-import { allHandlersFinished, CancellationScope, condition, log, workflowInfo } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  CancellationScope,
+  condition,
+  continueAsNew,
+  log,
+  workflowInfo,
+} from '@temporalio/workflow';
 import type { OrderInput } from '@trellis/contracts/order';
 import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/states-and-steps';
+import { historyIsFull } from './bounds.ts';
 import { acceptCommands } from './commands.ts';
 import { EndedUnshipped, endingOf, failed, orCanceled, stopIfCanceled } from './ending.ts';
 import { runLocally, runRemotely } from './run-activity.ts';
 import {
   beginOrder,
   beginSettling,
+  type Continued,
+  continuedFrom,
   deadlineOf,
+  isYetTo,
   keepPolicy,
   ownedByAnotherRun,
   parcelTaken,
@@ -19,26 +30,42 @@ import {
 } from './running-order.ts';
 import { shipOrder } from './ship-order.ts';
 
-/** Returns the order's terminal state. A run that doesn't own the order changes nothing and returns the recorded state. */
-export async function OrderWorkflow(input: OrderInput): Promise<State> {
-  const order = beginOrder(input);
+/**
+ * Returns the order's terminal state. A run that doesn't own the order changes nothing and returns the recorded state. A run whose
+ * history is full continues as new, whatever it waits for: the next run begins the step again, which each step allows.
+ */
+export async function OrderWorkflow(input: OrderInput, continued?: Continued): Promise<State> {
+  const order = beginOrder(input, continued);
   if (!order) return 'failed';
   acceptCommands(order);
-  return CancellationScope.nonCancellable(async () => {
-    const state = await runSteps(order);
-    // A Temporal cancellation runs outside of the handlers, so only pendingDecisions counts it.
-    const answered = () => allHandlersFinished() && order.pendingDecisions === 0;
-    return whenReady(answered, () => state);
-  });
+  return CancellationScope.nonCancellable(() => Promise.race([live(order), continueWhenFull(order)]));
+}
+
+async function live(order: RunningOrder): Promise<State> {
+  const state = await runSteps(order);
+  // A Temporal cancellation runs outside of the handlers, and so do the commands that the run before did not decide.
+  const answered = () => allHandlersFinished() && order.undecided.size === 0;
+  return whenReady(answered, () => state);
+}
+
+async function continueWhenFull(order: RunningOrder): Promise<never> {
+  await condition(historyIsFull);
+  log.info('continues as new', { order_id: order.order_id, step: order.step });
+  return continueAsNew<typeof OrderWorkflow>(order.input, continuedFrom(order));
 }
 
 async function runSteps(order: RunningOrder): Promise<State> {
+  if (isTerminal(order.state)) return order.state;
+  if (order.phase === 'taken') return markShipped(order);
   try {
-    const recorded = await receive(order);
-    if (recorded) return recorded;
-    await validate(order);
-    await review(order);
-    await charge(order);
+    if (order.stopped) throw new EndedUnshipped(order.stopped);
+    if (!order.received) {
+      const recorded = await receive(order);
+      if (recorded) return recorded;
+    }
+    if (isYetTo(order, 'validate_order')) await validate(order);
+    if (isYetTo(order, 'awaiting_approval')) await review(order);
+    if (isYetTo(order, 'charge_payment')) await charge(order);
     await ship(order);
   } catch (error) {
     const settled = await settle(order, endingOf(error));
@@ -78,8 +105,9 @@ async function validate(order: RunningOrder): Promise<void> {
 /** Waits for a person's approval until the review window ends. An order that was approved earlier doesn't wait. */
 async function review(order: RunningOrder): Promise<void> {
   enter(order, 'awaiting_approval');
+  order.reviewEnds ??= Date.now() + Math.min(order.policy.review_ms, order.deadline - Date.now());
   const decided = () => order.approved || order.cancel !== null;
-  if (!decided()) await condition(decided, Math.max(1, Math.min(order.policy.review_ms, order.deadline - Date.now())));
+  if (!decided()) await condition(decided, Math.max(1, order.reviewEnds - Date.now()));
   stopIfCanceled(order);
   if (!order.approved) {
     windowClosed(order);
@@ -123,6 +151,7 @@ async function markShipped(order: RunningOrder): Promise<State> {
  * terminal state, or `taken` when the carrier turns out to have the parcel.
  */
 async function settle(order: RunningOrder, given: Ending): Promise<State | 'taken'> {
+  order.stopped = given;
   const settling = await whenReady(
     () => order.pendingDecisions === 0,
     () => beginSettling(order, given),

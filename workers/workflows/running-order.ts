@@ -1,12 +1,13 @@
 /** The state of a running order, shared by its steps, its commands and its status query, and the changes of its phase. */
 import { condition, log, workflowInfo } from '@temporalio/workflow';
-import type { CommandAnswer } from '@trellis/contracts/commands';
+import type { Command, CommandAnswer } from '@trellis/contracts/commands';
 import { ID_PATTERN } from '@trellis/contracts/id';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
-import type { Ending, State } from '@trellis/contracts/states-and-steps';
+import { type Ending, STEPS, type State, type Step } from '@trellis/contracts/states-and-steps';
 import { orderIdOf } from '@trellis/contracts/temporal';
+import { MAX_ORDER_LENGTH, within } from './bounds.ts';
 
 /**
  * `open`: commands may still change the order. `settling`: it ends without shipping, its money is refunded if needed.
@@ -14,15 +15,15 @@ import { orderIdOf } from '@trellis/contracts/temporal';
  */
 type Phase = 'open' | 'settling' | 'taken' | 'foreign';
 
-/** The fields of Progress, which SQL records when the order ends, have the contract's names. */
-export interface RunningOrder extends Progress {
+/** What a run hands to the run that continues it: plain data. The fields of Progress, recorded in SQL at the end, have the contract's names. */
+interface KeptState extends Progress {
   readonly order_id: string;
-  /** The workflow's argument as it was sent, valid once `validate_order` has accepted it. A new address is put into it. */
-  input: OrderInput;
   /** The current code's numbers until `receive_order` has returned, then the recorded ones. */
   policy: Policy;
   /** When the steps must be done, epoch milliseconds. The time reserved for a refund comes after it. */
   deadline: number;
+  /** When the review window ends, epoch milliseconds; null until it opens. */
+  reviewEnds: number | null;
 
   state: State;
   /** The accepted cancel, if any: once set, the order can only end `canceled`. */
@@ -36,45 +37,125 @@ export interface RunningOrder extends Progress {
   mayBeCharged: boolean;
   /** A shipping attempt runs, or ended without the carrier's answer: the address can't be changed now. */
   carrierMayHaveParcel: boolean;
+  /** When the pause before the next shipping attempt ends, epoch milliseconds; null when there is none. */
+  nextAttemptAt: number | null;
+
+  /** How the steps ended without shipping; a cancel that is accepted before the settling begins takes precedence. */
+  stopped: Ending | null;
+  /** How the order ends, fixed when the settling begins. */
+  ending: Ending | null;
+
+  /** Counted against COMMAND_LIMITS. */
   addressChanges: number;
-  /** Commands being decided. The order starts no shipping attempt and no settling while there are any. */
-  pendingDecisions: number;
+  repetitions: number;
+  refusals: number;
+}
+
+export interface RunningOrder extends KeptState {
+  /** The workflow's argument as it was sent, valid once `validate_order` has accepted it. A new address is put into it. */
+  input: OrderInput;
+
   /** The answer of each command, by the command's id. */
   readonly answers: Map<string, Promise<CommandAnswer>>;
-
-  ending: Ending | null;
+  /** The answers of the commands that changed something. */
+  readonly applied: Map<string, CommandAnswer>;
+  /** The commands without an answer, and those whose refusal is not recorded yet, by the command's id. */
+  readonly undecided: Map<string, SentCommand>;
+  /** Commands that the run before received and did not decide. */
+  readonly inherited: readonly SentCommand[];
+  /** Decisions under way. The order starts no shipping attempt and no settling while there are any. */
+  pendingDecisions: number;
 }
 
-/** Reads the workflow's argument; undefined when neither it nor the workflow's id holds a valid order id. */
-export function beginOrder(argument: unknown): RunningOrder | undefined {
-  const input = (typeof argument === 'object' && argument !== null ? argument : {}) as OrderInput;
-  const orderId = [input.order_id, orderIdOf(workflowInfo().workflowId)].find(
-    (id) => typeof id === 'string' && ID_PATTERN.test(id),
-  );
-  if (orderId === undefined) return undefined;
-  const policy = policyOf(input.policy);
+/** A command as it was received. `argument`: not valid yet, but small enough to be kept. */
+export interface SentCommand {
+  command: Command;
+  id: string;
+  argument: unknown;
+  /** `run before`: it was received and counted there. */
+  by: 'update' | 'signal' | 'run before';
+}
+
+/** The second argument of a run that continues another one. */
+export interface Continued {
+  /** The run that was continued. */
+  run_id: string;
+  state: KeptState;
+  applied: [id: string, CommandAnswer][];
+  undecided: SentCommand[];
+}
+
+/**
+ * Reads the workflow's arguments; undefined when neither the first nor the workflow's id holds a valid order id. `continued` is
+ * read only if it comes from the run before.
+ */
+export function beginOrder(argument: unknown, continued: unknown): RunningOrder | undefined {
+  const given = (typeof argument === 'object' && argument !== null ? argument : {}) as OrderInput;
+  const before = continued as Continued | null | undefined;
+  const { workflowId, continuedFromExecutionRunId } = workflowInfo();
+  // A caller can't know it: a run's id is drawn when the run starts.
+  const isContinued = continuedFromExecutionRunId !== undefined && before?.run_id === continuedFromExecutionRunId;
+  const orderId = [given.order_id, orderIdOf(workflowId)].find((id) => typeof id === 'string' && ID_PATTERN.test(id));
+  if (!isContinued && orderId === undefined) return undefined;
+  const first = firstRun(orderId ?? '', policyOf(given.policy));
+  const { state, applied, undecided } = isContinued ? before : first;
   return {
-    order_id: orderId,
-    input,
-    policy,
-    deadline: firstDeadline(policy),
-    state: 'received',
-    step: 'init',
-    approved: false,
-    cancel: null,
-    phase: 'open',
-    received: false,
-    mayBeCharged: false,
-    child_attempts: 0,
-    carrierMayHaveParcel: false,
-    addressChanges: 0,
+    // The run before may have been of a version without some of the fields.
+    ...first.state,
+    ...state,
+    input: readOrder(given),
+    answers: new Map(applied.map(([id, answer]) => [id, Promise.resolve(answer)])),
+    applied: new Map(applied),
+    undecided: new Map(),
+    inherited: undecided.map((sent) => ({ ...sent, by: 'run before' })),
     pendingDecisions: 0,
-    answers: new Map(),
-    ending: null,
-    last_error: null,
-    dispatch_failed_reason: null,
   };
 }
+
+/** The known fields, none when they are too large to be valid: what is read here is passed on to activities. */
+function readOrder({ order_id, payment_id, address, items, policy }: OrderInput): OrderInput {
+  const order = { order_id, payment_id, address, items, ...(policy === undefined ? {} : { policy }) };
+  return within(MAX_ORDER_LENGTH, order) ?? ({} as OrderInput);
+}
+
+function firstRun(orderId: string, policy: Policy): Omit<Continued, 'run_id'> {
+  return {
+    state: {
+      order_id: orderId,
+      policy,
+      deadline: firstDeadline(policy),
+      reviewEnds: null,
+      state: 'received',
+      step: 'init',
+      approved: false,
+      cancel: null,
+      phase: 'open',
+      received: false,
+      mayBeCharged: false,
+      child_attempts: 0,
+      carrierMayHaveParcel: false,
+      nextAttemptAt: null,
+      stopped: null,
+      ending: null,
+      addressChanges: 0,
+      repetitions: 0,
+      refusals: 0,
+      last_error: null,
+      dispatch_failed_reason: null,
+    },
+    applied: [],
+    undecided: [],
+  };
+}
+
+/** What the next run needs to continue the order, besides its input. */
+export function continuedFrom(order: RunningOrder): Continued {
+  const { input, answers, applied, undecided, inherited, pendingDecisions, ...state } = order;
+  return { run_id: workflowInfo().runId, state, applied: [...applied], undecided: [...undecided.values()] };
+}
+
+/** Whether the order has not gone beyond the step: a run that continues another one begins where that one stopped. */
+export const isYetTo = (order: RunningOrder, step: Step): boolean => STEPS.indexOf(order.step) <= STEPS.indexOf(step);
 
 /** Sets the policy to the numbers that `receive_order` recorded, which later code does not change. Versions up to 0.2 recorded none. */
 export function keepPolicy(order: RunningOrder, recorded: Policy | undefined): void {

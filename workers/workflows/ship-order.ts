@@ -8,6 +8,7 @@ import {
   TimeoutFailure,
   workflowInfo,
 } from '@temporalio/workflow';
+import { policyNameOf } from '@trellis/contracts/policy';
 import {
   type DispatchFailure,
   SHIPPING_QUEUE,
@@ -25,31 +26,45 @@ const CHILD_TIMEOUT_MARGIN_MS = 500;
 
 /** Repeats shipping attempts, with a pause between them that a new address ends. Throws when no further attempt may be made. */
 export async function shipOrder(order: RunningOrder): Promise<void> {
-  const { min_shipping_attempts, shipping_backoff_ms, shipping_attempt_ms } = order.policy;
+  const { shipping_backoff_ms } = order.policy;
+  // The run before was continued as new during an attempt, which its child workflow did not survive.
+  if (order.child_attempts > 0 && order.nextAttemptAt === null) stopUnlessTimeIsLeft(order, 'UNKNOWN');
   for (;;) {
+    const pauseEnds = order.nextAttemptAt;
+    if (pauseEnds !== null)
+      await condition(
+        () => order.cancel !== null || order.nextAttemptAt !== pauseEnds,
+        Math.max(1, pauseEnds - Date.now()),
+      );
     const failure = await whenReady(
       () => order.pendingDecisions === 0,
       () => attemptShipping(order),
     );
     if (!failure) return;
-    const timeLeft = order.deadline - Date.now();
-    if (
-      failure === 'CARRIER_CLOSED' ||
-      (order.child_attempts >= min_shipping_attempts && timeLeft < shipping_backoff_ms + shipping_attempt_ms)
-    )
-      throw failed(
-        failure === 'CARRIER_REFUSED' ? 'CARRIER_REFUSED' : 'DEADLINE',
-        order.dispatch_failed_reason ?? undefined,
-      );
-    const { addressChanges } = order;
-    await condition(() => order.cancel !== null || order.addressChanges !== addressChanges, shipping_backoff_ms);
+    stopUnlessTimeIsLeft(order, failure);
+    order.nextAttemptAt = Date.now() + shipping_backoff_ms;
   }
+}
+
+/** Throws when no further attempt may be made after this failure. */
+function stopUnlessTimeIsLeft(order: RunningOrder, failure: DispatchFailure): void {
+  const { min_shipping_attempts, shipping_backoff_ms, shipping_attempt_ms } = order.policy;
+  const timeLeft = order.deadline - Date.now();
+  if (
+    failure === 'CARRIER_CLOSED' ||
+    (order.child_attempts >= min_shipping_attempts && timeLeft < shipping_backoff_ms + shipping_attempt_ms)
+  )
+    throw failed(
+      failure === 'CARRIER_REFUSED' ? 'CARRIER_REFUSED' : 'DEADLINE',
+      order.dispatch_failed_reason ?? undefined,
+    );
 }
 
 /** Runs one child workflow. Returns why it failed; undefined when the carrier has the parcel. */
 async function attemptShipping(order: RunningOrder): Promise<DispatchFailure | undefined> {
   stopIfCanceled(order);
   order.child_attempts += 1;
+  order.nextAttemptAt = null;
   order.carrierMayHaveParcel = true;
   const time = attemptTime(order);
   const input: ShippingInput = {
@@ -63,7 +78,7 @@ async function attemptShipping(order: RunningOrder): Promise<DispatchFailure | u
     taskQueue: SHIPPING_QUEUE,
     args: [input],
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
-    workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS,
+    workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS[policyNameOf(order.input.policy)],
     workflowRunTimeout: time + CHILD_TIMEOUT_MARGIN_MS,
   });
   try {

@@ -16,7 +16,12 @@ import {
   type ShippingResult,
 } from '@trellis/contracts/temporal';
 import type { ShippingActivityInput } from '../activities/prepare-package.ts';
+import { MAX_ADDRESS_LENGTH, within } from './bounds.ts';
 import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
+
+const MAX_WORKFLOW_ID_BYTES = 1_000;
+/** An order makes far fewer; the column could hold more. */
+const MAX_ATTEMPT = 1_000_000;
 
 /** Returns the parcel's tracking number. Reports a failure to its parent, then fails with a DispatchFailure as the failure's type. */
 export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingResult> {
@@ -39,21 +44,23 @@ async function ship(shipment: ShippingActivityInput): Promise<ShippingResult> {
   return { tracking: dispatched.tracking };
 }
 
-/** Reads the argument, which may come from any caller. Without a deadline the shipment gets the policy's whole budget. */
+/** Reads the argument, which may come from any caller. Without a valid deadline the shipment gets the policy's whole budget. */
 function readInput(input: ShippingInput): ShippingActivityInput {
   const { order, attempt, deadline_at } = input ?? {};
+  const address = within(MAX_ADDRESS_LENGTH, order?.address);
   if (
     typeof order?.order_id !== 'string' ||
     !ID_PATTERN.test(order.order_id) ||
-    typeof order.address !== 'object' ||
-    !order.address
+    typeof address !== 'object' ||
+    address === null
   )
     throw dispatchFailure('UNKNOWN', 'the argument is not a shipment');
+  const latest = Date.now() + policyOf(order.policy).budget_ms;
   return {
     order_id: order.order_id,
-    address: order.address,
-    attempt: Number.isInteger(attempt) ? Number(attempt) : 1,
-    deadline_at: typeof deadline_at === 'number' ? deadline_at : Date.now() + policyOf(order.policy).budget_ms,
+    address,
+    attempt: Number.isInteger(attempt) ? Math.min(Math.max(1, Number(attempt)), MAX_ATTEMPT) : 1,
+    deadline_at: Number.isFinite(deadline_at) ? Math.min(Math.max(0, Number(deadline_at)), latest) : latest,
   };
 }
 
@@ -72,9 +79,11 @@ function failureOf(error: unknown): ApplicationFailure {
 
 /** Signals the parent, which may have ended or may not exist: then only a log line is written. */
 async function report(parentWorkflowId: unknown, reason: string): Promise<void> {
-  if (typeof parentWorkflowId !== 'string' || !/^.{1,255}$/.test(parentWorkflowId)) return;
+  if (typeof parentWorkflowId !== 'string' || parentWorkflowId === '') return;
   // A lone surrogate is valid JSON but not valid protobuf text: in the command's workflow id it would crash the worker.
   if (!parentWorkflowId.isWellFormed()) return;
+  // Temporal fails the workflow task, again and again, for an id that is longer than its limit.
+  if (new TextEncoder().encode(parentWorkflowId).length > MAX_WORKFLOW_ID_BYTES) return;
   try {
     await getExternalWorkflowHandle(parentWorkflowId).signal(DISPATCH_FAILED_SIGNAL, reason);
   } catch {

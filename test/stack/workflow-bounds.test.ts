@@ -1,0 +1,282 @@
+/** An order's history stays bounded: a run whose history is full continues as new, whatever it waits for, and loses nothing. */
+import { WorkflowUpdateFailedError } from '@temporalio/client';
+import { COMMAND_LIMITS, COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
+import { shippingWorkflowId } from '@trellis/contracts/temporal';
+import { afterAll, describe, expect, test } from 'vitest';
+import { anOrder, eventually } from '../fixtures.ts';
+import {
+  awaitingApproval,
+  type Fault,
+  gate,
+  type HistoryEvent,
+  openTestbed,
+  ownTestbed,
+  type PlacedOrder,
+  refusal,
+} from '../workflow-fixture.ts';
+
+const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
+const BOSTON = { line1: '2 Birch', city: 'Boston' };
+
+const cached = await openTestbed({ clock: 'real' });
+const replaying = await openTestbed({ clock: 'real', cacheWorkflows: false });
+const beds = [cached, replaying];
+afterAll(() => Promise.all(beds.map((bed) => bed.close())));
+
+describe.concurrent.each([
+  ['cached workflows', cached],
+  ['workflows that replay at every task', replaying],
+])('an order is continued as new, with %s,', (_, bed) => {
+  test('in the review: its window is not restarted, its rules stay, a known id gets its first answer', async ({
+    expect,
+  }) => {
+    const order = await bed.place(anOrder(), { workflowTaskTimeout: '4s', memo: { note: 'kept' } });
+    await awaitingApproval(order);
+    const first = await order.update('address', [BOSTON], 'move');
+    await fill(order);
+    expect(await order.update('address', [UNREACHABLE], 'move')).toEqual(first);
+    expect(await order.end()).toBe('expired');
+    expect((await order.row()).address).toEqual(BOSTON);
+    const [before, after] = await order.runs();
+    expect(timers(after?.events)[0]).toBeLessThan(timers(before?.events)[0] ?? 0);
+    expect((await order.row()).run_id).toBe(before?.runId);
+    const started = after?.events[0]?.workflowExecutionStartedEventAttributes;
+    expect(Number(started?.workflowTaskTimeout?.seconds)).toBe(4);
+    expect((await order.handle.describe()).memo).toEqual({ note: 'kept' });
+  });
+
+  test('while it is charged: it is charged once', async ({ expect }) => {
+    const charge = gate();
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.afterFirst } });
+    await charge.reached;
+    await fill(order);
+    expect(await order.end()).toBe('shipped');
+    charge.open();
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['charged'], parcel: { status: 'taken' } });
+  });
+
+  test('during a shipping attempt: the attempt ends, the next one ships one parcel', async ({ expect }) => {
+    const dispatch = gate();
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.afterFirst } });
+    await dispatch.reached;
+    await order.signal('address', BOSTON, 'waits');
+    await fill(order);
+    expect(await order.end()).toBe('shipped');
+    dispatch.open();
+    const first = await order.handle.client.getHandle(shippingWorkflowId(order.id, 1)).describe();
+    expect(first.status.name).toBe('TERMINATED');
+    const { shipments, events } = await order.view();
+    expect(shipments.map(({ attempt, status }) => `${attempt} ${status}`)).toEqual(['1 failed', '2 dispatched']);
+    expect(events.map(({ payload }) => payload)).toContainEqual(
+      expect.objectContaining({ command: 'address', id: 'waits', code: 'TOO_LATE' }),
+    );
+  });
+
+  test('between two shipping attempts: the pause is not restarted, and a new address ends it', async ({ expect }) => {
+    const given = anOrder({ address: UNREACHABLE });
+    const order = await bed.placeApproved(given, { args: [{ ...given, policy: 'production' }] });
+    await eventually(async () => (await order.status()).dispatch_failed_reason);
+    await fill(order);
+    await eventually(async () => timers((await order.runs()).at(-1)?.events).length > 0);
+    expect(timers((await order.runs()).at(-1)?.events)[0]).toBeLessThan(60_000);
+    expect(await order.update('address', [BOSTON])).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('shipped');
+  });
+
+  test('during the refund: it is refunded once', async ({ expect }) => {
+    const [charge, refund] = [gate(), gate()];
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: refund.afterFirst } });
+    await charge.reached;
+    await order.update('cancel', ['first'], 'cancel');
+    await refund.reached;
+    await fill(order);
+    expect(await order.end()).toBe('canceled');
+    for (const held of [charge, refund]) held.open();
+    expect(await order.row()).toMatchObject({ cancel_reason: 'first' });
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'] });
+  });
+
+  test('with an undecided address change: the next run decides it, under the same id', async ({ expect }) => {
+    const dispatch = gate();
+    const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
+      faults: { dispatch: firstOnly(dispatch.before) },
+    });
+    await dispatch.reached;
+    const update = await accepted(order, 'address', BOSTON, 'move');
+    await fill(order);
+    await expect(update.result()).rejects.toMatchObject({ cause: { type: 'AcceptedUpdateCompletedWorkflow' } });
+    expect(await order.update('address', [UNREACHABLE], 'move')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('shipped');
+    dispatch.open();
+    expect((await bed.books(order.id)).parcel).toMatchObject({ address: BOSTON });
+  });
+
+  test.for(['by update', 'through Temporal'])('with an undecided cancel %s: the next run decides it', async (how, {
+    expect,
+  }) => {
+    const [dispatch, close] = [gate(), gate()];
+    const faults = { dispatch: dispatch.before, close: firstOnly(close.before) };
+    const order = await bed.placeApproved(anOrder(), { faults });
+    await dispatch.reached;
+    if (how === 'by update') await accepted(order, 'cancel', 'changed my mind', 'cancel');
+    else await order.handle.cancel();
+    await close.reached;
+    await fill(order);
+    if (how === 'by update') expect(await order.update('cancel', [], 'cancel')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('canceled');
+    for (const held of [dispatch, close]) held.open();
+    const cancel_reason = how === 'by update' ? 'changed my mind' : 'temporal_cancel';
+    expect(await order.row()).toMatchObject({ cancel_reason });
+    expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'], parcel: { status: 'closed' } });
+  });
+});
+
+describe.concurrent('one order takes in', () => {
+  test('a limited number of address changes; an approval and a cancel still fit', async ({ expect }) => {
+    const order = await production();
+    for (let n = 0; n < COMMAND_LIMITS.addressChanges; n += 1)
+      await order.update('address', [n % 2 ? { ...BOSTON, line1: `${n}` } : null]).catch(() => undefined);
+    expect(await refusal(order.update('address', [BOSTON]))).toMatchObject({ code: 'TOO_MANY' });
+    const length = await historyLength(order);
+    expect(await refusal(order.update('address', [BOSTON]))).toMatchObject({ code: 'TOO_MANY' });
+    expect(await historyLength(order)).toBe(length);
+    await order.signal('address', BOSTON, 'one too many');
+    expect(await order.update('approve')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('shipped');
+    expect(await refusals(order)).toMatchObject([{ command: 'address', id: 'one too many', code: 'TOO_MANY' }]);
+  });
+
+  test('a limited number of waiting address changes; a cancel still fits', async ({ expect }) => {
+    const dispatch = gate();
+    const order = await cached.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
+    await dispatch.reached;
+    for (let n = 0; n <= COMMAND_LIMITS.undecided; n += 1) await order.signal('address', BOSTON, `waiting-${n}`);
+    expect(await refusal(order.update('address', [BOSTON]))).toMatchObject({ code: 'TOO_MANY' });
+    expect(await order.update('cancel')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('canceled');
+    dispatch.open();
+    const codes = (await refusals(order)).map(({ id, code }) => `${id} ${code}`);
+    expect(codes).toContain(`waiting-${COMMAND_LIMITS.undecided} TOO_MANY`);
+    expect(codes.filter((code) => code.endsWith('TOO_LATE'))).toHaveLength(COMMAND_LIMITS.undecided);
+  });
+
+  test('a limited number of repetitions; later ones get the same answer and leave no trace', async ({ expect }) => {
+    const charge = gate();
+    const order = await production({ charge: charge.before });
+    await order.update('approve');
+    for (let n = 0; n < COMMAND_LIMITS.repetitions; n += 1)
+      expect(await order.update('approve')).toMatchObject({ changed: false });
+    const length = await historyLength(order);
+    const later = await order.update('approve').catch((error: unknown) => error);
+    expect(later).toBeInstanceOf(WorkflowUpdateFailedError);
+    expect(later).toMatchObject({
+      cause: { type: 'NO_CHANGE', details: [{ command: 'approve', state: 'approved', changed: false }] },
+    });
+    expect(await historyLength(order)).toBe(length);
+    charge.open();
+    expect(await order.end()).toBe('shipped');
+  });
+
+  test('a limited number of refused signals as events', async ({ expect }) => {
+    const order = await production();
+    for (let n = 0; n < COMMAND_LIMITS.recordedRefusals + 30; n += 1) await order.signal('address', null, `bad-${n}`);
+    await order.update('cancel');
+    expect(await order.end()).toBe('canceled');
+    expect(await refusals(order)).toHaveLength(COMMAND_LIMITS.recordedRefusals);
+  });
+});
+
+test('what a caller puts into the second argument means nothing', async () => {
+  const given = anOrder();
+  const state = { approved: true, received: true, step: 'charge_payment', state: 'approved', policy: {} };
+  const order = await cached.place(given, { args: [given, { run_id: 'x', state, applied: [], undecided: [] }] });
+  expect(await order.end()).toBe('expired');
+});
+
+test('ten thousand commands, by signal and by update, leave an order decidable, and its runs short', async () => {
+  const order = await production();
+  const sent = flood(order, 10_000);
+  await eventually(async () => (await order.runs()).length > 1, 60_000, 500);
+  expect(await order.status()).toMatchObject({ step: 'awaiting_approval' });
+  await sent;
+  expect(await order.update('approve')).toMatchObject({ changed: true });
+  expect(await order.end()).toBe('shipped');
+  console.log((await order.runs()).map(({ events }) => events.length));
+}, 120_000);
+
+test('ten thousand signals that arrive before any worker runs do not keep an order from being decided', async () => {
+  const own = await ownTestbed({ queues: [], clock: 'real' });
+  const given = anOrder();
+  const order = await own.place(given, { args: [{ ...given, policy: 'production' }], workflowTaskTimeout: '10s' });
+  const began = Date.now();
+  await flood(order, 9_900);
+  console.log('sent in', Date.now() - began);
+  const at = Date.now();
+  await own.startWorkers('orders', 'shipping');
+  await awaitingApproval(order);
+  console.log('decidable after', Date.now() - at);
+  expect(await order.update('cancel')).toMatchObject({ changed: true });
+  expect(await order.end()).toBe('canceled');
+  console.log((await order.runs()).map(({ events }) => events.length));
+  expect(await own.violations()).toEqual([]);
+}, 120_000);
+
+test('the orders of this file leave no violation', async () => {
+  for (const bed of beds) expect(await bed.violations()).toEqual([]);
+});
+
+/** An order under the production policy that waits for its approval. */
+async function production(faults: Partial<Record<'charge', Fault>> = {}): Promise<PlacedOrder> {
+  const given = anOrder();
+  const order = await cached.place(given, {
+    args: [{ ...given, policy: 'production' }],
+    workflowTaskTimeout: '10s',
+    faults,
+  });
+  await awaitingApproval(order);
+  return order;
+}
+
+/** Sends address changes, valid and not, and signals that nobody knows. */
+async function flood(order: PlacedOrder, count: number): Promise<void> {
+  const senders = Array.from({ length: 50 }, async (_, sender) => {
+    for (let n = sender; n < count; n += 50) {
+      if (n % 100 === 0) await order.handle.signal('dispatch_failed', `${n}`);
+      else if (n % 3 === 0) await order.signal('address', { ...BOSTON, line1: `${n}` });
+      else if (n % 3 === 1) await order.signal('address', null);
+      else await order.handle.signal('no_such_signal', n);
+    }
+  });
+  await Promise.all(senders);
+}
+
+/** Fills the history of the order's run and waits until another run has continued it. */
+async function fill({ handle }: PlacedOrder): Promise<void> {
+  const { runId } = await handle.describe();
+  for (let n = 0; n < 3; n += 1) await handle.signal('no_such_signal', 'x'.repeat(1_900_000));
+  await eventually(async () => (await handle.describe()).runId !== runId);
+}
+
+/** A command's update, once it is recorded in the history. */
+const accepted = (order: PlacedOrder, command: Command, argument: unknown, updateId: string) =>
+  order.handle.startUpdate<CommandAnswer, [unknown]>(COMMANDS[command].temporal, {
+    args: [argument],
+    updateId,
+    waitForStage: 'ACCEPTED',
+  });
+
+const firstOnly =
+  (fault: Fault): Fault =>
+  (real, call) =>
+    call === 1 ? fault(real, call) : real();
+
+const historyLength = async ({ handle }: PlacedOrder): Promise<number> => (await handle.describe()).historyLength;
+
+const refusals = async (order: PlacedOrder) =>
+  (await order.view()).events.flatMap(({ type, payload }) => (type === 'command_refused' && payload ? [payload] : []));
+
+/** The durations of a history's timers, in milliseconds. */
+const timers = (events: HistoryEvent[] = []): number[] =>
+  events.flatMap(({ timerStartedEventAttributes: timer }) =>
+    timer ? [Number(timer.startToFireTimeout?.seconds) * 1_000 + (timer.startToFireTimeout?.nanos ?? 0) / 1e6] : [],
+  );

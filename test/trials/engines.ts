@@ -1,0 +1,150 @@
+/** `npm run engines`: the product on the servers that people really run it on, restarted meanwhile, and a report. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { moneyViolations } from '@trellis/local/audit';
+import { print, script } from '@trellis/local/options';
+import { throwAwayFolder } from '@trellis/local/stack/folder';
+import { freePort } from '@trellis/local/stack/ports';
+import { reap } from '@trellis/local/stack/processes';
+import { fillBooks } from './engines/fill-books.ts';
+import {
+  findMySql,
+  hasContainers,
+  type MySqlOptions,
+  query,
+  startMySql,
+  startMySqlContainer,
+} from './engines/mysql.ts';
+import { openReport, type Report } from './engines/report.ts';
+
+const STORE_TESTS = ['stack/stores.test.ts', 'stack/audit.test.ts'];
+const OTHER_TESTS = [
+  ...['stack/admission.test.ts', 'stack/status.test.ts', 'stack/outage.test.ts', 'stack/workflow.test.ts'],
+  // The contract suite: every call, over every way to run the API.
+  'stack/api.test.ts',
+];
+/** A server as an administrator may have set it up. */
+const ODD_SETTINGS = [
+  '--sql-mode=ANSI,NO_BACKSLASH_ESCAPES',
+  '--character-set-server=latin1',
+  '--transaction-isolation=READ-COMMITTED',
+  '--default-time-zone=-05:00',
+];
+/** When the servers are restarted: the orders of the program that runs meanwhile are under way then. */
+const RESTART_AFTER_MS = 25_000;
+
+const ENGINES = ['mysql', 'temporal', 'vitess'] as const;
+type Engine = (typeof ENGINES)[number];
+
+const cli = script(
+  'npm run engines',
+  'Run the product on real servers, restart them meanwhile, and report what passed.',
+)
+  .argument('<engine>', ENGINES.join(', '))
+  .option('--short', 'of mysql: only the migrations, the store tests, the demo and the audit')
+  .option('--if-available', 'succeed, with a line, where the engine cannot be had')
+  .parse();
+const [engine] = cli.processedArgs;
+const { short = false, ifAvailable = false } = cli.opts();
+
+const { folder, remove } = await throwAwayFolder(print);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => void reap(folder).finally(() => process.exit(130)));
+const passed = await tryEngine().catch((error: unknown) => {
+  const reason = error instanceof Error ? error.message : String(error);
+  print(ifAvailable ? `${engine}: not run: ${reason}` : reason);
+  return ifAvailable;
+});
+await reap(folder);
+if (passed) await remove();
+else print(`logs and data are kept in ${folder}`);
+process.exit(passed ? 0 : 1);
+
+async function tryEngine(): Promise<boolean> {
+  const trials: Partial<Record<Engine, () => Promise<boolean>>> = { mysql: tryMySql };
+  const trial = Object.entries(trials).find(([name]) => name === engine)?.[1];
+  if (!trial) throw new Error(`${engine} is none of ${ENGINES.join(', ')}`);
+  return trial();
+}
+
+async function tryMySql(): Promise<boolean> {
+  const server = await mySqlServer();
+  await query(server.url, 'CREATE DATABASE IF NOT EXISTS trellis');
+  const url = `${server.url}/trellis`;
+  const report = openReport(folder, { DATABASE_URL: url, TZ: 'America/New_York' });
+  await migrations(report);
+  await report.tests('store tests', STORE_TESTS);
+  if (!short) {
+    const odd = await server.another(ODD_SETTINGS);
+    await query(odd.url, 'CREATE DATABASE trellis');
+    await report.tests(`store tests with ${ODD_SETTINGS.join(' ').replaceAll('--', '')}`, STORE_TESTS, {
+      env: { DATABASE_URL: `${odd.url}/trellis` },
+    });
+    await odd.stop();
+    await report.tests('admission, status, outages, workflows, contract suite', OTHER_TESTS);
+  }
+  await report.program('demo of a user who may not create databases', 'local/demo.ts', [], {
+    env: { DATABASE_URL: await limitedUser(url) },
+  });
+  if (!short) {
+    await report.program(
+      '200 orders under flaky_call, SQL restarted',
+      'test/trials/ship-rate.ts',
+      ['--orders', '200'],
+      {
+        meanwhile: server.restart,
+      },
+    );
+    await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
+  }
+  await audited(report, url);
+  const [row] = await query(url, 'SELECT VERSION() AS version');
+  return report.close(`MySQL ${row?.version}, stock settings, clients and server in New York`);
+}
+
+/** The server of DATABASE_URL, else the first that can be had of a program, a container and Debian's packages. */
+async function mySqlServer() {
+  const options: MySqlOptions = { folder, port: await freePort() };
+  const start = (await hasContainers())
+    ? startMySqlContainer
+    : await findMySql(print).then((program) => (more: MySqlOptions) => startMySql(program, more));
+  let running = await start(options);
+  return {
+    url: running.url,
+    async restart() {
+      await sleep(RESTART_AFTER_MS);
+      const began = performance.now();
+      await running.stop();
+      running = await start(options);
+      return `SQL was away for ${((performance.now() - began) / 1000).toFixed(1)} s`;
+    },
+    another: async (settings: string[]) => start({ folder, port: await freePort(), name: 'odd', settings }),
+  };
+}
+
+async function migrations(report: Report): Promise<void> {
+  await report.program('migrate', 'drizzle/migrate.ts');
+  await report.program('migrate, a second time', 'drizzle/migrate.ts');
+}
+
+/** The URL of an empty database beside that of `url`, for a user who has every right in it and none elsewhere. */
+async function limitedUser(url: string): Promise<string> {
+  await query(url, 'CREATE DATABASE limited');
+  await query(url, "CREATE USER limited@'%' IDENTIFIED BY 'secret'");
+  await query(url, "GRANT ALL ON limited.* TO limited@'%'");
+  return Object.assign(new URL(url), { username: 'limited', password: 'secret', pathname: '/limited' }).href;
+}
+
+/** The audit's program over many orders of every end, then with one of them broken. */
+async function audited(report: Report, url: string): Promise<void> {
+  const orders = short ? 2_000 : 100_000;
+  await report.check(`${orders.toLocaleString('en')} orders of every end`, () => fillBooks(url, orders));
+  await report.program('audit of them', 'drizzle/sandbox/audit.ts');
+  await report.check('audit with one parcel too many', async () => {
+    const [lost] = await query(url, "SELECT id FROM orders WHERE state = 'canceled' LIMIT 1");
+    await query(url, `INSERT INTO sandbox_parcels (order_id, status) VALUES ('${lost?.id}', 'taken')`);
+    const found = await moneyViolations(url);
+    const expected = [`${lost?.id}: ended without shipping, but the carrier has a parcel`];
+    if (found.join() !== expected.join()) throw new Error(found.join('\n') || 'nothing was found');
+    return found.join();
+  });
+}
