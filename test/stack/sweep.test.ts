@@ -7,7 +7,7 @@ import { createOrderStore } from '@trellis/drizzle/orders';
 import { audit } from '@trellis/drizzle/sandbox/audit';
 import { sweep } from '@trellis/workers/jobs/sweep';
 import { sql } from 'drizzle-orm';
-import { afterAll, expect, test, vi } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { hangs, log, openTestbed, type PlacedOrder, type PlaceOptions } from '../workflow-fixture.ts';
 
@@ -79,7 +79,8 @@ await Promise.all([lost, lostInTime].map(forget));
 await Promise.all([failing].map((order) => age(order, 31 * 60)));
 await Promise.all([renamed, lost, lostInTime, healthy, failingInTime].map((order) => age(order, 10)));
 
-const warn = vi.fn();
+const warnings: { fields: object; message: string }[] = [];
+const warn = (fields: object, message: string) => void warnings.push({ fields, message });
 const over = new AbortController();
 const sweeping = sweep({
   client: bed.realTimeClient,
@@ -116,21 +117,21 @@ test('a run whose workflow tasks keep failing is reported, and terminated and se
   expect(await ended(failing)).toMatchObject({ state: 'failed' });
   expect((await failing.handle.describe()).status.name).toBe('TERMINATED');
   expect((await failingInTime.handle.describe()).status.name).toBe('RUNNING');
-  const reported = warn.mock.calls.filter(([, message]) => /workflow task/.test(message)).map(([fields]) => fields);
-  expect(reported).toMatchObject([
-    { order_id: expect.any(String), attempts: 5 },
-    { order_id: expect.any(String), attempts: 5 },
-  ]);
+  for (const { id } of [failing, failingInTime])
+    expect(warnings).toContainEqual({
+      fields: expect.objectContaining({ order_id: id, attempts: 5 }),
+      message: expect.stringContaining('workflow task'),
+    });
 });
 
 test('an order is left alone while its run goes on, or its time is not over', async () => {
   await Promise.all([terminated, renamed, lost, failing].map(ended));
   const left = await Promise.all([unreadable, lostInTime, healthy, failingInTime].map(rowOf));
   expect(left.map((row) => row?.state)).toEqual(['shipping', 'shipping', 'shipping', 'received']);
-  expect(warn).toHaveBeenCalledWith(
-    expect.objectContaining({ order_id: lostInTime.id, orders: 1 }),
-    expect.stringContaining('TEMPORAL_NAMESPACE'),
-  );
+  expect(warnings).toContainEqual({
+    fields: expect.objectContaining({ order_id: lostInTime.id, orders: 1 }),
+    message: expect.stringContaining('TEMPORAL_NAMESPACE'),
+  });
   expect(await audit(bed.db)).toEqual([]);
 });
 
