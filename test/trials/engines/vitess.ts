@@ -7,7 +7,7 @@ import { freePort, HOST } from '@trellis/local/stack/ports';
 import { startProcess } from '@trellis/local/stack/processes';
 import { run } from '@trellis/local/stack/programs';
 import { goPrograms } from './go-programs.ts';
-import { answers, findMySql, installationOf, query } from './mysql.ts';
+import { answers, debianMySql, installationOf, installedMySql, query } from './mysql.ts';
 
 type Say = (line: string) => void;
 
@@ -43,9 +43,9 @@ export interface Vitess {
  * else they are built from source into the user's cache. Resolves once it answers.
  */
 export async function startVitess(folder: string, say: Say): Promise<Vitess> {
-  const mysql = await findMySql(say);
+  const mysql = (await installedMySql()) ?? (await debianMySql(say));
   const built =
-    process.env.VTROOT ??
+    process.env.VTROOT ||
     (await goPrograms(
       'vitess',
       MODULE,
