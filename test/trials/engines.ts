@@ -16,6 +16,7 @@ import {
   query,
   startMySql,
   startMySqlContainer,
+  Unavailable,
 } from './engines/mysql.ts';
 import { openReport, type Report } from './engines/report.ts';
 import { shipThrough } from './engines/secured.ts';
@@ -70,20 +71,25 @@ const [engine] = cli.processedArgs;
 const { short = false, ifAvailable = false } = cli.opts();
 
 const { folder, remove } = await throwAwayFolder(print);
-/** What is to be done once every server has stopped. */
-const afterwards: (() => Promise<void>)[] = [];
+/** What ends besides the processes of the folder. */
+const cleanUp: (() => Promise<void>)[] = [];
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.once(signal, () => void reap(folder).finally(() => process.exit(130)));
+  process.once(signal, () => void end().finally(() => process.exit(130)));
 const passed = await tryEngine().catch((error: unknown) => {
   const reason = error instanceof Error ? error.message : String(error);
-  print(ifAvailable ? `${engine}: not run: ${reason}` : reason);
-  return ifAvailable;
+  const spared = ifAvailable && error instanceof Unavailable;
+  print(spared ? `${engine}: not run: ${reason}` : reason);
+  return spared;
 });
-await reap(folder);
-if (passed) afterwards.push(remove);
+await end();
+if (passed) await remove();
 else print(`logs and data are kept in ${folder}`);
-for (const work of afterwards) await work();
 process.exit(passed ? 0 : 1);
+
+async function end(): Promise<void> {
+  for (const work of cleanUp.splice(0)) await work();
+  await reap(folder);
+}
 
 async function tryEngine(): Promise<boolean> {
   const trials: Record<Engine, () => Promise<boolean>> = {
@@ -195,9 +201,8 @@ async function tryTemporal(): Promise<boolean> {
 }
 
 async function tryVitess(): Promise<boolean> {
-  const vitess = await startVitess(folder, print);
+  const vitess = await startVitess(folder, print, (work) => cleanUp.push(work));
   const { sharded: url, unsharded } = vitess;
-  afterwards.push(vitess.remove);
   const report = openReport(folder, { DATABASE_URL: url });
   await migrations(report);
   await report.check('20 races of two shards for a payment id', () => raceForPayments(url, 20));

@@ -25,6 +25,9 @@ const IMAGE = 'mysql:8.4';
 /** Debian's releases have MariaDB only; its unstable suite has MySQL. */
 const SUITE = 'sid';
 
+/** The server can't be had on this machine. */
+export class Unavailable extends Error {}
+
 /** MYSQLD, else a `mysqld` that is MySQL's on PATH; undefined when there is none. */
 export async function installedMySql(): Promise<MySqlProgram | undefined> {
   const named = process.env.MYSQLD;
@@ -35,13 +38,15 @@ export async function installedMySql(): Promise<MySqlProgram | undefined> {
   return found.version.includes('MariaDB') ? undefined : found;
 }
 
-/** Debian's packages, unpacked into the user's cache. Throws an Error that says what would help when they can't be had. */
+/** Debian's packages, unpacked into the user's cache. Throws an Unavailable when they can't be had. */
 export async function debianMySql(say: Say): Promise<MySqlProgram> {
   if (!(await hasDebianPackages(SUITE)))
-    throw new Error('no MySQL server: set MYSQLD to the path of a mysqld, or use Debian, or a container engine');
+    throw new Unavailable('no MySQL server: set MYSQLD to the path of a mysqld, or use Debian, or a container engine');
   const folder = await cached(`mysql-${SUITE}-${process.arch}`, async (draft) => {
     say(`fetching MySQL (66 MB) of Debian ${SUITE}, without installing it…`);
-    await unpackPackages(draft, ['mysql-server-core'], SUITE);
+    await unpackPackages(draft, ['mysql-server-core'], SUITE).catch((cause: Error) => {
+      throw new Unavailable(`no MySQL server, and none could be fetched: ${cause.message}`, { cause });
+    });
     await program(await unpacked(draft));
   });
   return program(await unpacked(folder));

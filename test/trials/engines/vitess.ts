@@ -34,15 +34,17 @@ export interface Vitess {
   mysqlVersion: string;
   /** Stops MySQL, and starts it again with its data. */
   restartMySql(): Promise<void>;
-  /** Removes its data, once it has stopped. */
-  remove(): Promise<void>;
 }
 
 /**
  * Starts a cluster, which logs to `<folder>/logs`, and applies `drizzle/vschema`. Its programs are those of VTROOT,
- * else they are built from source into the user's cache. Resolves once it answers.
+ * else they are built from source into the user's cache. Resolves once it answers. `atEnd` gets what stops MySQL and removes the data.
  */
-export async function startVitess(folder: string, say: Say): Promise<Vitess> {
+export async function startVitess(
+  folder: string,
+  say: Say,
+  atEnd: (work: () => Promise<void>) => void,
+): Promise<Vitess> {
   const mysql = (await installedMySql()) ?? (await debianMySql(say));
   const built =
     process.env.VTROOT ||
@@ -87,6 +89,15 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
     ...['--keyspaces', Object.keys(KEYSPACES).join(), '--num-shards', Object.values(KEYSPACES).join()],
     ...['--replica-count', '1', '--rdonly-count', '0', '--mysql-server-version', '8.4.6-Vitess'],
   ];
+  const mysqlctl = (command: string) => {
+    const [program = '', ...options] = [...unprivileged(), join(root, 'bin/mysqlctl')];
+    return run(program, [...options, '--tablet-uid', '1', '--mysql-port', `${port + PORTS.mysqld}`, command], { env });
+  };
+  atEnd(async () => {
+    // It is a process of its own, which the cluster's end does not end.
+    await mysqlctl('shutdown').catch(() => undefined);
+    await rm(home, { recursive: true, force: true });
+  });
   await startProcess(folder, {
     name: 'vitess',
     command,
@@ -108,10 +119,6 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
   await control('ApplyRoutingRules', '--rules-file', join(VSCHEMA, 'routing-rules.json'));
   const statements = (await readFile(join(VSCHEMA, 'trellis_global.sql'), 'utf8')).split(/;\s*\n/);
   for (const statement of statements) if (statement.trim()) await query(url('trellis_global'), statement);
-  const mysqlctl = (command: string) => {
-    const [program = '', ...options] = [...unprivileged(), join(root, 'bin/mysqlctl')];
-    return run(program, [...options, '--tablet-uid', '1', '--mysql-port', `${port + PORTS.mysqld}`, command], { env });
-  };
   return {
     sharded: url('trellis'),
     unsharded: url('unsharded'),
@@ -119,9 +126,6 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
     async restartMySql() {
       await mysqlctl('shutdown');
       await mysqlctl('start');
-    },
-    async remove() {
-      await rm(home, { recursive: true, force: true });
     },
   };
 }
