@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '@trellis/local/stack/folder';
 import { freePort, HOST } from '@trellis/local/stack/ports';
-import { startProcess } from '@trellis/local/stack/processes';
+import { type Service, startProcess } from '@trellis/local/stack/processes';
 import { run } from '@trellis/local/stack/programs';
 import { goPrograms } from './go-programs.ts';
 import { answers, debianMySql, installationOf, installedMySql, query } from './mysql.ts';
@@ -93,12 +93,14 @@ export async function startVitess(
     const [program = '', ...options] = [...unprivileged(), join(root, 'bin/mysqlctl')];
     return run(program, [...options, '--tablet-uid', '1', '--mysql-port', `${port + PORTS.mysqld}`, command], { env });
   };
+  let cluster: Service | undefined;
   atEnd(async () => {
-    // It is a process of its own, which the cluster's end does not end.
+    await cluster?.stop();
+    // A process of its own, which the cluster's end does not end.
     await mysqlctl('shutdown').catch(() => undefined);
     await rm(home, { recursive: true, force: true });
   });
-  await startProcess(folder, {
+  cluster = await startProcess(folder, {
     name: 'vitess',
     command,
     args,
