@@ -5,7 +5,7 @@ import { type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import type { OpenState, State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import { Timestamp } from '@trellis/contracts/timestamp';
-import { and, desc, eq, gt, lt, lte, or, sql } from 'drizzle-orm';
+import { and, desc, eq, gt, gte, lt, lte, or, sql } from 'drizzle-orm';
 import * as v from 'valibot';
 import { columnsFor, now } from './columns.ts';
 import type { Database } from './database.ts';
@@ -97,11 +97,13 @@ export function createOrderViews(db: Database) {
       db.run((session) =>
         session
           .select(OPEN_ORDER)
-          .from(orders)
+          .from(orders, { forceIndex: 'orders_by_state' })
           .where(
             and(
               eq(orders.state, state),
               lt(orders.created_at, sql`${now} - INTERVAL 1 MINUTE`),
+              // The first says nothing new, but only with it does the search begin at the order `after`.
+              after && gte(orders.created_at, after.created_at),
               after &&
                 or(
                   gt(orders.created_at, after.created_at),

@@ -26,7 +26,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   let writing = false;
   /** The orders whose failures were written since the last cleaning. */
   let written = new Set<string>();
-  let cleanedAt = performance.now();
+  let cleanedAt = Date.now();
 
   async function flush(): Promise<void> {
     const batch = pending;
@@ -45,7 +45,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
     while (pending.length > 0) {
       await setTimeout(BATCH_INTERVAL_MS);
       await flush();
-      if (performance.now() - cleanedAt >= CLEAN_INTERVAL_MS) await clean();
+      if (Date.now() - cleanedAt >= CLEAN_INTERVAL_MS) await clean();
     }
     writing = false;
   }
@@ -53,7 +53,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   async function clean(): Promise<void> {
     const orders = [...written];
     written = new Set();
-    cleanedAt = performance.now();
+    cleanedAt = Date.now();
     try {
       await store.dropExcess(orders);
       for (let chunk = 0; chunk < MAX_CHUNKS && (await store.dropOld()); chunk += 1);
