@@ -1,6 +1,7 @@
 import { createAttemptStore } from './attempts.ts';
 import { createCapacityStore } from './capacity.ts';
 import type { Database } from './database.ts';
+import { createOpenOrders } from './open-orders.ts';
 import { createOrderViews } from './order-views.ts';
 import { createOrderStore } from './orders.ts';
 import { createPaymentStore } from './payments.ts';
@@ -20,6 +21,7 @@ export function openApiStores(db: Database) {
 export function openStores(db: Database) {
   return {
     ...openApiStores(db),
+    openOrders: createOpenOrders(db),
     orders: createOrderStore(db),
     payments: createPaymentStore(db),
     shipments: createShipmentStore(db),

@@ -18,6 +18,7 @@ import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempt
 import { openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError, Session } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
@@ -543,7 +544,13 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const created = 'FROM_UNIXTIME(1700000000 + 0.001 * FLOOR(SUBSTR(id, 3) / 4))';
       await beside((connection) => connection.query(`UPDATE orders SET created_at = ${created}`), fresh.url);
       const drop = () => there.close().then(fresh.drop);
-      return { store, newestFirst: ids.reverse(), ...createOrderViews(there), drop };
+      return {
+        store,
+        newestFirst: ids.reverse(),
+        list: createOrderViews(there).list,
+        ...createOpenOrders(there),
+        drop,
+      };
     }
 
     test.each([1, 3, 4, 5, 10, 11])('returns pages of %i, newest first, each order once', async (limit) => {

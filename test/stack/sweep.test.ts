@@ -2,6 +2,7 @@
 import type { StartInput } from '@trellis/contracts/order';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, orderWorkflowId } from '@trellis/contracts/temporal';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { audit } from '@trellis/drizzle/sandbox/audit';
@@ -99,9 +100,9 @@ const over = new AbortController();
 const sweeping = sweep({
   client: bed.realTimeClient,
   views: {
-    ...views,
     find: (id) => (id === unreadable.id ? Promise.reject(new Error('unreadable')) : views.find(id)),
   },
+  openOrders: createOpenOrders(bed.db),
   log: Object.assign(Object.create(log), { warn }),
   signal: over.signal,
 });
