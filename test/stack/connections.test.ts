@@ -23,8 +23,8 @@ import { openSqlProxy } from '../trials/sql-proxy.ts';
 const { DATABASE_URL } = await need('database');
 
 const connectionId = async (session: Session): Promise<number> => {
-  const [rows] = (await session.execute('SELECT CONNECTION_ID() AS id')) as unknown as [{ id: number }[]];
-  return rows[0]?.id ?? 0;
+  const [row] = await session.select({ id: sql<string>`CONNECTION_ID()` }).from(sql`(SELECT 1) AS one`);
+  return Number(row?.id);
 };
 
 /** A database behind a proxy, with all 20 connections of its pool open. */
@@ -115,6 +115,11 @@ describe.each([
   afterAll(() => db.close());
   const SECRET = `88 Private Ave's "x" (errno 1213) (sqlstate 40001) desc = ' for column 's3cret`;
   const id = freshId('secret');
+  const KEY = `s3cret-key (errno 1213) (sqlstate 40001) ' for key 's3cret`;
+  const payments = (...rows: [id: string, amount: string][]) => {
+    const values = rows.map(([key, amount]) => sql`(${key}, ${id}, 's', ${amount}, '')`);
+    return sql`INSERT INTO payments (payment_id, order_id, status, amount, currency) VALUES ${sql.join(values, sql`, `)}`;
+  };
   const insert = (columns: string, values: ReturnType<typeof sql>) =>
     sql`INSERT INTO attempts (order_id, step, attempt, error, ${sql.raw(columns)}) VALUES (${id}, 's', 1, 'e', ${values})`;
 
@@ -124,20 +129,12 @@ describe.each([
       1406,
       sql`INSERT INTO attempts (order_id, step, attempt, error) VALUES (${id}, ${SECRET}, 1, '')`,
     ],
-    [
-      'not a number',
-      1366,
-      sql`INSERT INTO attempts (order_id, step, attempt, error) VALUES (${id}, 's', ${SECRET}, '')`,
-    ],
+    ['not a number', 1366, payments([KEY, `Private ${SECRET}`])],
     ['not a time', 1292, insert('ts', sql`${SECRET}`)],
     ['no such table', 1146, sql`SELECT ${SECRET} FROM nowhere`],
     ['no such column', 1054, sql`SELECT ${SECRET}, nothing FROM attempts`],
     ['syntax', 1064, sql`SELECT ${SECRET} ${SECRET} FROM FROM`],
-    [
-      'a key that exists',
-      1062,
-      sql`INSERT INTO payments (payment_id, order_id, status, amount, currency) VALUES ('p', ${id}, 's', 1, ''), ('p', ${SECRET}, 's', 1, '')`,
-    ],
+    ['a key that exists', 1062, payments([KEY, '1'], [KEY, '1'])],
     ['a signal', 1644, sql`SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = ${`broken '${SECRET}'`}`],
   ])('%s: its words are in the log, values and statement are nowhere', async (_, errno, statement) => {
     const error: DatabaseError = await db
@@ -152,7 +149,7 @@ describe.each([
     expect({ ...error }.reason).toMatch(new RegExp(`^${errno}\\b`));
     const failure = JSON.stringify(defaultFailureConverter.errorToFailure(error, defaultPayloadConverter));
     for (const told of [inspect(error, { depth: 9, showHidden: true }), failure])
-      expect(told).not.toMatch(/Private|s3cret|INSERT|SELECT|secret-/i);
+      expect(told).not.toMatch(/Private|s3cret|INSERT INTO|SELECT '|secret-/i);
   });
 
   test('a server that is read-only is left for another one, and its connections with it', async () => {
