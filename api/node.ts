@@ -46,7 +46,8 @@ const app = createApp({
   onFailure: (failure) => log.error(failure, 'request failed'),
 });
 
-app.get('/docs', (c) => c.redirect('/docs/', 307));
+// The router ignores a slash at the end; the page's relative links do not.
+app.get('/docs', (c, next) => (c.req.path === '/docs' ? c.redirect('/docs/', 307) : next()));
 app.use('/docs/*', async (c, next) => {
   await next();
   for (const [name, value] of Object.entries(DOCS_HEADERS)) c.header(name, value);
