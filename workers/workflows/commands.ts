@@ -80,16 +80,29 @@ function accept(order: RunningOrder, command: Command): void {
 
   setHandler(
     defineSignal<Arguments>(COMMANDS[command].temporal),
-    (...args) =>
-      applySignal(order, {
+    (...args) => {
+      const sent = {
         command,
         id: commandId(args[idAt]),
         argument: readArgument[command](args[0]),
         by: 'signal',
-      }),
+      } as const;
+      order.signals += 1;
+      if (order.signals <= MAX_SIGNALS || isEffective(order, sent) || !bounded()) return applySignal(order, sent);
+      return undefined;
+    },
     { unfinishedPolicy },
   );
 }
+
+/**
+ * Signals of one run that are answered one by one. Of those beyond, what can't change the order is ignored: ten thousand may arrive
+ * in one workflow task.
+ */
+const MAX_SIGNALS = 200;
+
+const isEffective = (order: RunningOrder, { command, id }: SentCommand): boolean =>
+  !order.answers.has(id) && !isTooLate(order) && !repeats(order, command) && !isTooMany(order, command);
 
 /** What a command keeps of its argument, which may be anything, until it is decided. */
 const readArgument: Record<Command, (given: unknown) => unknown> = {
@@ -124,6 +137,7 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
     if (by !== 'run before') {
       if (isTooMany(order, command) && bounded()) throw tooMany(command);
       if (command === 'address') order.addressChanges += 1;
+      if (repeats(order, command)) order.repetitions += 1;
     }
     order.undecided.set(id, sent);
     try {
@@ -132,7 +146,7 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
       if (changed) {
         order.applied.set(id, given);
         log.info('command accepted', { order_id: order.order_id, command, step: order.step });
-      } else order.repetitions += 1;
+      }
       order.undecided.delete(id);
       return given;
     } catch (error) {
@@ -205,9 +219,10 @@ function repeats(order: RunningOrder, command: Command): boolean {
 
 /** Throws TOO_LATE when the order can't accept the command any more, unless the command repeats what already holds. */
 function refuseIfTooLate(order: RunningOrder, command: Command): void {
-  if (repeats(order, command)) return;
-  if (order.cancel || order.phase !== 'open') throw tooLate(order);
+  if (!repeats(order, command) && isTooLate(order)) throw tooLate(order);
 }
+
+const isTooLate = (order: RunningOrder): boolean => order.cancel !== null || order.phase !== 'open';
 
 function isTooMany(order: RunningOrder, command: Command): boolean {
   if (repeats(order, command)) return false;

@@ -63,6 +63,8 @@ export interface RunningOrder extends KeptState {
   readonly undecided: Map<string, SentCommand>;
   /** Commands that the run before received and did not decide. */
   readonly inherited: readonly SentCommand[];
+  /** Signals of this run that were commands. */
+  signals: number;
   /** Decisions under way. The order starts no shipping attempt and no settling while there are any. */
   pendingDecisions: number;
 }
@@ -108,6 +110,7 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
     applied: new Map(applied),
     undecided: new Map(),
     inherited: undecided.map((sent) => ({ ...sent, by: 'run before' })),
+    signals: 0,
     pendingDecisions: 0,
   };
 }
@@ -150,7 +153,7 @@ function firstRun(orderId: string, policy: Policy): Omit<Continued, 'run_id'> {
 
 /** What the next run needs to continue the order, besides its input. */
 export function continuedFrom(order: RunningOrder): Continued {
-  const { input, answers, applied, undecided, inherited, pendingDecisions, ...state } = order;
+  const { input, answers, applied, undecided, inherited, signals, pendingDecisions, ...state } = order;
   return { run_id: workflowInfo().runId, state, applied: [...applied], undecided: [...undecided.values()] };
 }
 
