@@ -96,10 +96,13 @@ test.each([
   expect(stderr).not.toContain('s3cret');
 });
 
+const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
+const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
+
 describe('migrate', () => {
   test('prints what it applied', async () => {
     const { url: DATABASE_URL, drop } = await emptyDatabase();
-    const applied = 'applied 0000_initial\napplied 0001_capacity\napplied 0000_sandbox\n';
+    const applied = [...PRODUCT, ...SANDBOX].map((name) => `applied ${name}\n`).join('');
     expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
     expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
     await drop();
@@ -141,7 +144,7 @@ describe('migrate', () => {
       fresh.db.run((session) => session.select().from(sandboxParcels).innerJoin(sandboxCharges, sql`TRUE`));
     const before = await rows();
     expect(before).toHaveLength(1);
-    expect(await migrate(fresh.url)).toEqual(['0000_sandbox']);
+    expect(await migrate(fresh.url)).toEqual(SANDBOX);
     expect(await migrate(fresh.url)).toEqual([]);
     expect(await rows()).toEqual(before);
     await fresh.drop();
@@ -149,7 +152,7 @@ describe('migrate', () => {
 
   test('creates the sandbox’s tables only in the sandbox’s database when there is one', async () => {
     const [product, sandbox] = [await emptyDatabase(), await emptyDatabase()];
-    expect(await migrate(product.url, sandbox.url)).toEqual(['0000_initial', '0001_capacity', '0000_sandbox']);
+    expect(await migrate(product.url, sandbox.url)).toEqual([...PRODUCT, ...SANDBOX]);
     const [ofProduct, ofSandbox] = [await product.tables(), await sandbox.tables()];
     expect(ofProduct).toContain('orders');
     expect(ofProduct.filter((name) => name.includes('sandbox'))).toEqual([]);
