@@ -83,7 +83,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.get('/', (c) => c.redirect('/docs/', 307));
   app.on('GET', ['/health', '/livez'], (c) => c.json({ ok: true }));
   app.get('/readyz', async (c) => {
-    if (deps.isStopping?.()) return c.json({ ok: false, unreachable: [], stopping: true }, 503);
+    if (deps.isStopping?.()) return c.json({ ok: false, unreachable: [] }, 503);
     const servers = await unreachable();
     return servers.length === 0 ? c.json({ ok: true }) : c.json({ ok: false, unreachable: servers }, 503);
   });
