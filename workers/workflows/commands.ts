@@ -80,29 +80,16 @@ function accept(order: RunningOrder, command: Command): void {
 
   setHandler(
     defineSignal<Arguments>(COMMANDS[command].temporal),
-    (...args) => {
-      const sent = {
+    (...args) =>
+      applySignal(order, {
         command,
         id: commandId(args[idAt]),
         argument: readArgument[command](args[0]),
         by: 'signal',
-      } as const;
-      order.signals += 1;
-      if (order.signals <= MAX_SIGNALS || isEffective(order, sent) || !bounded()) return applySignal(order, sent);
-      return undefined;
-    },
+      }),
     { unfinishedPolicy },
   );
 }
-
-/**
- * Signals of one run that are answered one by one. Of those beyond, what can't change the order is ignored: ten thousand may arrive
- * in one workflow task.
- */
-const MAX_SIGNALS = 200;
-
-const isEffective = (order: RunningOrder, { command, id }: SentCommand): boolean =>
-  !order.answers.has(id) && !isTooLate(order) && !repeats(order, command) && !isTooMany(order, command);
 
 /** What a command keeps of its argument, which may be anything, until it is decided. */
 const readArgument: Record<Command, (given: unknown) => unknown> = {
@@ -133,19 +120,20 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
   const { command, id, by } = sent;
   const known = order.answers.get(id);
   if (known) return known;
+  const isRepetition = repeats(order, command);
   const answer = CancellationScope.nonCancellable(async () => {
     if (by !== 'run before') {
       if (isTooMany(order, command) && bounded()) throw tooMany(command);
       if (command === 'address') order.addressChanges += 1;
-      if (repeats(order, command)) order.repetitions += 1;
+      if (isRepetition) order.repetitions += 1;
     }
     order.undecided.set(id, sent);
     try {
       const changed = await decide[command](order, sent);
       const given = { command, state: order.state, changed };
-      if (changed) {
+      if (!isRepetition) {
         order.applied.set(id, given);
-        log.info('command accepted', { order_id: order.order_id, command, step: order.step });
+        log.info('command accepted', { order_id: order.order_id, command, changed, step: order.step });
       }
       order.undecided.delete(id);
       return given;

@@ -57,14 +57,12 @@ export interface RunningOrder extends KeptState {
 
   /** The answer of each command, by the command's id. */
   readonly answers: Map<string, Promise<CommandAnswer>>;
-  /** The answers of the commands that changed something. */
+  /** The answers of the accepted commands, except those that repeated what already held. */
   readonly applied: Map<string, CommandAnswer>;
   /** The commands without an answer, and those whose refusal is not recorded yet, by the command's id. */
   readonly undecided: Map<string, SentCommand>;
   /** Commands that the run before received and did not decide. */
   readonly inherited: readonly SentCommand[];
-  /** Signals of this run that were commands. */
-  signals: number;
   /** Decisions under way. The order starts no shipping attempt and no settling while there are any. */
   pendingDecisions: number;
 }
@@ -110,7 +108,6 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
     applied: new Map(applied),
     undecided: new Map(),
     inherited: undecided.map((sent) => ({ ...sent, by: 'run before' })),
-    signals: 0,
     pendingDecisions: 0,
   };
 }
@@ -153,7 +150,7 @@ function firstRun(orderId: string, policy: Policy): Omit<Continued, 'run_id'> {
 
 /** What the next run needs to continue the order, besides its input. */
 export function continuedFrom(order: RunningOrder): Continued {
-  const { input, answers, applied, undecided, inherited, signals, pendingDecisions, ...state } = order;
+  const { input, answers, applied, undecided, inherited, pendingDecisions, ...state } = order;
   return { run_id: workflowInfo().runId, state, applied: [...applied], undecided: [...undecided.values()] };
 }
 
