@@ -1,7 +1,7 @@
 import { OrderError } from '@trellis/contracts/error';
 import type { PolicyName } from '@trellis/contracts/policy';
-import type { AttemptStore } from '@trellis/drizzle/attempts';
-import type { CapacityStore } from '@trellis/drizzle/capacity';
+import type { AttemptReader } from '@trellis/drizzle/attempts';
+import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
 import type { Context as HonoContext } from 'hono';
@@ -23,8 +23,8 @@ import { createRest } from './rest-from-router.ts';
 export interface AppDeps {
   temporal: TemporalPort;
   views: OrderViews;
-  attempts: AttemptStore;
-  capacity: CapacityStore;
+  attempts: AttemptReader;
+  capacity: AdmissionStore;
   pingDatabase: Ping;
   policy: PolicyName;
   /** Origins whose pages may call the API, `*` for all; only its own when absent. */
