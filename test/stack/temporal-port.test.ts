@@ -66,8 +66,9 @@ async function call(temporal: TemporalPort, { db }: typeof bed, path: string, bo
     views: createOrderViews(db),
     attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
+    pingDatabase: db.ping,
     policy: 'exercise',
-    onError: () => {},
+    onFailure: () => {},
   });
   const headers = { 'content-type': 'application/json', 'idempotency-key': key };
   const response = await app.request(path, { method: 'POST', headers, body: JSON.stringify(body) });
