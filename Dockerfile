@@ -16,6 +16,8 @@ RUN --mount=type=cache,target=/root/.npm \
       ! -name "$(uname -m)-unknown-linux-gnu" -exec rm -r {} +
 
 FROM node:24-slim
+# Nothing is installed in a running container.
+RUN rm -r /usr/local/lib/node_modules /opt/yarn-* /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/yarn /usr/local/bin/yarnpkg
 ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
@@ -24,7 +26,8 @@ COPY contracts contracts
 COPY drizzle drizzle
 COPY api api
 COPY workers workers
-USER node
+# The user node. A number, because Kubernetes can't tell that a name is not root's.
+USER 1000:1000
 EXPOSE 8000
 # Exec form and no npm, so that SIGTERM reaches the program. The other programs run with another command:
 # `node workers/main.ts`, `node drizzle/migrate.ts`.

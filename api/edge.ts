@@ -3,17 +3,16 @@ import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
 import { openApiStores } from '@trellis/drizzle/stores';
-import type { Hono } from 'hono';
 import { createApp } from './http/app.ts';
 import { problemResponse } from './http/problem.ts';
 import { createHttpTemporal } from './temporal/http.ts';
 
 type Environment = Record<string, string | undefined>;
 
-let app: Hono | undefined;
+let app: ReturnType<typeof createApp> | undefined;
 
 /** Called at the first request, because the environment is not available before; the app is kept for the isolate's lifetime. */
-function appOf(environment: Environment): Hono {
+function appOf(environment: Environment): ReturnType<typeof createApp> {
   const config = readConfig(PROGRAMS.edge, environment);
   const db = openPlanetScale(config.DATABASE_URL);
   return createApp({
@@ -25,7 +24,7 @@ function appOf(environment: Environment): Hono {
     ...openApiStores(db),
     policy: config.POLICY,
     corsOrigins: config.CORS_ORIGINS,
-    onError: (error) => console.error(error),
+    onFailure: (failure) => console.error(JSON.stringify(failure)),
   });
 }
 

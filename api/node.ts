@@ -1,52 +1,92 @@
 /** `npm run api`: the API as a Node server. */
-import { serve } from '@hono/node-server';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
-import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { createLogger } from '@trellis/contracts/config/logger';
-import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
-import { openDatabase } from '@trellis/drizzle/client';
+import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { openApiStores } from '@trellis/drizzle/stores';
 import { createApp } from './http/app.ts';
-import { DOCS } from './http/docs.ts';
+import { DOCS, DOCS_HEADERS } from './http/docs.ts';
+import { reasonOf } from './http/failure.ts';
+import { createApiServer } from './http/server.ts';
+import manifest from './package.json' with { type: 'json' };
 import { createGrpcTemporal } from './temporal/grpc.ts';
 import { createHttpTemporal } from './temporal/http.ts';
+import { fetchWith } from './temporal/tls-fetch.ts';
 
-const config = fromEnvironment(PROGRAMS.api);
+/**
+ * A connection to Temporal that the network forgot is noticed after 20 s instead of gRPC's 45 s. Temporal ends connections whose
+ * pings are less than 10 s apart.
+ */
+const KEEPALIVE = { 'grpc.keepalive_time_ms': 15_000, 'grpc.keepalive_timeout_ms': 5_000 };
+/** How long the servers may take to answer before the log warns of them. */
+const START_PING_MS = 2_000;
+/** For closing the connections to the servers, once those of the clients are closed. */
+const CLOSE_MS = 1_000;
+
+const config = fromEnvironmentAndProfile(PROGRAMS.api);
 const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
-const { TEMPORAL_ADDRESS: address, TEMPORAL_API_KEY: apiKey, TEMPORAL_NAMESPACE: namespace } = config;
-const connection = /^https?:\/\//.test(address) ? undefined : Connection.lazy(connectionOptions(address, apiKey));
+const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } = config;
+const { apiKey, tls } = config.temporal;
+const connection = /^https?:\/\//.test(address)
+  ? undefined
+  : Connection.lazy({ address, ...config.temporal, channelArgs: KEEPALIVE });
+const temporal = connection
+  ? createGrpcTemporal(createTemporalClient(connection, namespace))
+  : createHttpTemporal({ url: address, namespace, apiKey, fetch: fetchWith(tls) });
 const app = createApp({
-  temporal: connection
-    ? createGrpcTemporal(createTemporalClient(connection, namespace))
-    : createHttpTemporal({ url: address, namespace, apiKey }),
+  temporal,
   ...openApiStores(db),
   policy: config.POLICY,
   corsOrigins: config.CORS_ORIGINS,
-  onError: (err) => log.error({ err }, 'request failed'),
+  isStopping: () => isStopping(),
+  onFailure: (failure) => log.error(failure, 'request failed'),
 });
 
-app.get('/docs', (c) => c.redirect('/docs/', 307));
+// The router ignores a slash at the end; the page's relative links do not.
+app.get('/docs', (c, next) => (c.req.path === '/docs' ? c.redirect('/docs/', 307) : next()));
+app.use('/docs/*', async (c, next) => {
+  await next();
+  for (const [name, value] of Object.entries(DOCS_HEADERS)) c.header(name, value);
+});
 for (const [path, file] of Object.entries(DOCS))
   app.get(`/${path.replace(/index\.html$/, '')}`, serveStatic({ path: file }));
 
-const server = serve({ fetch: app.fetch, hostname: config.HOST, port: config.PORT }, ({ address, port }) => {
-  log.info({ address, port }, 'api listening');
-  process.send?.('ready');
+const { server, isStopping, stop } = createApiServer({
+  fetch: app.fetch,
+  onDropped: (dropped, open) => log.warn({ dropped, open }, 'too many connections: new ones are closed at once'),
 });
-
 server.once('error', ({ code, message }: NodeJS.ErrnoException) => {
   const line = code === 'EADDRINUSE' ? `PORT ${config.PORT} on ${config.HOST} is already in use` : message;
   process.stderr.write(`${line}\n`);
   process.exit(1);
 });
+server.listen(config.PORT, config.HOST, () => {
+  const { HOST: host, PORT: port, POLICY: policy } = config;
+  log.info({ version: manifest.version, host, port, policy, temporal: address, namespace }, 'api listening');
+  process.send?.('ready');
+  void warnOfMissingServers();
+});
 
-const stop = () => {
-  server.close(async () => {
-    await Promise.all([connection?.close(), db.close()]);
-    process.exit(0);
-  });
-};
-process.once('SIGTERM', stop).once('SIGINT', stop);
+/** The API starts without its servers and answers 503 until they are there; the log names the variable to look at. */
+async function warnOfMissingServers(): Promise<void> {
+  const warn = (line: string) => log.warn(`${line}; calls fail until this is mended`);
+  await Promise.all([
+    checkDatabase(db, 'DATABASE_URL', config.DATABASE_URL).then((line) => line && warn(line)),
+    temporal
+      .ping(START_PING_MS)
+      .catch((error) => warn(`TEMPORAL_ADDRESS (${address}), namespace ${namespace}: ${reasonOf(error)}`)),
+  ]);
+}
+
+/** SIGTERM, from an orchestrator, first gives load balancers time to turn to others; SIGINT, from a terminal, does not. A second signal ends the process at once. */
+function onSignal(signal: NodeJS.Signals): void {
+  if (isStopping()) process.exit(1);
+  void stop({ notice: signal === 'SIGTERM' })
+    .then(() => Promise.race([Promise.all([connection?.close(), db.close()]), sleep(CLOSE_MS)]))
+    .finally(() => process.exit(0));
+}
+process.on('SIGTERM', onSignal).on('SIGINT', onSignal);

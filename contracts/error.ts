@@ -39,13 +39,14 @@ export interface ErrorDetailsByCode {
   PAYLOAD_TOO_LARGE: NoDetails;
   /** Whole seconds after which a retry can help. */
   BUSY: { retry_after: number };
-  UNAVAILABLE: NoDetails;
+  /** As for BUSY. */
+  UNAVAILABLE: { retry_after: number };
   INTERNAL: NoDetails;
 }
 
 /** The details of an error whose code is unknown at compile time: those of every code, all optional. */
 export type ErrorDetails = Partial<
-  ErrorDetailsByCode['INVALID'] & ErrorDetailsByCode['TOO_LATE'] & ErrorDetailsByCode['BUSY']
+  ErrorDetailsByCode['INVALID'] & ErrorDetailsByCode['TOO_LATE'] & ErrorDetailsByCode['BUSY' | 'UNAVAILABLE']
 >;
 
 /** `details` may be left out only where the code has none that are required. */

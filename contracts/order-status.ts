@@ -59,7 +59,7 @@ export const OrderStatus = v.object({
   as_of: v.pipe(Timestamp, v.description('When the status was true: now, or when its row was last updated.')),
   activity: nullableText('The activity being retried; null when none has failed in this step.'),
   attempt: count('Number of the current attempt at that activity; 1 when none has failed.'),
-  retries: count('Failed attempts at that activity so far.'),
+  retries: count('Failed attempts at that activity so far; of an order the newest 100 are kept.'),
   recent_errors: v.pipe(v.array(FailedAttempt), v.description('The last five failed attempts, newest first.')),
 });
 export type OrderStatus = v.InferOutput<typeof OrderStatus>;

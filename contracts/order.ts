@@ -11,7 +11,7 @@ import { FAILURE_REASONS } from './states-and-steps.ts';
 import { text } from './text.ts';
 import { Timestamp } from './timestamp.ts';
 
-const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-9 . _ : -'));
+const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-9 . _ : - and neither . nor ..'));
 export const OrderId = v.pipe(Id, v.examples(['o-1001']));
 export const PaymentId = v.pipe(
   Id,
@@ -23,14 +23,40 @@ export const PaymentId = v.pipe(
 
 const Line = text(0, 200);
 const RequiredLine = text(1, 200);
+const MAX_ADDRESS_BYTES = 2_048;
+const AddressFields = v.objectWithRest({ line1: RequiredLine, city: RequiredLine }, Line);
 export const Address = v.pipe(
-  v.objectWithRest({ line1: RequiredLine, city: RequiredLine }, Line),
+  keepingEveryKey(AddressFields),
   v.maxEntries(20, 'must have at most 20 fields'),
-  v.check((address) => Object.keys(address).every((key) => v.is(Line, key)), 'has a field name that is too long'),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed || dataset.issues) return;
+    if (!Object.entries(dataset.value).flat().every((part) => v.is(Line, part)))
+      addIssue({ message: 'has a field whose name or value is not a text of at most 200 characters' });
+  }),
+  v.check(
+    (address) => new TextEncoder().encode(JSON.stringify(address)).length <= MAX_ADDRESS_BYTES,
+    `must have at most ${MAX_ADDRESS_BYTES} bytes, as JSON without white space in UTF-8`,
+  ),
+  v.description(`At most 20 fields, and at most ${MAX_ADDRESS_BYTES} bytes as JSON without white space in UTF-8.`),
   v.metadata({ propertyNames: { maxLength: 200 } }),
   v.examples([{ line1: '123 Main', city: 'Chicago' }]),
 );
 export type Address = v.InferOutput<typeof Address>;
+
+/**
+ * The schema's output with every key of its input. valibot drops `__proto__`, `prototype` and `constructor` unseen, and a
+ * request would be accepted without them; their values are left to the caller of this function to check.
+ */
+function keepingEveryKey<S extends v.GenericSchema>(schema: S): S {
+  return {
+    ...schema,
+    '~run'(dataset: v.UnknownDataset, config: v.Config<v.BaseIssue<unknown>>) {
+      const given = dataset.value;
+      const parsed = schema['~run'](dataset, config);
+      return parsed.typed && !parsed.issues ? { ...parsed, value: { ...(given as object) } } : parsed;
+    },
+  };
+}
 
 export const Item = v.object({
   sku: v.pipe(text(1, 64), v.examples(['ABC'])),
@@ -86,10 +112,28 @@ export const OrderView = v.object({
   address: v.nullable(RecordedAddress),
   items: v.nullable(v.array(RecordedItem)),
   payments: v.array(Payment),
-  shipments: v.array(Shipment),
-  events: v.array(Event),
+  shipments: v.pipe(v.array(Shipment), v.description('The newest 100 shipping attempts, oldest first.')),
+  events: v.pipe(v.array(Event), v.description('At most 100 events, oldest first, from `events_after` on.')),
+  events_next_cursor: v.pipe(
+    v.nullable(v.string()),
+    v.description('The `events_after` of the next page; null when these are the last events.'),
+  ),
 });
 export type OrderView = v.InferOutput<typeof OrderView>;
+
+export const GetInput = v.object({
+  order_id: OrderId,
+  events_after: v.optional(
+    v.pipe(
+      v.string(),
+      // The id of an event, below 2 ** 53.
+      v.regex(/^[1-9]\d{0,14}$/, 'must be the events_next_cursor of an answer'),
+      v.description('Continues the events after this `events_next_cursor`.'),
+      v.metadata({ pattern: undefined }),
+    ),
+  ),
+});
+export type GetInput = v.InferOutput<typeof GetInput>;
 
 /** `limit` may be a string of digits, because query strings have no numbers. */
 export const ListInput = v.object({

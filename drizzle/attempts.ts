@@ -1,6 +1,6 @@
-/** Failed attempts at activities, which an order's status shows as its recent errors. */
+/** Failed attempts at activities, which an order's status shows as its recent errors. Old ones are dropped. */
 import { FailedAttempt } from '@trellis/contracts/order-status';
-import { desc, eq, sql } from 'drizzle-orm';
+import { and, asc, count, desc, eq, gt, inArray, lte, sql } from 'drizzle-orm';
 import { columnsFor } from './columns.ts';
 import type { Database } from './database.ts';
 import { attempts } from './schema.ts';
@@ -9,25 +9,23 @@ export type AttemptRecord = Omit<FailedAttempt, 'ts'> & { order_id: string };
 
 export interface RecentAttempts {
   errors: FailedAttempt[];
-  /** The number of failed attempts at the activity that failed last. */
+  /** The number of recorded failures of the activity that failed last. */
   failures: number;
 }
 
+/** What a status shows. */
+export type AttemptReader = ReturnType<typeof createAttemptReader>;
+/** And what the workers write. */
 export type AttemptStore = ReturnType<typeof createAttemptStore>;
 
-/** The length of the column `error`. */
-const MAX_ERROR_LENGTH = 500;
+/** Of each order the newest attempts are kept. */
+const KEPT_OF_ORDER = 100;
+const KEPT_DAYS = 7;
+/** Old attempts are deleted in chunks of this size, so that no statement locks many rows. */
+const CHUNK = 500;
 
-export function createAttemptStore(db: Database) {
+export function createAttemptReader(db: Database) {
   return {
-    /** Writes all records in one statement. */
-    add: (records: AttemptRecord[]) =>
-      db.run((session) =>
-        session
-          .insert(attempts)
-          .values(records.map((record) => ({ ...record, error: record.error.slice(0, MAX_ERROR_LENGTH) }))),
-      ),
-
     /** The newest `limit` failures of the order, newest first. */
     recent: (orderId: string, limit: number): Promise<RecentAttempts> =>
       db.run(async (session) => {
@@ -39,6 +37,52 @@ export function createAttemptStore(db: Database) {
           .orderBy(desc(attempts.id))
           .limit(limit);
         return { errors: rows.map(({ failed }) => failed), failures: rows[0]?.failures ?? 0 };
+      }),
+  };
+}
+
+export function createAttemptStore(db: Database) {
+  return {
+    ...createAttemptReader(db),
+
+    /** Writes all records in one statement. */
+    add: (records: AttemptRecord[]) => db.run((session) => session.insert(attempts).values(records)),
+
+    /** Deletes the attempts of these orders beyond the newest KEPT_OF_ORDER of each, at most a chunk of each order. */
+    dropExcess: async (orderIds: string[]): Promise<void> => {
+      if (orderIds.length === 0) return;
+      const excessive = await db.run((session) =>
+        session
+          .select({ order_id: attempts.order_id })
+          .from(attempts)
+          .where(inArray(attempts.order_id, orderIds))
+          .groupBy(attempts.order_id)
+          .having(gt(count(), KEPT_OF_ORDER)),
+      );
+      for (const { order_id } of excessive)
+        await db.run(async (session) => {
+          const ofOrder = eq(attempts.order_id, order_id);
+          const newestFirst = session
+            .select({ id: attempts.id })
+            .from(attempts)
+            .where(ofOrder)
+            .orderBy(desc(attempts.id));
+          const excess = (await newestFirst.limit(CHUNK).offset(KEPT_OF_ORDER)).map(({ id }) => id);
+          if (excess.length > 0) await session.delete(attempts).where(and(ofOrder, inArray(attempts.id, excess)));
+        });
+    },
+
+    /** Deletes the oldest chunk of the attempts that are older than KEPT_DAYS; returns true when there may be more of them. */
+    dropOld: (): Promise<boolean> =>
+      db.run(async (session) => {
+        const old = sql`${attempts.ts} < CURRENT_TIMESTAMP(3) - INTERVAL ${KEPT_DAYS} DAY`;
+        const isOld = sql`${old}`.mapWith((value) => Number(value) === 1);
+        // Ids ascend with time, and the time has no index.
+        const oldestFirst = session.select({ id: attempts.id, isOld }).from(attempts).orderBy(asc(attempts.id));
+        const chunk = await oldestFirst.limit(CHUNK);
+        const last = chunk.findLast((one) => one.isOld);
+        if (last) await session.delete(attempts).where(and(lte(attempts.id, last.id), old));
+        return chunk.length === CHUNK && last === chunk.at(-1);
       }),
   };
 }

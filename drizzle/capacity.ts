@@ -3,7 +3,7 @@
  * of admitted orders at `orders_per_second`; only the queue's end is stored, as the time `busy_until`.
  */
 import { OPEN_STATES } from '@trellis/contracts/states-and-steps';
-import { and, count, eq, gt, inArray, ne, or, sql } from 'drizzle-orm';
+import { and, count, eq, gt, inArray, lte, sql } from 'drizzle-orm';
 import { type Database, DatabaseError, rowsChanged, type Session } from './database.ts';
 import { capacity, orders } from './schema.ts';
 
@@ -17,25 +17,46 @@ export interface Rates {
   shippedPerSecond: number;
 }
 
+/** What a start needs. */
+export type AdmissionStore = ReturnType<typeof createAdmissionStore>;
+/** And what the workers measure. */
 export type CapacityStore = ReturnType<typeof createCapacityStore>;
 
-const { orders_per_second: ordersPerSecond, busy_until: busyUntil } = capacity;
+/** Workers have nothing to do for an order that awaits an approval. */
+const IN_WORK = OPEN_STATES.filter((state) => state !== 'awaiting_approval');
+/** The shortest pause between two counts, however many workers there are. */
+const COUNT_INTERVAL_MS = 1_000;
+/** The pause is at least this many times what the count took: all counts together take a hundredth of the database's time. */
+const COUNT_PAUSE_FACTOR = 100;
+const COUNT_TIMEOUT_MS = 10_000;
+/** After this another worker counts, when the one that began to count was killed or did not succeed. */
+const COUNT_LEASE_MS = 60_000;
+
+const {
+  orders_per_second: ordersPerSecond,
+  busy_until: busyUntil,
+  open_orders: openOrders,
+  counted_at: countedAt,
+  next_count_at: nextCountAt,
+} = capacity;
 const now = sql`CURRENT_TIMESTAMP(6)`;
 const seconds = (value: unknown) => sql`INTERVAL ROUND(1000000 * ${value}) MICROSECOND`;
 const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
+/**
+ * When the workers will have finished what they have. When they are slower than their rate, or orders are started without
+ * admission, more orders are open than `busy_until` accounts for: the later time counts. A count loses its weight as it ages.
+ */
+const busy = sql`GREATEST(${now}, ${busyUntil}, ${countedAt} + ${seconds(sql`${openOrders} / ${ordersPerSecond}`)})`;
 
-export function createCapacityStore(db: Database) {
+export function createAdmissionStore(db: Database) {
   return {
     /**
-     * Admits one order if the workers can begin it within `queueSeconds`. Runs outside of a transaction: that would
-     * lock the one row that every start updates for several round trips. A retry after a lost answer may count an order
-     * twice, which delays the next one a little.
+     * Admits one order if the workers can begin it within `queueSeconds`. Touches one row, however many orders are open. Runs
+     * outside of a transaction: that would lock the one row that every start updates for several round trips. A retry after
+     * a lost answer may count an order twice, which delays the next one a little.
      */
     admit: (queueSeconds: number): Promise<Decision> =>
       db.run(async (session) => {
-        // When the workers are slower than their rate, more orders are open than `busy_until` accounts for: the later time counts.
-        const open = await openOrders(session, queueSeconds);
-        const busy = sql`GREATEST(${busyUntil}, ${now} + ${seconds(sql`${open} / ${ordersPerSecond}`)})`;
         const updated = await session
           .update(capacity)
           .set({ busy_until: sql`${busy} + ${oneOrder}` })
@@ -50,6 +71,38 @@ export function createCapacityStore(db: Database) {
 
     /** Undoes an admission. */
     release: () => db.run((session) => session.update(capacity).set({ busy_until: sql`${busyUntil} - ${oneOrder}` })),
+  };
+}
+
+export function createCapacityStore(db: Database) {
+  return {
+    ...createAdmissionStore(db),
+
+    /**
+     * Counts the open orders for `admit`, unless a worker has just done so: any number of workers may call it at any time.
+     */
+    countOpenOrders: async (): Promise<void> => {
+      const claim = (session: Session) =>
+        session
+          .update(capacity)
+          .set({ next_count_at: sql`${now} + ${seconds(COUNT_LEASE_MS / 1000)}` })
+          .where(lte(nextCountAt, now));
+      if (rowsChanged(await db.run(claim)) === 0) return;
+      const began = performance.now();
+      const [open] = await db.run(
+        (session) => session.select({ orders: count() }).from(orders).where(inArray(orders.state, IN_WORK)),
+        COUNT_TIMEOUT_MS,
+      );
+      const tookMs = performance.now() - began;
+      const pauseMs = Math.max(COUNT_INTERVAL_MS, COUNT_PAUSE_FACTOR * tookMs);
+      await db.run((session) =>
+        session.update(capacity).set({
+          open_orders: open?.orders ?? 0,
+          counted_at: sql`${now} - ${seconds(tookMs / 1000)}`,
+          next_count_at: sql`${now} + ${seconds(pauseMs / 1000)}`,
+        }),
+      );
+    },
 
     /** The rate of admission, and the rate at which all workers together shipped during the last `windowSeconds`. */
     rates: (windowSeconds: number): Promise<Rates> =>
@@ -68,18 +121,4 @@ export function createCapacityStore(db: Database) {
     /** Sets the rate at which orders are admitted from now on. */
     setRate: (rate: number) => db.run((session) => session.update(capacity).set({ orders_per_second: rate })),
   };
-}
-
-/** The number of open orders, without those that await approval and were created more than `queueSeconds` ago. */
-async function openOrders(session: Session, queueSeconds: number): Promise<number> {
-  const [open] = await session
-    .select({ orders: count() })
-    .from(orders)
-    .where(
-      and(
-        inArray(orders.state, [...OPEN_STATES]),
-        or(ne(orders.state, 'awaiting_approval'), gt(orders.created_at, sql`${now} - ${seconds(queueSeconds)}`)),
-      ),
-    );
-  return open?.orders ?? 0;
 }

@@ -1,18 +1,35 @@
 /** The column types of every table, and the selection of columns that returns a contract's value. */
 import { getTableColumns, sql } from 'drizzle-orm';
-import { customType, decimal, type MySqlTable, varchar } from 'drizzle-orm/mysql-core';
+import { customType, decimal, type MySqlTable } from 'drizzle-orm/mysql-core';
 
 /** Ids compare byte by byte: `o-1` and `O-1` are two orders. */
 export const id = customType<{ data: string; config: { length: number } }>({
   dataType: (config) => `varchar(${config?.length ?? 64}) CHARACTER SET ascii COLLATE ascii_bin`,
 });
 
-/** MySQL's driver returns JSON parsed, MariaDB's as text. */
-export const json = customType<{ data: unknown; driverData: unknown }>({
+const UTF8 = 'CHARACTER SET utf8mb4';
+
+/** Text of at most `length` characters of any script, whatever character set the database was created with. */
+export const text = customType<{ data: string; config: { length: number }; configRequired: true }>({
+  dataType: ({ length }) => `varchar(${length}) ${UTF8}`,
+});
+
+/** In characters; a column `text` takes 65,535 bytes, and a character has up to four. */
+const MAX_MESSAGE_LENGTH = 4_000;
+
+/** An error's message, of any length: cut to what the column takes, as one that doesn't fit would keep its order from ending. */
+export const message = (name: string, length?: number) =>
+  customType<{ data: string }>({
+    dataType: () => `${length === undefined ? 'text' : `varchar(${length})`} ${UTF8}`,
+    toDriver: (value) => value.slice(0, length ?? MAX_MESSAGE_LENGTH).toWellFormed(),
+  })(name);
+
+/** Both drivers return JSON as text, as MariaDB does: a JSON text that is a string itself must not be parsed twice. */
+export const json = customType<{ data: unknown; driverData: string }>({
   dataType: () => 'json',
   // A JavaScript string may contain a lone surrogate; JSON in SQL may not.
   toDriver: (value) => JSON.stringify(value, (_, part) => (typeof part === 'string' ? part.toWellFormed() : part)),
-  fromDriver: (value) => (typeof value === 'string' ? JSON.parse(value) : value),
+  fromDriver: (value) => JSON.parse(value),
 });
 
 /**
@@ -31,7 +48,7 @@ export const now = sql`CURRENT_TIMESTAMP(3)`;
 export const timestampNow = (name: string) => timestamp(name).notNull().default(now);
 
 export const money = (name: string) => decimal(name, { precision: 14, scale: 2 });
-export const currency = () => varchar('currency', { length: 3 });
+export const currency = () => text('currency', { length: 3 });
 
 type Columns<T extends MySqlTable> = T['_']['columns'];
 

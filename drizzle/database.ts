@@ -1,12 +1,12 @@
 /** What the stores need from a database. Two adapters: mysql.ts over TCP, planetscale.ts over HTTP. */
 import { DrizzleQueryError } from 'drizzle-orm';
 import type { MySqlDatabase, MySqlQueryResultHKT, PreparedQueryHKTBase } from 'drizzle-orm/mysql-core';
-import pRetry from 'p-retry';
+import { type Failure, type FailureKind, failureOf } from './failure.ts';
 
 /** What a store runs its statements on, inside or outside of a transaction. */
 export type Session = Pick<
   MySqlDatabase<MySqlQueryResultHKT, PreparedQueryHKTBase>,
-  'select' | 'insert' | 'update' | 'execute'
+  'select' | 'insert' | 'update' | 'delete' | 'execute'
 >;
 
 export interface Database {
@@ -17,12 +17,31 @@ export interface Database {
   run<T>(work: (session: Session) => Promise<T>, timeoutMs?: number): Promise<T>;
   /** Runs `work` in one transaction; after a deadlock or a lost connection all of it runs again, so it must be repeatable. */
   transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
+  /** Resolves when the database answers within `timeoutMs` milliseconds; else throws a DatabaseError. Costs one round trip. */
+  ping(timeoutMs?: number): Promise<void>;
   close(): Promise<void>;
 }
 
-/** The database failed. The message may be shown to callers; that of the driver's error in `cause` may contain statements and hosts. */
-export class DatabaseError extends Error {
+/**
+ * The database failed. The message may be shown to callers. It has no cause: the driver's error holds the statement and its
+ * values, which must reach no log, no history and no row.
+ */
+export class DatabaseError extends Error implements Failure {
   override readonly name = 'DatabaseError';
+  readonly kind: FailureKind;
+  /** The server's or the network's own words without any value, for logs and operators. */
+  readonly reason: string;
+  /** Whether the same call fails again until a person changes the schema, a grant, the data or the configuration. */
+  readonly permanent: boolean;
+  readonly errno?: number;
+
+  constructor(message: string, { kind = 'other', reason = message, errno }: Partial<Failure> = {}) {
+    super(message);
+    this.kind = kind;
+    this.reason = reason;
+    this.permanent = kind === 'permanent';
+    if (errno !== undefined) this.errno = errno;
+  }
 }
 
 /** How many rows a write has changed. mysql2 and PlanetScale's driver return it in different places. */
@@ -51,58 +70,48 @@ export async function withTimeout<T>(timeoutMs: number, work: Promise<T>, giveUp
   }
 }
 
-/**
- * Retries `work` with backoff while it fails with a transient error: one of TRANSIENT_ERRNOS, or one that `isTransient`
- * accepts. Throws a DatabaseError when the database or the connection to it failed, any other error as it is.
- */
-export async function retrying<T>(work: () => Promise<T>, isTransient: (error: Error) => boolean): Promise<T> {
-  try {
-    return await pRetry(work, {
-      retries: 6,
-      maxRetryTime: ANSWER_TIMEOUT_MS,
-      minTimeout: 5,
-      maxTimeout: 100,
-      randomize: true,
-      shouldRetry: ({ error }) =>
-        causesOf(error).some((cause) => TRANSIENT_ERRNOS.has(errnoOf(cause)) || isTransient(cause)),
-    });
-  } catch (error) {
-    throw isDatabaseFailure(error) ? new DatabaseError('the database does not answer', { cause: error }) : error;
+/** How often each kind of failure is retried, within ANSWER_TIMEOUT_MS. A server that lost a connection may be down: few, so that the caller soon knows. */
+const RETRIES: Partial<Record<FailureKind, number>> = { conflict: 30, busy: 30, lost: 6 };
+const MIN_PAUSE_MS = 5;
+const MAX_PAUSE_MS = 100;
+
+/** Retries `work` with backoff while the failure may pass at once. Throws a DatabaseError when the database failed, any other error as it is. */
+export async function retrying<T>(work: () => Promise<T>): Promise<T> {
+  const began = performance.now();
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await work();
+    } catch (thrown) {
+      const error = databaseErrorOf(thrown);
+      if (!error) throw thrown;
+      const pause = Math.min(MIN_PAUSE_MS * 2 ** (failures - 1), MAX_PAUSE_MS) * (0.5 + Math.random() / 2);
+      const late = performance.now() + pause - began > ANSWER_TIMEOUT_MS;
+      if (late || failures > (RETRIES[error.kind] ?? 0)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
   }
 }
 
-const LOCK_WAIT_TIMEOUT = 1205;
-const NO_SUCH_TABLE = 1146;
-/** Deadlock, lock wait timeout, and MariaDB's "record has changed since last read". */
-const TRANSIENT_ERRNOS = new Set([1213, LOCK_WAIT_TIMEOUT, 1020]);
-
-/** PlanetScale's driver gives the errno only inside `body.message`. */
-function errnoOf(error: Error): number {
-  const { errno, body } = error as { errno?: number; body?: { message?: string } };
-  return errno ?? Number(/\(errno (\d+)\)/.exec(body?.message ?? '')?.[1]);
+/** The failure as a DatabaseError; undefined when it was a store's own code that failed, which is a bug. */
+export function databaseErrorOf(error: unknown): DatabaseError | undefined {
+  if (error instanceof DatabaseError) return error;
+  const failure = failureOf(error);
+  if (failure) return new DatabaseError(failure.message, failure);
+  // Its message holds the statement and its values.
+  return error instanceof DrizzleQueryError
+    ? new DatabaseError('the statement could not be run', { reason: `${error.cause?.name}` })
+    : undefined;
 }
 
-/** Whether the database is reachable but overloaded: it did not answer in time, or a lock was not granted in time. */
+/** Whether the database is reachable but overloaded: it did not answer in time, has too many connections, or did not grant a lock. */
 export function isOverloaded(error: unknown): boolean {
-  return causesOf(error).some(
-    (cause) => (cause as { code?: string }).code === 'NO_ANSWER' || errnoOf(cause) === LOCK_WAIT_TIMEOUT,
-  );
+  return error instanceof DatabaseError && (error.kind === 'busy' || error.kind === 'silent');
 }
+
+const NO_SUCH_TABLE = 1146;
 
 export function isMissingTable(error: unknown): boolean {
-  return causesOf(error).some((cause) => errnoOf(cause) === NO_SUCH_TABLE);
-}
-
-/** Any other error was thrown by a store's own code: a bug, not a failure of the database. */
-function isDatabaseFailure(error: unknown): boolean {
-  return causesOf(error).some(
-    (cause) =>
-      cause instanceof DatabaseError ||
-      cause instanceof DrizzleQueryError ||
-      'errno' in cause ||
-      'body' in cause ||
-      'code' in cause,
-  );
+  return error instanceof DatabaseError && error.errno === NO_SUCH_TABLE;
 }
 
 /**
@@ -110,15 +119,10 @@ function isDatabaseFailure(error: unknown): boolean {
  * and port, never its password, and the reason. Undefined when it was not the database that failed.
  */
 export function failureLine(variable: string, url: string, error: unknown): string | undefined {
-  if (!isDatabaseFailure(error)) return undefined;
   const { protocol, hostname, port } = URL.parse(url) ?? {};
   const server = hostname ? `${hostname}:${port || DEFAULT_PORTS[protocol ?? '']}` : 'not a valid URL';
-  const { message, code } = causesOf(error).at(-1) as NodeJS.ErrnoException;
-  return `${variable} (${server}): ${(message || code || 'unknown error').replace(/\s+/g, ' ')}`;
+  const reason = databaseErrorOf(error)?.reason;
+  return reason === undefined ? undefined : `${variable} (${server}): ${reason}`;
 }
 
 const DEFAULT_PORTS: Record<string, string> = { 'mysql:': '3306', 'http:': '80', 'https:': '443' };
-
-function causesOf(error: unknown): Error[] {
-  return error instanceof Error ? [error, ...causesOf(error.cause)] : [];
-}

@@ -2,7 +2,7 @@
 
 import type { EventType } from '@trellis/contracts/event';
 import { Event } from '@trellis/contracts/event';
-import { and, asc, eq, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, sql } from 'drizzle-orm';
 import { columnsFor } from './columns.ts';
 import type { Session } from './database.ts';
 import { events } from './schema.ts';
@@ -21,13 +21,24 @@ export async function addEvent(
     .onDuplicateKeyUpdate({ set: { id: sql`id` } });
 }
 
-/** The order's events, oldest first. */
-export function eventsOf(session: Session, orderId: string): Promise<Event[]> {
-  return session
-    .select(columnsFor(events, Event))
+/** A page of the order's events, oldest first, after the event with the id `after`. */
+export async function eventsOf(
+  session: Session,
+  orderId: string,
+  after: string | undefined,
+  limit: number,
+): Promise<{ events: Event[]; events_next_cursor: string | null }> {
+  const rows = await session
+    .select({ id: events.id, event: columnsFor(events, Event) })
     .from(events)
-    .where(eq(events.order_id, orderId))
-    .orderBy(asc(events.id));
+    .where(and(eq(events.order_id, orderId), after === undefined ? undefined : gt(events.id, Number(after))))
+    .orderBy(asc(events.id))
+    .limit(limit + 1);
+  const page = rows.slice(0, limit);
+  return {
+    events: page.map(({ event }) => event),
+    events_next_cursor: rows.length > limit ? `${page.at(-1)?.id}` : null,
+  };
 }
 
 const dedupeKeyOf = (type: EventType, occurrence?: string | number) =>

@@ -1,28 +1,54 @@
 /** The database over MySQL's own protocol. */
+import { readMySqlUrl } from '@trellis/contracts/config/mysql-url';
+import { sql } from 'drizzle-orm';
 import type { MySql2Database } from 'drizzle-orm/mysql2';
 import { drizzle } from 'drizzle-orm/mysql2';
-import type { Pool, PoolConnection } from 'mysql2/promise';
-import { createPool } from 'mysql2/promise';
-import { ANSWER_TIMEOUT_MS, type Database, retrying, type Session, withTimeout } from './database.ts';
+import { createPool, type Pool, type PoolConnection } from 'mysql2/promise';
+import { ANSWER_TIMEOUT_MS, type Database, databaseErrorOf, retrying, type Session, withTimeout } from './database.ts';
 
 const CONNECTIONS = 20;
-/** Lock waits time out on the server too; otherwise each abandoned query keeps waiting for its lock there. */
-export const SESSION_SETUP = "SET time_zone = '+00:00', innodb_lock_wait_timeout = 2";
+/** An idle connection is closed after this time, sooner than routers and load balancers forget it. */
+const IDLE_TIMEOUT_MS = 60_000;
+/** A connection that has been idle longer is asked before it is used. */
+const TRUSTED_FOR_MS = 500;
+/** How long it may take to answer that. */
+const PING_TIMEOUT_MS = 300;
 
-/** Opens the database of a `mysql://` URL. Nothing is connected until the first query. */
+/**
+ * What the statements were written for, whatever the server's defaults: UTF-8, times in UTC, refused instead of cut values,
+ * backslash as the escape character (the driver quotes with it), and lock waits that end on the server too, as otherwise each
+ * abandoned statement keeps waiting there.
+ */
+export const SESSION_SETUP = [
+  `SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci, time_zone = '+00:00', innodb_lock_wait_timeout = 2,
+    sql_mode = 'ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'`,
+  'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
+] as const;
+
+/** The driver's options for a `mysql://` URL, which it does not see itself: its errors would print the password. */
+export function connectionOptions(url: string) {
+  return { ...readMySqlUrl(url), timezone: 'Z', jsonStrings: true, keepAliveInitialDelay: IDLE_TIMEOUT_MS / 2 };
+}
+
+/** Opens the database of a `mysql://` URL. Nothing is connected until the first query. Throws a ConfigError when the URL can't be used. */
 export function openMySql(url: string): Database {
+  const options = connectionOptions(url);
+  const connectionLimit = options.connectionLimit ?? CONNECTIONS;
   const pool = createPool({
-    uri: url,
-    connectionLimit: CONNECTIONS,
+    ...options,
+    connectionLimit,
+    // Below the limit, or the driver keeps idle connections for ever.
+    maxIdle: connectionLimit - 1,
+    idleTimeout: IDLE_TIMEOUT_MS,
     connectTimeout: ANSWER_TIMEOUT_MS,
-    timezone: 'Z',
   });
-  pool.on('connection', (connection) => connection.query(SESSION_SETUP));
+  const onConnection = connectionsOf(pool);
   return {
     run: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
-      retrying(() => onConnection(pool, (session) => work(session as unknown as Session), timeoutMs), isLost),
-    transaction: (work) =>
-      retrying(() => onConnection(pool, (session) => transact(session, work), ANSWER_TIMEOUT_MS), isLost),
+      retrying(() => onConnection((session) => work(session as unknown as Session), timeoutMs)),
+    transaction: (work) => retrying(() => onConnection((session) => transact(session, work), ANSWER_TIMEOUT_MS)),
+    ping: (timeoutMs = ANSWER_TIMEOUT_MS) =>
+      retrying(async () => void (await onConnection((session) => session.execute(sql`SELECT 1`), timeoutMs))),
     close: () => pool.end(),
   };
 }
@@ -41,36 +67,87 @@ async function transact<T>(session: MySql2Database, work: (session: Session) => 
   }
 }
 
-/** mysql2 has no query timeout: a frozen server would block the connection, and every call that waits for one, for ever. */
-async function onConnection<T>(
-  pool: Pool,
-  work: (session: MySql2Database) => Promise<T>,
-  timeoutMs: number,
-): Promise<T> {
-  let connection: PoolConnection | undefined;
-  let givenUp = false;
-  const working = async () => {
-    connection = await pool.getConnection();
-    if (givenUp) {
-      connection.release();
-      throw new Error('the work was abandoned before it had a connection');
-    }
-    return work(drizzle({ client: connection }));
-  };
-  try {
-    return await withTimeout(timeoutMs, working(), () => {
-      givenUp = true;
-      connection?.destroy();
-    });
-  } finally {
-    if (!givenUp) connection?.release();
-  }
+/** `losses`: how many had happened when the connection was made. `answeredAt`: when the server last answered on it, by performance.now(). */
+interface Known {
+  losses: number;
+  answeredAt: number;
 }
 
-const LOST_CONNECTION = new Set(['PROTOCOL_CONNECTION_LOST', 'ECONNRESET', 'EPIPE']);
-/** mysql2 reports a connection lost between statements by this message only, without a code. */
-const CLOSED = 'connection is in closed state';
+/**
+ * Returns a function that runs work on a connection of the pool. A network can forget idle connections without a word to either
+ * side. Therefore a connection that was idle has to answer a ping first, and so has each one after another got no answer. Once
+ * one is lost, all that were made before are dropped when their turn comes: a caller waits once, not once for each of them.
+ */
+function connectionsOf(pool: Pool) {
+  /** By the driver's own connection; the pool wraps it anew each time. */
+  const known = new WeakMap<object, Known>();
+  let losses = 0;
+  let unansweredAt = 0;
 
-function isLost(error: Error): boolean {
-  return error.message.endsWith(CLOSED) || LOST_CONNECTION.has((error as NodeJS.ErrnoException).code ?? '');
+  function lose({ connection }: PoolConnection): void {
+    if (known.get(connection)?.losses === losses) losses += 1;
+  }
+
+  /** Whether work may begin on the connection. */
+  async function isReady(connection: PoolConnection): Promise<boolean> {
+    const its = known.get(connection.connection);
+    if (!its) {
+      const made = { losses, answeredAt: performance.now() };
+      for (const statement of SESSION_SETUP) await connection.query(statement);
+      known.set(connection.connection, made);
+      return true;
+    }
+    if (its.losses < losses) return false;
+    if (its.answeredAt > Math.max(unansweredAt, performance.now() - TRUSTED_FOR_MS)) return true;
+    const answers = await answersPing(connection);
+    if (!answers) lose(connection);
+    return answers;
+  }
+
+  /** mysql2 has no query timeout: a frozen server would block the connection, and every call that waits for one, for ever. */
+  return async function onConnection<T>(work: (session: MySql2Database) => Promise<T>, timeoutMs: number): Promise<T> {
+    let connection: PoolConnection | undefined;
+    let givenUp = false;
+    const working = async () => {
+      for (;;) {
+        connection = await pool.getConnection();
+        if (givenUp) {
+          connection.release();
+          throw new Error('the work was abandoned before it had a connection');
+        }
+        if (await isReady(connection)) return work(drizzle({ client: connection }));
+        connection.destroy();
+      }
+    };
+    try {
+      return await withTimeout(timeoutMs, working(), () => {
+        givenUp = true;
+        unansweredAt = performance.now();
+        connection?.destroy();
+      });
+    } catch (error) {
+      if (connection && databaseErrorOf(error)?.kind === 'lost') {
+        lose(connection);
+        connection.destroy();
+      }
+      throw error;
+    } finally {
+      const its = connection && known.get(connection.connection);
+      if (its) its.answeredAt = performance.now();
+      if (!givenUp) connection?.release();
+    }
+  };
+}
+
+async function answersPing(connection: PoolConnection): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const silence = new Promise<false>((resolve) => {
+    // After a pause of this process the timer ends before an answer that has come meanwhile is read.
+    timer = setTimeout(() => setImmediate(resolve, false), PING_TIMEOUT_MS);
+  });
+  const answer = connection.ping().then(
+    () => true,
+    () => false,
+  );
+  return Promise.race([answer, silence]).finally(() => clearTimeout(timer));
 }

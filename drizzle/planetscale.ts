@@ -1,10 +1,13 @@
 /** The database over HTTP, for runtimes that only have `fetch`: the protocol of PlanetScale's serverless driver. */
-import { Client } from '@planetscale/database';
+import { Client, cast } from '@planetscale/database';
+import { sql } from 'drizzle-orm';
 import { drizzle, type PlanetScaleDatabase } from 'drizzle-orm/planetscale-serverless';
 import { ANSWER_TIMEOUT_MS, type Database, retrying, type Session, withTimeout } from './database.ts';
 
 /** Timeout of the ROLLBACK of an abandoned transaction. */
 const ROLLBACK_TIMEOUT_MS = 500;
+
+const UTF8MB4 = 255;
 
 /** The call failed; whether the statement ran is unknown. */
 class ConnectionLost extends Error {
@@ -19,7 +22,12 @@ export function openPlanetScale(url: string): Database {
     const givenUp = new AbortController();
     // After giving up only the ROLLBACK is still sent.
     const signal = () => (givenUp.signal.aborted ? AbortSignal.timeout(ROLLBACK_TIMEOUT_MS) : givenUp.signal);
-    const client = new Client({ url, fetch: (to, init) => send(to, { ...init, signal: signal() } as RequestInit) });
+    const client = new Client({
+      url,
+      fetch: (to, init) => send(to, { ...init, signal: signal() } as RequestInit),
+      // `json` in columns.ts parses JSON.
+      cast: (field, value) => cast(field.type === 'JSON' ? { ...field, type: 'TEXT', charset: UTF8MB4 } : field, value),
+    });
     const working = work(drizzle({ client }));
     try {
       return await withTimeout(timeoutMs, working, () => givenUp.abort());
@@ -30,12 +38,11 @@ export function openPlanetScale(url: string): Database {
   }
   return {
     run: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
-      retrying(() => execute((db) => work(db as unknown as Session), timeoutMs), isLost),
+      retrying(() => execute((db) => work(db as unknown as Session), timeoutMs)),
     transaction: (work) =>
-      retrying(
-        () => execute((db) => db.transaction((tx) => work(tx as unknown as Session)), ANSWER_TIMEOUT_MS),
-        isLost,
-      ),
+      retrying(() => execute((db) => db.transaction((tx) => work(tx as unknown as Session)), ANSWER_TIMEOUT_MS)),
+    ping: (timeoutMs = ANSWER_TIMEOUT_MS) =>
+      retrying(async () => void (await execute((db) => db.execute(sql`SELECT 1`), timeoutMs))),
     close: async () => undefined,
   };
 }
@@ -48,13 +55,4 @@ async function send(to: string, init: RequestInit): Promise<Response> {
   } catch (cause) {
     throw new ConnectionLost('the database cannot be reached', { cause });
   }
-}
-
-/** Vitess's codes for a lost transaction and for an unreachable server. */
-const LOST = new Set(['ABORTED', 'UNAVAILABLE']);
-
-function isLost(error: Error): boolean {
-  const { status = 0, body } = error as { status?: number; body?: { code?: string } };
-  // 502 or above: the proxy could not reach the database.
-  return error instanceof ConnectionLost || status >= 502 || LOST.has(body?.code ?? '');
 }

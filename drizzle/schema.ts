@@ -9,25 +9,14 @@ import type { PaymentStatus } from '@trellis/contracts/payment';
 import type { Shipment, ShipmentStatus } from '@trellis/contracts/shipment';
 import type { FailureReason, State, Step } from '@trellis/contracts/states-and-steps';
 import { sql } from 'drizzle-orm';
-import {
-  bigint,
-  boolean,
-  double,
-  index,
-  int,
-  mysqlTable,
-  text,
-  tinyint,
-  uniqueIndex,
-  varchar,
-} from 'drizzle-orm/mysql-core';
-import { currency, id, json, money, timestamp, timestampNow } from './columns.ts';
+import { bigint, boolean, double, index, int, mysqlTable, tinyint, uniqueIndex } from 'drizzle-orm/mysql-core';
+import { currency, id, json, message, money, text, timestamp, timestampNow } from './columns.ts';
 
 export const orders = mysqlTable(
   'orders',
   {
     order_id: id('id').primaryKey(),
-    state: varchar('state', { length: 32 }).$type<State>().notNull(),
+    state: text('state', { length: 32 }).$type<State>().notNull(),
     address: json('address_json').$type<Address>(),
     created_at: timestampNow('created_at'),
     updated_at: timestampNow('updated_at'),
@@ -35,17 +24,18 @@ export const orders = mysqlTable(
     items: json('items_json').$type<Item[]>(),
     amount: money('amount'),
     currency: currency(),
-    policy: varchar('policy', { length: 32 }),
+    policy: text('policy', { length: 32 }),
     request_hash: id('request_hash'),
-    workflow_id: varchar('workflow_id', { length: 255 }).notNull(),
+    /** Any caller of Temporal may choose it; Temporal's own limit is 1,000 bytes. */
+    workflow_id: text('workflow_id', { length: 1000 }).notNull(),
     run_id: id('run_id').notNull(),
-    step: varchar('step', { length: 32 }).$type<Step>().notNull(),
+    step: text('step', { length: 32 }).$type<Step>().notNull(),
     approved: boolean('approved').notNull().default(false),
-    reason: varchar('reason', { length: 32 }).$type<FailureReason>(),
-    cancel_reason: varchar('cancel_reason', { length: 255 }),
+    reason: text('reason', { length: 32 }).$type<FailureReason>(),
+    cancel_reason: text('cancel_reason', { length: 255 }),
     child_attempts: int('child_attempts').notNull().default(0),
-    last_error: text('last_error'),
-    dispatch_failed_reason: text('dispatch_failed_reason'),
+    last_error: message('last_error'),
+    dispatch_failed_reason: message('dispatch_failed_reason'),
   },
   (table) => [
     index('orders_by_age').on(table.created_at, table.order_id),
@@ -59,7 +49,7 @@ export const payments = mysqlTable(
   {
     payment_id: id('payment_id').primaryKey(),
     order_id: id('order_id').notNull(),
-    status: varchar('status', { length: 16 }).$type<PaymentStatus>().notNull(),
+    status: text('status', { length: 16 }).$type<PaymentStatus>().notNull(),
     amount: money('amount').notNull(),
     currency: currency().notNull(),
     created_at: timestampNow('created_at'),
@@ -74,7 +64,7 @@ export const shipments = mysqlTable(
   {
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
     order_id: id('order_id').notNull(),
-    status: varchar('status', { length: 16 }).$type<ShipmentStatus>().notNull(),
+    status: text('status', { length: 16 }).$type<ShipmentStatus>().notNull(),
     payload: json('payload_json').$type<NonNullable<Shipment['payload']>>(),
     ts: timestampNow('ts'),
     attempt: int('attempt').notNull(),
@@ -87,7 +77,7 @@ export const events = mysqlTable(
   {
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
     order_id: id('order_id').notNull(),
-    type: varchar('type', { length: 32 }).$type<EventType>().notNull(),
+    type: text('type', { length: 32 }).$type<EventType>().notNull(),
     payload: json('payload_json').$type<NonNullable<Event['payload']>>(),
     ts: timestampNow('ts'),
     dedupe_key: id('dedupe_key', { length: 160 }).notNull(),
@@ -101,18 +91,25 @@ export const attempts = mysqlTable(
   {
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
     order_id: id('order_id').notNull(),
-    step: varchar('step', { length: 32 }).notNull(),
+    step: text('step', { length: 32 }).notNull(),
     attempt: int('attempt').notNull(),
-    error: varchar('error', { length: 500 }).notNull(),
+    error: message('error', 500).notNull(),
     ts: timestampNow('ts'),
   },
   (table) => [index('attempts_by_order').on(table.order_id, table.id)],
 );
 
-/** One row: the rate at which orders are admitted, as the workers measured it, and the end of the virtual queue. */
+const microsecondsNow = (name: string) => timestamp(name, { fsp: 6 }).notNull().default(sql`CURRENT_TIMESTAMP(6)`);
+
+/** One row: the rate at which orders are admitted, the end of the virtual queue, and the workers' count of open orders. */
 export const capacity = mysqlTable('capacity', {
   id: tinyint('id').primaryKey(),
   orders_per_second: double('orders_per_second').notNull(),
   /** When the workers will have finished every order admitted so far. */
-  busy_until: timestamp('busy_until', { fsp: 6 }).notNull().default(sql`CURRENT_TIMESTAMP(6)`),
+  busy_until: microsecondsNow('busy_until'),
+  /** The orders that workers still had to work on at `counted_at`. */
+  open_orders: int('open_orders').notNull().default(0),
+  counted_at: microsecondsNow('counted_at'),
+  /** Before this no worker counts again. */
+  next_count_at: microsecondsNow('next_count_at'),
 });

@@ -3,7 +3,7 @@
 import type { Address } from '@trellis/contracts/order';
 import { type Parcel, Shipment } from '@trellis/contracts/shipment';
 import { isTerminal, type State } from '@trellis/contracts/states-and-steps';
-import { and, asc, eq, lt, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, lt, sql } from 'drizzle-orm';
 import { columnsFor, now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
@@ -89,11 +89,13 @@ export async function failUnfinished(tx: Session, orderId: string, beforeAttempt
     );
 }
 
-/** The order's shipments, sorted by attempt. */
-export function shipmentsOf(session: Session, orderId: string): Promise<Shipment[]> {
-  return session
+/** The order's newest `limit` shipments, sorted by attempt. */
+export async function shipmentsOf(session: Session, orderId: string, limit: number): Promise<Shipment[]> {
+  const newestFirst = await session
     .select(columnsFor(shipments, Shipment))
     .from(shipments)
     .where(eq(shipments.order_id, orderId))
-    .orderBy(asc(shipments.attempt));
+    .orderBy(desc(shipments.attempt))
+    .limit(limit);
+  return newestFirst.reverse();
 }

@@ -1,6 +1,7 @@
-import { createAttemptStore } from './attempts.ts';
-import { createCapacityStore } from './capacity.ts';
+import { createAttemptReader, createAttemptStore } from './attempts.ts';
+import { createAdmissionStore, createCapacityStore } from './capacity.ts';
 import type { Database } from './database.ts';
+import { createOpenOrders } from './open-orders.ts';
 import { createOrderViews } from './order-views.ts';
 import { createOrderStore } from './orders.ts';
 import { createPaymentStore } from './payments.ts';
@@ -10,8 +11,9 @@ import { createShipmentStore } from './shipments.ts';
 export function openApiStores(db: Database) {
   return {
     views: createOrderViews(db),
-    attempts: createAttemptStore(db),
-    capacity: createCapacityStore(db),
+    attempts: createAttemptReader(db),
+    capacity: createAdmissionStore(db),
+    pingDatabase: db.ping,
   };
 }
 
@@ -19,6 +21,9 @@ export function openApiStores(db: Database) {
 export function openStores(db: Database) {
   return {
     ...openApiStores(db),
+    attempts: createAttemptStore(db),
+    capacity: createCapacityStore(db),
+    openOrders: createOpenOrders(db),
     orders: createOrderStore(db),
     payments: createPaymentStore(db),
     shipments: createShipmentStore(db),

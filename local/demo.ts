@@ -49,8 +49,12 @@ async function demo(path: string, edge: boolean): Promise<boolean> {
   const orders = await readSampleOrders(path);
   say(`Starting Temporal, SQL, worker and API on free ports${edge ? ', on the edge runtime too' : ''}…`);
   return withStack({ edge, say }, async ({ addresses }) => {
-    const { API_URL, EDGE_URL = API_URL, TEMPORAL_UI_URL, DATABASE_URL } = addresses;
-    say(`Temporal's UI: ${TEMPORAL_UI_URL}   API: ${EDGE_URL}`);
+    const { API_URL, EDGE_URL = API_URL, TEMPORAL_ADDRESS, TEMPORAL_UI_URL, DATABASE_URL } = addresses;
+    say(
+      TEMPORAL_UI_URL
+        ? `Temporal's UI: ${TEMPORAL_UI_URL}   API: ${EDGE_URL}`
+        : `Temporal: ${TEMPORAL_ADDRESS}   API: ${EDGE_URL}`,
+    );
     const outcomes = await runAll(orders, EDGE_URL);
     return report(outcomes, await moneyViolations(DATABASE_URL));
   });

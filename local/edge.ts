@@ -7,13 +7,12 @@ import { parseEnv } from 'node:util';
 import { print, script } from './options.ts';
 import { startEdge } from './stack/edge-server.ts';
 import { LOCAL } from './stack/folder.ts';
-import { freePort } from './stack/ports.ts';
+import { keepPorts } from './stack/ports.ts';
 import { holdLock, interruption, reap } from './stack/processes.ts';
 
 /** Not the stack's own folder: `npm start` would stop this program as one that an earlier start left running. */
 const FOLDER = join(LOCAL, 'edge');
 const ENV_FILE = join(LOCAL, 'env');
-const PORT = 8787;
 
 script('npm run edge', 'Run the API on the edge runtime beside the stack of npm start, until Ctrl-C.').parse();
 
@@ -34,8 +33,7 @@ try {
     throw new Error('no stack runs in this folder: start one first, with npm start');
   if (EDGE_URL && (await answers(EDGE_URL))) throw new Error(`the API already runs on the edge runtime at ${EDGE_URL}`);
 
-  const port = await freePort(PORT);
-  if (port !== PORT) print(`port ${PORT} is taken, using ${port}`);
+  const { edge: port } = await keepPorts({ folder: FOLDER, used: (name) => name === 'edge', say: print });
   const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
   const edge = await startEdge({ folder: FOLDER, port, ...servers, settings: process.env });
   const url = `http://127.0.0.1:${port}`;

@@ -1,8 +1,18 @@
 /** The command lines of the scripts: options with defaults, `--help`, and errors of one line with exit code 2. Also prints their output. */
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
 
+/** An error whose message tells a user what to do. A script that it ends prints the message without a stack. */
+export class ReportedError extends Error {
+  override readonly name = 'ReportedError';
+}
+
 /** The options of a script, to be completed by `.option(…)` and read by `.parse().opts()`. `command` is how a person runs it, such as `npm run demo`. */
 export function script(command: string, description: string) {
+  process.once('uncaughtException', (error) => {
+    if (!(error instanceof ReportedError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exit(1);
+  });
   return new Command(`${command} --`)
     .description(description)
     .helpOption('--help', 'show this text')

@@ -58,7 +58,7 @@ export interface Shopper {
   ): Promise<Answer>;
   /** Throws when there is no such order or no answer. */
   status(orderId: string): Promise<OrderStatus>;
-  /** Undefined when there is no such order (yet). Throws when there is no answer. */
+  /** The order with all its events; undefined when there is no such order (yet). Throws when there is no answer. */
   get(orderId: string): Promise<OrderView | undefined>;
 }
 
@@ -112,12 +112,25 @@ export function createShopper(
     },
 
     async get(orderId) {
-      const result = await call((signal) => transport.get(orderId, signal));
+      const result = await call((signal) => withAllEvents((after) => transport.get(orderId, after, signal)));
       if (result.said === 'answered') return result.answer;
       if (result.said === 'refused' && result.code === 'NOT_FOUND') return undefined;
       throw new Error(`order ${orderId}: ${result.message}`);
     },
   };
+}
+
+/** Reads an order page by page and returns it, as the last page has it, with the events of all pages. */
+export async function withAllEvents<V extends { events: unknown[]; events_next_cursor: string | null }>(
+  page: (eventsAfter: string | undefined) => Promise<V>,
+): Promise<V> {
+  let order = await page(undefined);
+  while (order.events_next_cursor !== null) {
+    const next = await page(order.events_next_cursor);
+    next.events.unshift(...order.events);
+    order = next;
+  }
+  return order;
 }
 
 /** The answer, if the start was accepted; throws an Error with the reason otherwise. */
@@ -131,7 +144,7 @@ interface Transport {
   start(order: StartInput, signal: AbortSignal): Promise<StartOutput>;
   command(orderId: string, name: Command, input: object, key: string, signal: AbortSignal): Promise<SignalOutput>;
   status(orderId: string, signal: AbortSignal): Promise<OrderStatus>;
-  get(orderId: string, signal: AbortSignal): Promise<OrderView>;
+  get(orderId: string, eventsAfter: string | undefined, signal: AbortSignal): Promise<OrderView>;
   errorOf(error: unknown): { code: ErrorCode; message: string; retry_after?: number } | undefined;
 }
 
@@ -162,7 +175,8 @@ function overHttp(url: string): Transport {
     command: (orderId, name, input, key, signal) =>
       request(`${orderId}/signals/${COMMANDS[name].path}`, signal, input, { 'idempotency-key': key }),
     status: (orderId, signal) => request(`${orderId}/status`, signal),
-    get: (orderId, signal) => request(orderId, signal),
+    get: (orderId, eventsAfter, signal) =>
+      request(eventsAfter === undefined ? orderId : `${orderId}?events_after=${eventsAfter}`, signal),
     errorOf(error) {
       if (!(error instanceof HttpError) || !ERROR_CODES.includes(error.problem.code)) return undefined;
       const { code, detail, retry_after } = error.problem;
@@ -184,7 +198,7 @@ function overClient(url: string): Transport {
       return procedure.mutate({ order_id, ...input }, { context: { idempotencyKey }, signal });
     },
     status: (order_id, signal) => client.status.query({ order_id }, { signal }),
-    get: (order_id, signal) => client.get.query({ order_id }, { signal }),
+    get: (order_id, events_after, signal) => client.get.query({ order_id, events_after }, { signal }),
     errorOf: orderErrorOf,
   };
 }

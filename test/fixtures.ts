@@ -4,7 +4,8 @@ import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
-import { overHttp } from '@trellis/local/stack/node-programs';
+import { emptyDatabase } from '@trellis/local/stack/database-server';
+import { atGateway } from '@trellis/local/stack/node-programs';
 import { createConnection } from 'mysql2/promise';
 import { need } from './servers.ts';
 
@@ -32,9 +33,17 @@ export function anOrder(given: Partial<StartInput> = {}): StartInput {
   };
 }
 
-/** A new migrated database on the run's server, for tests that check the contents of a whole database. */
+/**
+ * A new migrated database on the run's server, for tests that check the contents of a whole database. Where none can be
+ * created it is the run's own, emptied: then only the newest one may still be used.
+ */
 export async function freshDatabase(): Promise<{ url: string; db: Database; drop(): Promise<void> }> {
-  const { DATABASE_URL } = await need('database');
+  const { DATABASE_URL, canCreateDatabases } = await need('database');
+  if (!canCreateDatabases) {
+    await emptyDatabase(DATABASE_URL);
+    const db = openDatabase(DATABASE_URL);
+    return { url: DATABASE_URL, db, drop: () => db.close() };
+  }
   const url = new URL(DATABASE_URL);
   const name = `test_${randomBytes(6).toString('hex')}`;
   const server = await createConnection(url.href);
@@ -56,7 +65,7 @@ export async function freshDatabase(): Promise<{ url: string; db: Database; drop
 /** The URL at which PlanetScale's driver reaches the database of a `mysql://` URL. */
 export async function overGateway(url: string): Promise<string> {
   const { PLANETSCALE_URL } = await need('gateway');
-  return overHttp(url, Number(new URL(PLANETSCALE_URL).port));
+  return atGateway(PLANETSCALE_URL, url);
 }
 
 /** Calls `read` every `every` milliseconds until it resolves with a truthy value; throws after `within` milliseconds. */

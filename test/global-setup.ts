@@ -7,10 +7,10 @@ import { migrate } from '@trellis/drizzle/migrate';
 import { prepareDatabase, startDatabase } from '@trellis/local/stack/database-server';
 import { startEdge } from '@trellis/local/stack/edge-server';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
-import { overHttp, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
+import { gatewayUrl, startApi, startGateway, startWorker } from '@trellis/local/stack/node-programs';
 import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
 import type { Service } from '@trellis/local/stack/processes';
-import { findTestServer, startTemporal } from '@trellis/local/stack/temporal-server';
+import { findTestServer, prepareTemporal, startTemporal } from '@trellis/local/stack/temporal-server';
 import type { TestProject } from 'vitest/node';
 import type { Part, Parts } from './servers.ts';
 
@@ -51,7 +51,7 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
 
 /** `start` starts a part once, however often it is called; `stop` waits for parts that are starting. */
 async function createParts(folder: string) {
-  const ports = await choosePorts({ documented: false, used: () => false, say });
+  const ports = await choosePorts();
   const starting = new Map<Part, Promise<unknown>>();
   const services: Promise<Service>[] = [];
   const cleanUp: (() => Promise<void>)[] = [];
@@ -69,26 +69,34 @@ async function createParts(folder: string) {
 
   const starters: { [P in Part]: () => Promise<Parts[P]> } = {
     async database() {
-      const { url, drop } = await prepareDatabase({
+      const { url, created, drop } = await prepareDatabase({
         persistent: false,
         startServer: () => started(startDatabase({ folder, port: ports.sql, say })),
       });
       cleanUp.push(drop);
       await migrate(url);
-      return { DATABASE_URL: url };
+      return { DATABASE_URL: url, canCreateDatabases: created };
     },
     async gateway() {
       const { DATABASE_URL: databaseUrl } = await start('database');
-      await started(startGateway({ folder, port: ports.gateway, databaseUrl }));
-      return { PLANETSCALE_URL: overHttp(databaseUrl, ports.gateway) };
+      const url = gatewayUrl(databaseUrl, ports.gateway);
+      await started(startGateway({ folder, url, databaseUrl }));
+      return { PLANETSCALE_URL: url };
     },
     async temporal() {
-      await started(startTemporal({ folder, ports, persistent: false, say }));
-      return {
-        TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
-        TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
-        TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
-      };
+      // Tests use fresh ids in the namespace `default`, also of a named server.
+      return prepareTemporal({
+        persistent: true,
+        async startServer() {
+          await started(startTemporal({ folder, ports, persistent: false, say }));
+          return {
+            TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
+            TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
+            TEMPORAL_NAMESPACE: 'default',
+            TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
+          };
+        },
+      });
     },
     async testServer() {
       return { testServer: (await findTestServer(say)) ?? '' };

@@ -3,12 +3,12 @@ import { inject } from 'vitest';
 
 /** What each part provides once it runs. A part starts the parts it depends on. */
 export interface Parts {
-  /** A migrated database, shared by all files. */
-  database: { DATABASE_URL: string };
+  /** A migrated database, shared by all files; the only one where no others can be created beside it. */
+  database: { DATABASE_URL: string; canCreateDatabases: boolean };
   /** The server of that database over PlanetScale's HTTP protocol. */
   gateway: { PLANETSCALE_URL: string };
-  /** Temporal's dev server. */
-  temporal: { TEMPORAL_ADDRESS: string; TEMPORAL_HTTP_URL: string; TEMPORAL_METRICS_URL: string };
+  /** Temporal's dev server, or the one that is named; of that the metrics are unknown. */
+  temporal: { TEMPORAL_ADDRESS: string; TEMPORAL_HTTP_URL: string; TEMPORAL_METRICS_URL?: string };
   /** Temporal's time-skipping server: the path of its program, empty when the SDK must download it. */
   testServer: { testServer: string };
   /** A worker for both queues, without fault injection, and the file it logs to. */

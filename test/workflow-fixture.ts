@@ -12,7 +12,7 @@ import { Worker } from '@temporalio/worker';
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import type { OrderView, StartInput } from '@trellis/contracts/order';
+import type { StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
@@ -25,6 +25,7 @@ import { audit } from '@trellis/drizzle/sandbox/audit';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import { sandboxCharges } from '@trellis/drizzle/sandbox/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { withAllEvents } from '@trellis/local/shopper';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
 import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/create-worker';
@@ -32,6 +33,7 @@ import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
+import { createServerClock } from '@trellis/workers/server-clock';
 import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
@@ -161,6 +163,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
       createSandboxPaymentCompany(createPaymentBook(sandbox)),
       createSandboxCarrier(parcels),
     ),
+    clock: createServerClock(),
     onFailedAttempt: attemptLog.record,
     ...(flakyCall && { flakyCall }),
   };
@@ -306,6 +309,12 @@ type StartedHandle = WorkflowHandle & { firstExecutionRunId: string };
 
 function placedOrder(order: StartInput, handle: StartedHandle, { find, view }: ReturnType<typeof createOrderViews>) {
   const id = order.order_id;
+  const whole = () =>
+    withAllEvents(async (after) => {
+      const seen = await view(id, after);
+      if (!seen) throw new Error(`order ${id} has no row`);
+      return seen;
+    });
   return {
     id,
     order,
@@ -317,12 +326,9 @@ function placedOrder(order: StartInput, handle: StartedHandle, { find, view }: R
       if (!row) throw new Error(`order ${id} has no row`);
       return row;
     },
-    async view(): Promise<OrderView> {
-      const seen = await view(id);
-      if (!seen) throw new Error(`order ${id} has no row`);
-      return seen;
-    },
-    events: async () => (await view(id))?.events.map((event) => event.type),
+    /** The order with all its events. */
+    view: whole,
+    events: async () => (await whole()).events.map((event) => event.type),
     update: (command: Command, args: unknown[] = [], updateId?: string): Promise<CommandAnswer> =>
       handle.executeUpdate<CommandAnswer, [unknown, ...unknown[]]>(COMMANDS[command].temporal, {
         args: args as [unknown],

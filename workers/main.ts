@@ -1,23 +1,37 @@
 /** `npm run worker`: the process that runs workflows and activities. It polls both task queues unless WORKER_QUEUES names one. */
 import { NativeConnection, TransportError } from '@temporalio/worker';
-import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { createLogger } from '@trellis/contracts/config/logger';
-import { connectionOptions, createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
-import { openDatabase } from '@trellis/drizzle/client';
+import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
+import * as sandboxSchema from '@trellis/drizzle/sandbox/schema';
 import { openStores } from '@trellis/drizzle/stores';
 import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
 import { bundleWorkflows, createWorker } from './create-worker.ts';
+import { serveHealth } from './health.ts';
 import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.ts';
 import { sweep } from './jobs/sweep.ts';
+import { warnWithoutCurrentVersion } from './jobs/watch-version.ts';
+import manifest from './package.json' with { type: 'json' };
 import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';
+import { createServerClock } from './server-clock.ts';
 import { installTemporalRuntime } from './temporal-runtime.ts';
 
-const config = fromEnvironment(PROGRAMS.worker);
+/** The words of a failed connection, and the variable to look at. The server's certificate is judged first, then the client's. */
+const CAUSES: [RegExp, string][] = [
+  [/NotValidForName/, 'TEMPORAL_TLS_SERVER_NAME'],
+  [/InvalidCertificate/, 'TEMPORAL_TLS_SERVER_CA_CERT_PATH'],
+  [/CertificateRequired|UnexpectedEof|fatal alert/, 'TEMPORAL_TLS_CLIENT_CERT_PATH'],
+  [/InvalidContentType|BrokenPipe/, 'TEMPORAL_TLS'],
+  [/PermissionDenied|Unauthenticated/, 'TEMPORAL_API_KEY'],
+  [/code: NotFound/, 'TEMPORAL_NAMESPACE'],
+];
+
+const config = fromEnvironmentAndProfile(PROGRAMS.worker);
 
 const log = createLogger(config.LOG_LEVEL);
 installTemporalRuntime(log);
@@ -25,64 +39,81 @@ const db = openDatabase(config.DATABASE_URL);
 const sandbox = openDatabase(config.SANDBOX_DATABASE_URL ?? config.DATABASE_URL);
 const stores = openStores(db);
 const attempts = createAttemptLog(stores.attempts, log);
+const clock = createServerClock();
 const deps = {
   ...stores,
+  clock,
   paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
   carrier: createSandboxCarrier(createParcelBook(sandbox)),
   onFailedAttempt: attempts.record,
   ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
 };
 
-const connection = await NativeConnection.connect(
-  connectionOptions(config.TEMPORAL_ADDRESS, config.TEMPORAL_API_KEY),
-).catch(exitIfUnreachable);
+const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, WORKER_QUEUES: queues } = config;
+const connection = await NativeConnection.connect({ address, ...config.temporal }).catch(exitIfUnreachable);
+const client = createTemporalClient(connection, namespace);
 const workflowBundle = await bundleWorkflows();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
 const version = buildId === undefined ? undefined : { deploymentName, buildId };
-const latencies = createStartLatencies();
+const latencies = createStartLatencies(clock);
 const interceptors = { activity: [latencies.interceptor] };
 const workers = await Promise.all(
-  config.WORKER_QUEUES.map((queue) =>
-    createWorker(queue, {
-      connection,
-      namespace: config.TEMPORAL_NAMESPACE,
-      activities,
-      workflowBundle,
-      interceptors,
-      version,
-    }),
+  queues.map((queue) =>
+    createWorker(queue, { connection, namespace, activities, workflowBundle, interceptors, version }),
   ),
 ).catch(exitIfUnreachable);
+const { HEALTH_PORT: port } = config;
+if (port !== undefined)
+  await serveHealth({
+    port,
+    serves: () => workers.every((worker) => worker.getState() === 'RUNNING'),
+    checks: { database: () => db.ping(), temporal: () => client.workflowService.describeNamespace({ namespace }) },
+  }).catch(({ code, message }: NodeJS.ErrnoException) =>
+    exit(code === 'EADDRINUSE' ? `HEALTH_PORT ${port} is already in use` : `HEALTH_PORT ${port}: ${message}`),
+  );
 const running = Promise.all(workers.map((worker) => worker.run()));
 
 const stopping = new AbortController();
-const client = createTemporalClient(connection, config.TEMPORAL_NAMESPACE);
-const measuring = measureCapacity({ capacity: stores.capacity, latencies, log, signal: stopping.signal });
-const sweeping = config.WORKER_QUEUES.includes('orders')
-  ? sweep({ client, views: stores.views, log, signal: stopping.signal })
-  : undefined;
+const { signal } = stopping;
+const jobs = [
+  measureCapacity({ capacity: stores.capacity, latencies, log, signal }),
+  ...(queues.includes('orders') ? [sweep({ client, ...stores, log, signal })] : []),
+  ...(version ? [warnWithoutCurrentVersion({ client, version, address, log, signal })] : []),
+];
 
+// Also called by further signals, which must not end the process before its work.
 const stop = () => {
   stopping.abort();
   for (const worker of workers) if (worker.getState() === 'RUNNING') worker.shutdown();
 };
-process.once('SIGTERM', stop).once('SIGINT', stop);
-log.info({ queues: config.WORKER_QUEUES, faults: config.FLAKY_CALL }, 'worker started');
+process.on('SIGTERM', stop).on('SIGINT', stop);
+log.info(
+  { version: manifest.version, build_id: buildId, queues, address, namespace, faults: config.FLAKY_CALL },
+  'worker started',
+);
 process.send?.('ready');
+const warn = (line: string | undefined) => line && log.warn(line);
+void checkDatabase(db, 'DATABASE_URL', config.DATABASE_URL).then(warn);
+const { SANDBOX_DATABASE_URL: url } = config;
+if (url) void checkDatabase(sandbox, 'SANDBOX_DATABASE_URL', url, Object.values(sandboxSchema)).then(warn);
 
 await running;
-await Promise.all([sweeping, measuring]);
+await Promise.all(jobs);
 await attempts.flush();
 await Promise.all([connection.close(), db.close(), sandbox.close()]);
 // Abandoned calls that hang, as flaky_call does for minutes, would keep the process alive.
 process.exit(0);
 
-/** Ends the process with one line on stderr when, at the start, Temporal can't be reached or has no such namespace. */
+/** Ends the process when Temporal can't be reached at its start, or refuses; names the variable that is likely to be wrong. */
 function exitIfUnreachable(error: unknown): never {
   if (!(error instanceof TransportError)) throw error;
-  const { TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE } = config;
-  const reason = error.message.replace(/\s+/g, ' ');
-  process.stderr.write(`TEMPORAL_ADDRESS (${TEMPORAL_ADDRESS}), namespace ${TEMPORAL_NAMESPACE}: ${reason}\n`);
+  const [, variable = 'TEMPORAL_ADDRESS'] = CAUSES.find(([words]) => words.test(error.message)) ?? [];
+  const reason = error.message.replace(/\s+/g, ' ').slice(0, 300);
+  exit(`${variable} (${address}, namespace ${namespace}): ${reason}`);
+}
+
+function exit(line: string): never {
+  process.stderr.write(`${line}\n`);
   process.exit(1);
 }

@@ -1,39 +1,56 @@
 import { OrderError } from '@trellis/contracts/error';
 import type { PolicyName } from '@trellis/contracts/policy';
-import type { AttemptStore } from '@trellis/drizzle/attempts';
-import type { CapacityStore } from '@trellis/drizzle/capacity';
+import type { AttemptReader } from '@trellis/drizzle/attempts';
+import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
-import { Hono, type Context as HonoContext } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
+import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
+// The preset with the smallest router: the edge bundle is bounded.
+import { Hono } from 'hono/tiny';
 import { createAdmission } from '../orders/admission.ts';
 import { toOrderError, toTRPCError } from '../orders/errors.ts';
 import { appRouter, type Context } from '../orders/router.ts';
 import { createStatusReader } from '../orders/status.ts';
 import type { TemporalPort } from '../temporal/port.ts';
+import { answerRefused, receiveBody } from './body.ts';
+import { type Failure, failureOf } from './failure.ts';
 import { openApiDocument } from './openapi-from-router.ts';
 import { problemResponse } from './problem.ts';
+import { createReadiness, type Ping } from './readiness.ts';
 import { createRest } from './rest-from-router.ts';
 
 export interface AppDeps {
   temporal: TemporalPort;
   views: OrderViews;
-  attempts: AttemptStore;
-  capacity: CapacityStore;
+  attempts: AttemptReader;
+  capacity: AdmissionStore;
+  pingDatabase: Ping;
   policy: PolicyName;
   /** Origins whose pages may call the API, `*` for all; only its own when absent. */
   corsOrigins?: string[] | undefined;
-  /** Called with the cause of every INTERNAL and UNAVAILABLE answer. */
-  onError: (error: unknown) => void;
+  /** Whether the process is about to stop, so that it is not ready. */
+  isStopping?: () => boolean;
+  /** Called for every INTERNAL and UNAVAILABLE answer. */
+  onFailure: (failure: Failure) => void;
 }
 
-const MAX_BODY_BYTES = 64 * 1024;
+/** What the API's answers carry: they are data of one caller, never a page. */
+const HEADERS = {
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+};
+
+/** `body`: the request's, read and checked. */
+export type Env = { Variables: { body: string } };
 
 /** The whole API as a fetch handler, for any runtime that has one. */
-export function createApp({ temporal, views, attempts, capacity, policy, corsOrigins, onError }: AppDeps): Hono {
+export function createApp(deps: AppDeps): Hono<Env> {
+  const { temporal, views, attempts, capacity, policy, corsOrigins, onFailure } = deps;
   const status = createStatusReader({ temporal, views, attempts });
   const admission = createAdmission(capacity, policy);
+  const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
   const contextOf = (c: HonoContext): Context => ({
     temporal,
     views,
@@ -42,18 +59,22 @@ export function createApp({ temporal, views, attempts, capacity, policy, corsOri
     policy,
     idempotencyKey: c.req.header('idempotency-key'),
   });
-  const report = (error: OrderError) => {
-    if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE') onError(error.cause ?? error);
+  const report = (c: HonoContext, error: OrderError, orderId: unknown) => {
+    if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE') onFailure(failureOf(c.req, error, orderId));
   };
 
-  const app = new Hono();
-  app.onError((thrown) => {
+  const app = new Hono<Env>();
+  app.onError((thrown, c) => {
     const error = toOrderError(thrown);
-    report(error);
+    report(c, error, c.req.path.split('/')[2]);
     return problemResponse(error);
   });
   app.notFound(() => problemResponse(new OrderError('NOT_FOUND', 'no such route')));
 
+  app.use(async (c, next) => {
+    await next();
+    for (const [name, value] of Object.entries(HEADERS)) if (!c.res.headers.has(name)) c.res.headers.set(name, value);
+  });
   if (corsOrigins)
     app.use(
       cors({
@@ -62,30 +83,41 @@ export function createApp({ temporal, views, attempts, capacity, policy, corsOri
       }),
     );
   app.get('/', (c) => c.redirect('/docs/', 307));
-  // Before the body limit: a health check has no body and must depend on nothing.
-  app.get('/health', (c) => c.json({ ok: true }));
+  app.on('GET', ['/health', '/livez'], (c) => c.json({ ok: true }));
+  app.get('/readyz', async (c) => {
+    if (deps.isStopping?.()) return c.json({ ok: false, unreachable: [] }, 503);
+    const servers = await unreachable();
+    return servers.length === 0 ? c.json({ ok: true }) : c.json({ ok: false, unreachable: servers }, 503);
+  });
   app.get('/openapi.json', (c) => c.json(openApiDocument()));
-  const tooLarge = new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB');
-  const limited = (onError: (c: HonoContext) => Response | Promise<Response>) =>
-    bodyLimit({ maxSize: MAX_BODY_BYTES, onError });
-  const trpc = (c: HonoContext, createContext: () => Context) =>
+
+  const trpc = (c: HonoContext, req: Request, createContext: () => Context) =>
     fetchRequestHandler({
       endpoint: '/trpc',
       router: appRouter,
-      req: c.req.raw,
+      req,
+      allowBatching: false,
       createContext,
-      onError: ({ error }) => report(toOrderError(error)),
+      onError: ({ error, input }) => report(c, toOrderError(error), (input as { order_id?: unknown })?.order_id),
     });
-  // REST and tRPC each answer a body that is too large in their own format.
-  const refuse = () => {
-    throw toTRPCError(tooLarge);
-  };
-  app.all(
-    '/trpc/*',
-    limited((c) => trpc(c, refuse)),
-    (c) => trpc(c, () => contextOf(c)),
-  );
-  app.use(limited(() => problemResponse(tooLarge)));
+  const isTrpc = (c: HonoContext) => c.req.path.startsWith('/trpc/');
+  app.use(async (c, next) => {
+    const body = await receiveBody(c.req.raw);
+    if ('refusal' in body) {
+      const { refusal, rest } = body;
+      const refuse = () => {
+        throw toTRPCError(refusal);
+      };
+      return answerRefused(isTrpc(c) ? await trpc(c, c.req.raw, refuse) : problemResponse(refusal), rest);
+    }
+    c.set('body', body.text);
+    return next();
+  });
+  app.all('/trpc/*', (c) => {
+    const { raw } = c.req;
+    const request = raw.body ? new Request(raw, { body: new TextEncoder().encode(c.get('body')) }) : raw;
+    return trpc(c, request, () => contextOf(c));
+  });
   app.route('/', createRest(contextOf));
   return app;
 }

@@ -45,6 +45,8 @@ const FieldProblem = v.object({
   message: v.string(),
 });
 
+const RetryAfter = v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Seconds.'));
+
 /** The schema of each code's `ErrorDetailsByCode`. */
 const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schema } } = {
   INVALID_JSON: {},
@@ -54,8 +56,8 @@ const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schem
   TOO_LATE: { state: State },
   TOO_MANY: {},
   PAYLOAD_TOO_LARGE: {},
-  BUSY: { retry_after: v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Seconds.')) },
-  UNAVAILABLE: { retry_after: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Seconds.'))) },
+  BUSY: { retry_after: RetryAfter },
+  UNAVAILABLE: { retry_after: RetryAfter },
   INTERNAL: {},
 };
 
@@ -118,7 +120,7 @@ const EXAMPLES: { [C in ErrorCode]?: { detail: string } & ErrorDetailsByCode[C] 
   ORDER_CONFLICT: { detail: 'order o-1001 was started with another body' },
   TOO_LATE: { detail: 'too late: the order is shipped', state: 'shipped' },
   BUSY: { detail: 'the workers are at capacity; try again in 3 s', retry_after: 3 },
-  UNAVAILABLE: { detail: 'Temporal does not answer' },
+  UNAVAILABLE: { detail: 'Temporal does not answer', retry_after: 1 },
 };
 
 const OPTIONS = {

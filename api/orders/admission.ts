@@ -1,6 +1,6 @@
 /** Admission control: accepts the orders that the workers can finish in time and refuses the rest. */
 import { MAX_QUEUE_MS, type PolicyName } from '@trellis/contracts/policy';
-import type { CapacityStore } from '@trellis/drizzle/capacity';
+import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import { DatabaseError, isOverloaded } from '@trellis/drizzle/database';
 import { fallbackOnDatabaseError } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
@@ -9,6 +9,8 @@ import { createExpiringMap } from './expiring-map.ts';
 const MAX_CONCURRENT_QUERIES = 200;
 /** How long an admitted order is admitted again without a query: longer than its row needs to appear in SQL. */
 const ADMITTED_FOR_MS = 15_000;
+/** The longest time without a query: orders may be canceled meanwhile, or more workers started. */
+const MAX_REFUSING_MS = 1_000;
 
 /** `counted`: whether the admission took up capacity; that of an order sent again does not. `retryAfter`: whole seconds. */
 export type AdmissionResult = { admitted: true; counted: boolean } | { admitted: false; retryAfter: number };
@@ -20,36 +22,46 @@ export interface Admission {
   giveBack(): Promise<void>;
 }
 
-/** Each refused order gets a `retryAfter` of its own, one order's time apart, so that the retries are spread. */
-export function createAdmission(capacity: CapacityStore, policy: PolicyName): Admission {
-  const queueSeconds = MAX_QUEUE_MS[policy] / 1000;
+/**
+ * Refused orders get retry times one order's time apart, so that the retries are spread. No `retryAfter` is longer than the
+ * queue: when the times reach its end, they begin again at its front. So no number of refused starts delays anybody further.
+ */
+export function createAdmission(capacity: AdmissionStore, policy: PolicyName): Admission {
+  const queueMs = MAX_QUEUE_MS[policy];
   const admitted = createExpiringMap<true>(ADMITTED_FOR_MS);
   let concurrentQueries = 0;
-  /** Epoch milliseconds: until then orders are refused without a query. */
+  // The times are milliseconds on a clock that is never set.
+  /** Until then orders are refused without a query. */
   let refuseUntil = 0;
-  /** Epoch milliseconds: the latest retry time given to a refused order. */
+  /** When the next order can be admitted, as the last query said. */
+  let freeAt = 0;
+  /** The retry time given to the last refused order. */
   let lastRetryAt = 0;
   let msPerOrder = 0;
 
   function refuse(): AdmissionResult {
-    const now = Date.now();
-    lastRetryAt = Math.max(lastRetryAt, refuseUntil, now) + msPerOrder;
+    const now = performance.now();
+    // However long the workers are busy, the second half of the queue's time is there to spread the retries.
+    const first = Math.min(Math.max(freeAt, now), now + queueMs / 2);
+    const next = Math.max(lastRetryAt, first) + msPerOrder;
+    lastRetryAt = next <= now + queueMs ? next : Math.min(first + msPerOrder, now + queueMs);
     return { admitted: false, retryAfter: Math.max(1, Math.ceil((lastRetryAt - now) / 1000)) };
   }
 
   return {
     async admit(orderId) {
       if (admitted.get(orderId)) return { admitted: true, counted: false };
-      if (concurrentQueries >= MAX_CONCURRENT_QUERIES || Date.now() < refuseUntil) return refuse();
+      if (concurrentQueries >= MAX_CONCURRENT_QUERIES || performance.now() < refuseUntil) return refuse();
       concurrentQueries += 1;
       try {
-        const decision = await capacity.admit(queueSeconds);
+        const decision = await capacity.admit(queueMs / 1000);
         // A concurrent request for the same order may have been admitted meanwhile.
         if (decision.admitted || admitted.get(orderId)) {
           admitted.set(orderId, true);
           return { admitted: true, counted: decision.admitted };
         }
-        refuseUntil = Date.now() + 1000 * decision.freeIn;
+        freeAt = performance.now() + 1000 * decision.freeIn;
+        refuseUntil = Math.min(freeAt, performance.now() + MAX_REFUSING_MS);
         msPerOrder = 1000 / decision.ordersPerSecond;
         return refuse();
       } catch (error) {

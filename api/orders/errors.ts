@@ -16,7 +16,7 @@ export function toOrderError(error: unknown): OrderError {
     if (error.code === 'NOT_FOUND' || error.code === 'METHOD_NOT_SUPPORTED')
       return new OrderError('NOT_FOUND', 'no such procedure');
     if (error.code === 'BAD_REQUEST' || error.code === 'UNSUPPORTED_MEDIA_TYPE')
-      return invalid([{ path: '', message: 'the request is malformed' }]);
+      return invalid([{ path: '', message: error.message }]);
   }
   // tRPC wraps what a procedure threw.
   const cause = error instanceof TRPCError ? (error.cause ?? error) : error;
@@ -41,24 +41,26 @@ export function toTRPCError(error: OrderError): TRPCError {
   return new TRPCError({ code: ERRORS[error.code].trpc, message: error.message, cause: error });
 }
 
-/** Runs a read of the database. Throws UNAVAILABLE when the database failed; any other error is a bug and is thrown unchanged. */
+/** Runs a read of the database. Throws UNAVAILABLE when the database failed and a repetition may help; any other error unchanged, which becomes INTERNAL. */
 export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
   try {
     return await read();
   } catch (cause) {
-    if (!(cause instanceof DatabaseError)) throw cause;
-    throw new OrderError('UNAVAILABLE', 'the database does not answer', {}, { cause });
+    if (!(cause instanceof DatabaseError) || cause.permanent) throw cause;
+    throw new OrderError('UNAVAILABLE', cause.message, { retry_after: 1 }, { cause });
   }
 }
 
 /** The result of a database call, or `fallback` when the database failed; any other error is a bug and is thrown unchanged. */
 export async function fallbackOnDatabaseError<T, F>(calling: Promise<T>, fallback: F): Promise<T | F> {
-  try {
-    return await calling;
-  } catch (error) {
-    if (error instanceof DatabaseError) return fallback;
-    throw error;
-  }
+  const result = await calling.catch(databaseErrorAsValue);
+  return result instanceof DatabaseError ? fallback : result;
+}
+
+/** For `catch`: the error of a failed database; any other error is a bug and is thrown unchanged. */
+export function databaseErrorAsValue(error: unknown): DatabaseError {
+  if (error instanceof DatabaseError) return error;
+  throw error;
 }
 
 function issuesOf(cause: unknown): BaseIssue<unknown>[] | undefined {

@@ -3,7 +3,7 @@
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
-import { ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
+import { GetInput, ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { OrderViews } from '@trellis/drizzle/order-views';
@@ -11,7 +11,8 @@ import { initTRPC } from '@trpc/server';
 import * as v from 'valibot';
 import type { TemporalPort } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
-import { fromSql, invalid, noSuchOrder, toOrderError, toTRPCError } from './errors.ts';
+import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
+import { getOrder } from './get-order.ts';
 import { sendCommand } from './send-command.ts';
 import { startOrder } from './start-order.ts';
 import type { StatusReader } from './status.ts';
@@ -106,15 +107,11 @@ export const appRouter = t.router({
       .meta({
         rest: { method: 'GET', path: '/orders/:order_id' },
         summary: 'An order with its payments, shipments and events',
-        errors: ['NOT_FOUND'],
+        errors: ['NOT_FOUND', 'BUSY'],
       })
-      .input(ById)
+      .input(GetInput)
       .output(OrderView)
-      .query(async ({ ctx, input }) => {
-        const order = await fromSql(() => ctx.views.view(input.order_id));
-        if (!order) throw noSuchOrder(input.order_id);
-        return order;
-      }),
+      .query(({ ctx, input }) => getOrder(ctx, input)),
     list: procedure
       .meta({ rest: { method: 'GET', path: '/orders' }, summary: 'Orders, the newest first', errors: [] })
       .input(ListInput)

@@ -58,6 +58,8 @@ async function onEnded(views: OrderViews, orderId: string, command: Command): Pr
   if (!row) throw noSuchOrder(orderId);
   if (isTerminal(row.state) && repeatsEnd(command, row.state)) return { ok: true, state: row.state, changed: false };
   if (!isTerminal(row.state))
-    throw new OrderError('UNAVAILABLE', 'the run of this order was ended; the order will be settled');
+    throw new OrderError('UNAVAILABLE', 'the run of this order was ended; the order will be settled', {
+      retry_after: 5,
+    });
   throw new OrderError('TOO_LATE', `too late: the order is ${row.state}`, { state: row.state });
 }

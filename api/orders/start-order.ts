@@ -67,5 +67,7 @@ export async function startOrder(
 
   if (decision.counted) await admission.giveBack();
   if (before) return before.started;
-  throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`);
+  throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`, {
+    retry_after: 1,
+  });
 }

@@ -2,10 +2,11 @@ import { ACTIVITIES } from '@trellis/contracts/activities';
 import { OrderError } from '@trellis/contracts/error';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/order-status';
 import { isTerminal, STEPS, type Step } from '@trellis/contracts/states-and-steps';
-import type { AttemptStore, RecentAttempts } from '@trellis/drizzle/attempts';
+import type { AttemptReader, RecentAttempts } from '@trellis/drizzle/attempts';
+import { DatabaseError } from '@trellis/drizzle/database';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from '../temporal/port.ts';
-import { fallbackOnDatabaseError, noSuchOrder } from './errors.ts';
+import { databaseErrorAsValue, fallbackOnDatabaseError, noSuchOrder } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
 
 const QUERY_TIMEOUT_MS = 300;
@@ -29,7 +30,7 @@ export interface StatusReader {
 export function createStatusReader(deps: {
   temporal: TemporalPort;
   views: OrderViews;
-  attempts: AttemptStore;
+  attempts: AttemptReader;
 }): StatusReader {
   const { temporal, views, attempts } = deps;
   const queries = createExpiringMap<Promise<WorkflowStatus | undefined>>(SHARE_QUERY_FOR_MS);
@@ -49,18 +50,19 @@ export function createStatusReader(deps: {
   return {
     async read(orderId) {
       const [row, recent] = await Promise.all([
-        fallbackOnDatabaseError(views.status(orderId), 'down' as const),
+        views.status(orderId).catch(databaseErrorAsValue),
         fallbackOnDatabaseError(attempts.recent(orderId, MAX_RECENT_ERRORS), NO_ATTEMPTS),
       ]);
-      const recorded = row === 'down' ? undefined : row;
+      const down = row instanceof DatabaseError ? row : undefined;
+      const recorded = row instanceof DatabaseError ? undefined : row;
       if (recorded && isTerminal(recorded.status.state))
         return assemble(recorded.status, 'sql', recent, recorded.updated_at);
       const answered = await query(orderId);
       if (answered) return assemble(answered, 'workflow', recent);
       if (recorded) return assemble(recorded.status, 'sql', recent, recorded.updated_at);
-      if (row !== 'down' && (await temporal.find(orderId)))
+      if (!down && (await temporal.find(orderId)))
         return assemble({ ...STARTED, order_id: orderId }, 'temporal', recent);
-      if (row === 'down') throw new OrderError('UNAVAILABLE', 'the database does not answer');
+      if (down) throw new OrderError('UNAVAILABLE', down.message, { retry_after: 1 }, { cause: down });
       throw noSuchOrder(orderId);
     },
     forget(orderId) {

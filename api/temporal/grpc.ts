@@ -37,7 +37,10 @@ export function createGrpcTemporal({ connection, options: { namespace } }: Clien
 
   /** The client's own deadline doesn't interrupt the pause between two of its retries, which may take seconds. */
   const withTimeout = <T>(timeoutMs: number, work: () => Promise<T>): Promise<T> =>
-    pTimeout(client.withDeadline(Date.now() + timeoutMs, work), { milliseconds: timeoutMs + GRACE_MS });
+    pTimeout(client.withDeadline(Date.now() + timeoutMs, work), {
+      milliseconds: timeoutMs + GRACE_MS,
+      message: `no answer within ${timeoutMs} ms`,
+    });
 
   /** Runs a call under a timeout; undefined when Temporal has no such run, or none that is running. */
   async function call<T>(timeoutMs: number, work: () => Promise<T>): Promise<T | undefined> {
@@ -72,10 +75,11 @@ export function createGrpcTemporal({ connection, options: { namespace } }: Clien
 
     find: (orderId) =>
       call(CALL_TIMEOUT_MS, async () => {
-        const { runId, memo, status, raw } = await handleOf(orderId).describe();
+        const { runId, memo, status, startTime, raw } = await handleOf(orderId).describe();
         const hash = memo?.[REQUEST_HASH_MEMO];
         return {
           run_id: raw.workflowExecutionInfo?.firstRunId || runId,
+          started_at: startTime.toISOString(),
           request_hash: typeof hash === 'string' ? hash : undefined,
           dead: isDead(status.name),
         };
@@ -116,6 +120,11 @@ export function createGrpcTemporal({ connection, options: { namespace } }: Clien
 
     query: (orderId, timeoutMs) =>
       undefinedIfUnavailable(call(timeoutMs, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY))),
+
+    async ping(timeoutMs) {
+      const { namespace } = client.options;
+      await call(timeoutMs, () => client.workflowService.describeNamespace({ namespace }));
+    },
   };
 }
 

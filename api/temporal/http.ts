@@ -26,6 +26,8 @@ export interface HttpTemporalOptions {
   namespace: string;
   /** Sent as a bearer token when present. */
   apiKey?: string | undefined;
+  /** By default the runtime's. */
+  fetch?: ((request: Request) => Promise<Response>) | undefined;
 }
 
 /** Turns off payload shorthand, which corrupts empty arrays and large numbers. */
@@ -74,8 +76,9 @@ class NoAnswer extends Error {
 }
 
 /** Creates the port on a server's HTTP API. It connects at the first call. */
-export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptions): TemporalPort {
-  const base = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}/workflows/`;
+export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch }: HttpTemporalOptions): TemporalPort {
+  const namespaceUrl = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}`;
+  const base = `${namespaceUrl}/workflows/`;
   const headers: Record<string, string> = {
     accept: MEDIA_TYPE,
     'content-type': MEDIA_TYPE,
@@ -89,7 +92,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
       signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
     });
-    const { ok, status, answer } = await send(request);
+    const { ok, status, answer } = await answerTo(send(request));
     if (!ok) throw new HttpError(status, answer);
     if (answer === null || typeof answer !== 'object') throw new NoAnswer('the answer is not an object');
     return answer;
@@ -137,6 +140,7 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
         call<{
           workflowExecutionInfo: {
             execution: { runId: string };
+            startTime: string;
             firstRunId?: string;
             status?: string;
             memo?: { fields?: Record<string, Payload> };
@@ -144,10 +148,11 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
         }>(orderId, '', CALL_TIMEOUT_MS),
       );
       if (!found) return undefined;
-      const { execution, firstRunId, status, memo } = found.workflowExecutionInfo;
+      const { execution, startTime, firstRunId, status, memo } = found.workflowExecutionInfo;
       const hash = decoded(memo?.fields?.[REQUEST_HASH_MEMO]);
       return {
         run_id: firstRunId || execution.runId,
+        started_at: new Date(startTime).toISOString(),
         request_hash: typeof hash === 'string' ? hash : undefined,
         dead: isDead(status),
       };
@@ -185,6 +190,12 @@ export function createHttpTemporal({ url, namespace, apiKey }: HttpTemporalOptio
       );
       return decoded(found?.queryResult?.payloads?.[0]) as WorkflowStatus | undefined;
     },
+
+    async ping(timeoutMs) {
+      const signal = AbortSignal.timeout(timeoutMs);
+      const { ok, status, answer } = await answerTo(send(new Request(namespaceUrl, { headers, signal })));
+      if (!ok) throw new HttpError(status, answer);
+    },
   };
 }
 
@@ -216,9 +227,9 @@ function failed(error: unknown): unknown {
   return error instanceof NoAnswer ? unavailable(error, false) : error;
 }
 
-async function send(request: Request) {
+async function answerTo(calling: Promise<Response>) {
   try {
-    const response = await fetch(request);
+    const response = await calling;
     // Read as bytes: not every runtime decodes this media type as text.
     const answer = JSON.parse(new TextDecoder().decode(await response.arrayBuffer()));
     return { ok: response.ok, status: response.status, answer };

@@ -21,11 +21,15 @@ export interface TemporalPort {
   signal(orderId: string, command: Command, args: unknown[]): Promise<boolean>;
   /** Queries the workflow's status; undefined when Temporal has no answer within `timeoutMs` milliseconds or fails. */
   query(orderId: string, timeoutMs: number): Promise<WorkflowStatus | undefined>;
+  /** Resolves when Temporal answers and has the namespace; rejects when it has not answered within `timeoutMs` milliseconds. */
+  ping(timeoutMs: number): Promise<void>;
 }
 
 export interface FoundRun {
   /** The first run's id, also once that run was continued as new. */
   run_id: string;
+  /** ISO 8601. */
+  started_at: string;
   /** The hash of the request that started it; undefined when another caller did. */
   request_hash: string | undefined;
   /** The run was ended from outside. */
@@ -68,7 +72,7 @@ export function refusalOf(type: string | null | undefined, message: string, deta
 export function unavailable(cause: unknown, busy: boolean): OrderError {
   return busy
     ? new OrderError('BUSY', 'too many calls at once', { retry_after: 1 }, { cause })
-    : new OrderError('UNAVAILABLE', 'Temporal does not answer', {}, { cause });
+    : new OrderError('UNAVAILABLE', 'Temporal does not answer', { retry_after: 1 }, { cause });
 }
 
 /** The result of a call, or undefined when it failed with UNAVAILABLE or BUSY, for callers that have another source. A bug still rejects. */

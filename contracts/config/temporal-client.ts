@@ -1,9 +1,72 @@
-/** Clients of Temporal over gRPC, for processes on Node. */
+/** How a process on Node reaches Temporal, and its client over gRPC. */
+import { X509Certificate } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { createSecureContext } from 'node:tls';
 import { Client, type ConnectionLike } from '@temporalio/client';
+import {
+  type ClientConfigProfile,
+  type ClientConnectConfig,
+  loadClientConfigProfile,
+  loadConfigData,
+  toClientOptions,
+} from '@temporalio/envconfig';
+import type { GenericSchema, InferOutput } from 'valibot';
+import { readOrExit } from './environment.ts';
+import { ConfigError, readConfig } from './variables.ts';
 
-/** Options for `Connection` and `NativeConnection`. An API key turns TLS on. */
-export function connectionOptions(address: string, apiKey?: string) {
-  return { address, ...(apiKey && { apiKey, tls: true as const }) };
+/** What `Connection` and `NativeConnection` need beside the address. An API key turns TLS on unless TEMPORAL_TLS is false. */
+export type TemporalOptions = Omit<ClientConnectConfig['connectionOptions'], 'address'>;
+
+/**
+ * As `fromEnvironment`, for a program that connects to Temporal; `temporal` is how. What the environment lacks is taken from
+ * a profile of Temporal's configuration file if TEMPORAL_PROFILE or TEMPORAL_CONFIG_FILE is set. Else no file is read: a
+ * user's default profile may belong to another Temporal.
+ */
+export function fromEnvironmentAndProfile<S extends GenericSchema<unknown, object>>(
+  schema: S,
+): InferOutput<S> & { temporal: TemporalOptions } {
+  return readOrExit((env) => {
+    const profile = profileFrom(env);
+    const { address: TEMPORAL_ADDRESS, namespace: TEMPORAL_NAMESPACE } = profile;
+    const config: InferOutput<S> = readConfig(schema, { ...env, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE });
+    checkCertificates(profile);
+    const { address: _, ...temporal } = toClientOptions(profile).connectionOptions;
+    if (typeof temporal.tls === 'object' && TEMPORAL_ADDRESS?.startsWith('http://'))
+      throw new ConfigError('TEMPORAL_ADDRESS must start with https:// when TEMPORAL_TLS or a certificate is set');
+    return { ...config, temporal };
+  });
+}
+
+/** The profile, with the variables of the environment in place of what it says. */
+function profileFrom(env: NodeJS.ProcessEnv): ClientConfigProfile {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value)) as Record<string, string>;
+  const { TEMPORAL_CONFIG_FILE: file, TEMPORAL_PROFILE: name } = set;
+  if (file !== undefined && !existsSync(file)) throw new ConfigError(`TEMPORAL_CONFIG_FILE: there is no file ${file}`);
+  const disableFile = file === undefined && name === undefined;
+  return checked(disableFile ? 'TEMPORAL_TLS' : 'TEMPORAL_PROFILE', () =>
+    loadClientConfigProfile({ overrideEnvVars: set, disableFile }),
+  );
+}
+
+/** Throws a ConfigError that names the variable if a certificate or a key can't be read, or does not fit the other. */
+function checkCertificates({ tls = {} }: ClientConfigProfile): void {
+  const ca = checked('TEMPORAL_TLS_SERVER_CA_CERT', () => loadConfigData(tls.serverCACert));
+  const cert = checked('TEMPORAL_TLS_CLIENT_CERT', () => loadConfigData(tls.clientCert));
+  const key = checked('TEMPORAL_TLS_CLIENT_KEY', () => loadConfigData(tls.clientKey));
+  if (ca) checked('TEMPORAL_TLS_SERVER_CA_CERT', () => new X509Certificate(ca));
+  if (cert && !key) throw new ConfigError('TEMPORAL_TLS_CLIENT_KEY_PATH is not set');
+  if (key && !cert) throw new ConfigError('TEMPORAL_TLS_CLIENT_CERT_PATH is not set');
+  if (!cert || !key) return;
+  checked('TEMPORAL_TLS_CLIENT_CERT', () => new X509Certificate(cert));
+  checked('TEMPORAL_TLS_CLIENT_KEY', () => createSecureContext({ cert: Buffer.from(cert), key: Buffer.from(key) }));
+}
+
+function checked<T>(variable: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new ConfigError(`${variable}: ${(error as Error).message.replace(/\s+/g, ' ')}`);
+  }
 }
 
 /** A client on a connection, which the caller closes. */

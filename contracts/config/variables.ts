@@ -6,10 +6,20 @@ const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v
 
 const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
 
+/** A URL; an unencoded `@`, `#`, `/` or `?` in its password would end the password. The message shows nothing of it. */
+const url = (form: RegExp, message: string) =>
+  v.pipe(
+    text(form, message),
+    v.check(
+      (value) => URL.canParse(value) && !/[#@]/.test(value.replace(/^\w+:\/\/[^/?#]*/, '')),
+      'is not a URL: encode special characters in its user and password',
+    ),
+  );
+
 /** The URL's scheme selects the driver: MySQL's own protocol, or PlanetScale's over HTTP. `http://`, without TLS, is for one machine or a private network. */
-const MySqlUrl = text(/^mysql:\/\//, 'must start with mysql://');
-const PlanetScaleUrl = text(/^https?:\/\//, 'must start with https:// or http://');
-const DatabaseUrl = v.union([MySqlUrl, PlanetScaleUrl], 'must start with mysql://, https:// or http://');
+const MySqlUrl = url(/^mysql:\/\//, 'must start with mysql://');
+const PlanetScaleUrl = url(/^https?:\/\//, 'must start with https:// or http://');
+const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https:// or http://');
 
 /** host:port is Temporal's gRPC API, a URL its HTTP API. */
 const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');
@@ -27,22 +37,35 @@ const Origins = v.pipe(
   v.array(text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, separated by commas, or *')),
 );
 
-const TEMPORAL_DEFAULT = '127.0.0.1:7233';
+const Switch = v.picklist(['true', 'false', '1', '0']);
 
 /** Every variable that a program reads, with its default. An empty variable counts as missing. */
 export const Variables = {
   DATABASE_URL: DatabaseUrl,
   /** The database of the simulated payment company and carrier; DATABASE_URL when absent. */
   SANDBOX_DATABASE_URL: v.optional(DatabaseUrl),
-  TEMPORAL_ADDRESS: v.optional(TemporalAddress, TEMPORAL_DEFAULT),
+  TEMPORAL_ADDRESS: TemporalAddress,
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   TEMPORAL_API_KEY: v.optional(v.string()),
+  TEMPORAL_TLS: v.optional(Switch),
+  TEMPORAL_TLS_CLIENT_CERT_PATH: v.optional(v.string()),
+  TEMPORAL_TLS_CLIENT_CERT_DATA: v.optional(v.string()),
+  TEMPORAL_TLS_CLIENT_KEY_PATH: v.optional(v.string()),
+  TEMPORAL_TLS_CLIENT_KEY_DATA: v.optional(v.string()),
+  TEMPORAL_TLS_SERVER_CA_CERT_PATH: v.optional(v.string()),
+  TEMPORAL_TLS_SERVER_CA_CERT_DATA: v.optional(v.string()),
+  TEMPORAL_TLS_SERVER_NAME: v.optional(v.string()),
+  /** The file of connection profiles, and the one to use; without either no profile is read. */
+  TEMPORAL_CONFIG_FILE: v.optional(v.string()),
+  TEMPORAL_PROFILE: v.optional(v.string()),
   TEMPORAL_DEPLOYMENT_NAME: v.optional(v.string(), 'trellis-orders'),
   TEMPORAL_WORKER_BUILD_ID: v.optional(v.string()),
   /** The task queues that a worker polls. */
   WORKER_QUEUES: v.optional(Queues, 'orders,shipping'),
+  /** The port of the worker's health checks; none when absent. */
+  HEALTH_PORT: v.optional(Port),
   PORT: v.optional(Port, '8000'),
-  HOST: v.optional(v.string(), '0.0.0.0'),
+  HOST: v.optional(v.string(), '127.0.0.1'),
   /** Origins whose pages may call the API; only its own when absent. */
   CORS_ORIGINS: v.optional(Origins),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
@@ -51,10 +74,23 @@ export const Variables = {
 } as const;
 
 /** A `TEMPORAL_ADDRESS` of either of Temporal's APIs. */
-const TemporalEndpoint = v.optional(
-  v.union([TemporalAddress, TemporalUrl], 'must be host:port, or an http or https URL'),
-  TEMPORAL_DEFAULT,
-);
+const TemporalEndpoint = v.union([TemporalAddress, TemporalUrl], 'must be host:port, or an http or https URL');
+
+/** How a program on Node reaches Temporal; @temporalio/envconfig reads them too (temporal-client.ts). */
+const TEMPORAL = [
+  'TEMPORAL_NAMESPACE',
+  'TEMPORAL_API_KEY',
+  'TEMPORAL_TLS',
+  'TEMPORAL_TLS_CLIENT_CERT_PATH',
+  'TEMPORAL_TLS_CLIENT_CERT_DATA',
+  'TEMPORAL_TLS_CLIENT_KEY_PATH',
+  'TEMPORAL_TLS_CLIENT_KEY_DATA',
+  'TEMPORAL_TLS_SERVER_CA_CERT_PATH',
+  'TEMPORAL_TLS_SERVER_CA_CERT_DATA',
+  'TEMPORAL_TLS_SERVER_NAME',
+  'TEMPORAL_CONFIG_FILE',
+  'TEMPORAL_PROFILE',
+] as const;
 
 const pick = <K extends keyof typeof Variables>(...names: K[]) => {
   const entries = Object.fromEntries(names.map((name) => [name, Variables[name]]));
@@ -64,19 +100,10 @@ const pick = <K extends keyof typeof Variables>(...names: K[]) => {
 /** The variables of each program. */
 export const PROGRAMS = {
   api: v.object({
-    ...pick(
-      'DATABASE_URL',
-      'TEMPORAL_API_KEY',
-      'TEMPORAL_NAMESPACE',
-      'HOST',
-      'PORT',
-      'POLICY',
-      'CORS_ORIGINS',
-      'LOG_LEVEL',
-    ),
+    ...pick('DATABASE_URL', ...TEMPORAL, 'HOST', 'PORT', 'POLICY', 'CORS_ORIGINS', 'LOG_LEVEL'),
     TEMPORAL_ADDRESS: TemporalEndpoint,
   }),
-  /** The API on the edge: HTTP only, and no default addresses, because no server runs on its machine. */
+  /** The API on the edge: HTTP only. */
   edge: v.object({
     ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', 'POLICY', 'CORS_ORIGINS'),
     DATABASE_URL: PlanetScaleUrl,
@@ -87,11 +114,11 @@ export const PROGRAMS = {
       'DATABASE_URL',
       'SANDBOX_DATABASE_URL',
       'TEMPORAL_ADDRESS',
-      'TEMPORAL_API_KEY',
-      'TEMPORAL_NAMESPACE',
+      ...TEMPORAL,
       'TEMPORAL_DEPLOYMENT_NAME',
       'TEMPORAL_WORKER_BUILD_ID',
       'WORKER_QUEUES',
+      'HEALTH_PORT',
       'FLAKY_CALL',
       'LOG_LEVEL',
     ),
@@ -99,7 +126,7 @@ export const PROGRAMS = {
   /** Migrations need MySQL's own protocol. */
   migrate: v.object({ DATABASE_URL: MySqlUrl, SANDBOX_DATABASE_URL: v.optional(MySqlUrl) }),
   audit: v.object(pick('DATABASE_URL')),
-  gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl }),
+  gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl, GATEWAY_PASSWORD: v.string() }),
 } as const;
 
 export class ConfigError extends Error {

@@ -1,7 +1,7 @@
 /** The tables of the simulated companies. A database of a product with real companies does not need them. */
 import type { Address } from '@trellis/contracts/order';
-import { index, mysqlTable, varchar } from 'drizzle-orm/mysql-core';
-import { currency, id, json, money, timestampNow } from '../columns.ts';
+import { index, mysqlTable } from 'drizzle-orm/mysql-core';
+import { currency, id, json, money, text, timestampNow } from '../columns.ts';
 
 /** The payment company's book: a key is bound to its first order; a closed key refuses every later charge. */
 export const sandboxCharges = mysqlTable(
@@ -9,7 +9,7 @@ export const sandboxCharges = mysqlTable(
   {
     payment_id: id('payment_id').primaryKey(),
     order_id: id('order_id').notNull(),
-    status: varchar('status', { length: 16 }).$type<'charged' | 'declined' | 'refunded' | 'closed'>().notNull(),
+    status: text('status', { length: 16 }).$type<'charged' | 'declined' | 'refunded' | 'closed'>().notNull(),
     amount: money('amount'),
     currency: currency(),
     created_at: timestampNow('created_at'),
@@ -21,8 +21,9 @@ export const sandboxCharges = mysqlTable(
 /** The carrier's book: one parcel per order; a closed key takes no parcel. */
 export const sandboxParcels = mysqlTable('sandbox_parcels', {
   order_id: id('order_id').primaryKey(),
-  status: varchar('status', { length: 16 }).$type<'taken' | 'closed'>().notNull(),
-  tracking: varchar('tracking', { length: 64 }),
+  status: text('status', { length: 16 }).$type<'taken' | 'closed'>().notNull(),
+  /** Longer than the longest order id, which it contains. */
+  tracking: text('tracking', { length: 128 }),
   address: json('address_json').$type<Address>(),
   created_at: timestampNow('created_at'),
   updated_at: timestampNow('updated_at'),

@@ -1,13 +1,18 @@
-import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { promisify } from 'node:util';
+import * as sandbox from '@trellis/drizzle/sandbox/schema';
+import * as product from '@trellis/drizzle/schema';
+import { getTableName, is } from 'drizzle-orm';
+import { MySqlTable } from 'drizzle-orm/mysql-core';
 import { createConnection } from 'mysql2/promise';
 import pRetry from 'p-retry';
+import { hasDebianPackages, unpackPackages } from './debian.ts';
+import { PRIVATE_FILE } from './folder.ts';
 import { type Service, startProcess } from './processes.ts';
-import { cached, findExecutable, run } from './programs.ts';
+import { cached, findExecutable, read, run } from './programs.ts';
 
 type Say = (line: string) => void;
 
@@ -24,23 +29,29 @@ const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
 
 /**
  * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, created when absent. Resolves
- * once it answers queries at `url`. Throws an Error with the remedies when no server is found.
+ * once it answers queries at `url`, which holds the password of root: a random one for each folder. The server reads and
+ * writes no files for its clients. `settings` are further options of the server, which win over those here. Throws an Error
+ * with the remedies when no server is found.
  */
 export async function startDatabase(options: {
   folder: string;
   port: number;
   say: Say;
+  settings?: string[];
 }): Promise<Service & { url: string }> {
-  const { folder, port, say } = options;
+  const { folder, port, say, settings = [] } = options;
   const data = resolve(folder, 'sql');
+  const files = resolve(folder, 'sql-files');
   const program = await findServer(say);
-  if (!existsSync(data)) await createData(program, data);
-  const url = `mysql://root@127.0.0.1:${port}`;
+  await mkdir(files, { recursive: true, mode: 0o700 });
+  if (!existsSync(data)) await createData(program, data, files);
+  const { password, initFile } = await rootPassword(folder);
+  const url = `mysql://root:${password}@127.0.0.1:${port}`;
   const service = await startProcess(folder, {
     name: 'sql',
     command: program.server,
     args: [
-      ...serverOptions(program, data),
+      ...serverOptions(program, data, files),
       // Relative to the data folder: a socket's absolute path is limited to 107 characters.
       ...[
         '--socket=sql.sock',
@@ -48,42 +59,104 @@ export async function startDatabase(options: {
         '--bind-address=127.0.0.1',
         `--port=${port}`,
         '--loose-mysqlx=OFF',
+        `--init-file=${initFile}`,
       ],
       ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M', '--max-connections=500'],
       // The log is written at every commit and synced every second: commits survive a killed process, but not a power failure.
       '--innodb-flush-log-at-trx-commit=2',
+      ...settings,
     ],
     env: program.env,
     ready: (signal) =>
-      pRetry(() => execute(url, 'SELECT 1'), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+      pRetry(async () => void (await execute(url, 'SELECT 1')), {
+        retries: Number.POSITIVE_INFINITY,
+        factor: 1,
+        minTimeout: 50,
+        signal,
+      }),
   });
   return { ...service, url };
 }
 
+/** A database to run in. */
+export interface PreparedDatabase {
+  url: string;
+  /** False when it is the one that DATABASE_URL names, because no other could be created there. */
+  created: boolean;
+  /** Removes what the run has left on a named server. */
+  drop(): Promise<void>;
+}
+
+/**
+ * The password of root in `<folder>/sql.password`, drawn when there is none, and a file of SQL that sets it at the server's
+ * start, before the server accepts connections: also for data that an earlier version created without a password.
+ */
+async function rootPassword(folder: string): Promise<{ password: string; initFile: string }> {
+  const [passwordFile, initFile] = ['sql.password', 'sql.init'].map((name) => resolve(folder, name)) as [
+    string,
+    string,
+  ];
+  const known = await readFile(passwordFile, 'utf8').catch(() => '');
+  const password = known || randomBytes(16).toString('hex');
+  if (!known) await writeFile(passwordFile, password, { mode: PRIVATE_FILE });
+  // MariaDB creates an account of root for each of these names.
+  const hosts = ['localhost', '127.0.0.1', '::1', hostname()];
+  const statements = hosts.map((host) => `ALTER USER IF EXISTS 'root'@'${host}' IDENTIFIED BY '${password}';\n`);
+  await writeFile(initFile, statements.join(''), { mode: PRIVATE_FILE });
+  return { password, initFile };
+}
+
 /**
  * A database for a stack: the one that DATABASE_URL names, else one on the server that `startServer` starts. A stack that
- * is not persistent gets a new database, also on a named server; `drop` removes it from there. Throws an Error that
+ * is not persistent gets a new database, also on a named server. Where none can be created, since the user may not or
+ * the server is Vitess, it gets the named one, which must hold no order: it is emptied at the end. Throws an Error that
  * names the variable and the server, without the password, when DATABASE_URL can't be used.
  */
 export async function prepareDatabase(options: {
   persistent: boolean;
   startServer: () => Promise<{ url: string }>;
-}): Promise<{ url: string; drop(): Promise<void> }> {
+}): Promise<PreparedDatabase> {
   const { persistent, startServer } = options;
   const named = process.env.DATABASE_URL;
   if (named) await checkNamed(named);
-  if (named && persistent) return { url: named, drop: async () => {} };
+  if (named && persistent) return { url: named, created: false, drop: async () => {} };
   const server = named || (await startServer()).url;
   const database = persistent ? 'trellis' : `trellis_${randomBytes(4).toString('hex')}`;
-  await execute(server, `CREATE DATABASE IF NOT EXISTS ${database}`);
+  try {
+    await execute(server, `CREATE DATABASE IF NOT EXISTS ${database}`);
+  } catch (error) {
+    if (!named) throw error;
+    await checkUnused(named, error);
+    return { url: named, created: false, drop: () => emptyDatabase(named) };
+  }
   const url = new URL(server);
   url.pathname = `/${database}`;
   return {
     url: url.href,
+    created: true,
     async drop() {
       if (named) await execute(named, `DROP DATABASE ${database}`);
     },
   };
+}
+
+const TABLES = [...Object.values(product), ...Object.values(sandbox)].filter((table) => is(table, MySqlTable));
+
+/** Deletes every row of the product and of the sandbox, and admits orders as a new database does. */
+export async function emptyDatabase(url: string): Promise<void> {
+  for (const table of TABLES) await execute(url, `DELETE FROM ${getTableName(table)}`);
+  await execute(url, 'INSERT INTO capacity (id, orders_per_second) VALUES (1, 8)');
+}
+
+/** Throws an Error unless the database of DATABASE_URL has no order: rows of others are never deleted. */
+async function checkUnused(url: string, reason: unknown): Promise<void> {
+  const used = await execute(url, 'SELECT 1 FROM orders LIMIT 1').then(
+    ([row]) => row !== undefined,
+    () => false,
+  );
+  if (!used) return;
+  const why = reason instanceof Error ? reason.message : String(reason);
+  throw new Error(`DATABASE_URL: its database has orders, and no other one can be created there: ${why}`);
 }
 
 async function checkNamed(url: string): Promise<void> {
@@ -100,33 +173,35 @@ async function checkNamed(url: string): Promise<void> {
   });
 }
 
-async function execute(url: string, statement: string): Promise<void> {
+async function execute(url: string, statement: string): Promise<unknown[]> {
   const connection = await createConnection({ uri: url, connectTimeout: 5_000 });
-  await connection.query(statement).finally(() => connection.end());
+  const [rows] = await connection.query(statement).finally(() => connection.end());
+  return Array.isArray(rows) ? rows : [];
 }
 
 /** Initialises a draft and renames it, so that an interrupted initialisation is never used as a database. */
-async function createData(program: Program, data: string): Promise<void> {
+async function createData(program: Program, data: string, files: string): Promise<void> {
   const draft = `${data}.draft`;
   await rm(draft, { recursive: true, force: true });
   await mkdir(dirname(data), { recursive: true });
-  const { stdout: version } = await promisify(execFile)(program.server, ['--version'], { env: program.env });
+  const version = await read(program.server, ['--version'], program.env);
   if (version.includes('MariaDB')) {
     const besideServer = ['../bin', '../scripts'].map((folder) => join(dirname(program.server), folder));
     const name = ['mariadb-install-db'];
     const installer = (await findExecutable(name, besideServer)) ?? (await findExecutable(name));
     if (!installer) throw new Error(`mariadb-install-db, which belongs to ${program.server}, is missing`);
     const root = ['--auth-root-authentication-method=normal', '--skip-test-db'];
-    await run(installer, [...serverOptions(program, draft), ...root], { env: program.env });
+    await run(installer, [...serverOptions(program, draft, files), ...root], { env: program.env });
   } else {
-    await run(program.server, [...serverOptions(program, draft), '--initialize-insecure'], { env: program.env });
+    await run(program.server, [...serverOptions(program, draft, files), '--initialize-insecure'], { env: program.env });
   }
   await rename(draft, data);
 }
 
-function serverOptions(program: Program, data: string): string[] {
+/** `files`: the only folder in which statements may read and write files; it stays empty. */
+function serverOptions(program: Program, data: string, files: string): string[] {
   const asRoot = process.getuid?.() === 0 ? ['--user=root'] : [];
-  return ['--no-defaults', ...program.layout, `--datadir=${data}`, ...asRoot];
+  return ['--no-defaults', ...program.layout, `--datadir=${data}`, `--secure-file-priv=${files}`, ...asRoot];
 }
 
 async function findServer(say: Say): Promise<Program> {
@@ -135,13 +210,12 @@ async function findServer(say: Say): Promise<Program> {
   const remedies = [
     'One of these helps:',
     '  DATABASE_URL=mysql://user:password@host:3306/database',
-    '  docker run --rm -p 3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 -e MYSQL_DATABASE=trellis mysql:8.4',
+    '  docker run --rm -p 127.0.0.1:3306:3306 -e MYSQL_ALLOW_EMPTY_PASSWORD=1 -e MYSQL_DATABASE=trellis mysql:8.4',
     '    and then DATABASE_URL=mysql://root@127.0.0.1:3306/trellis',
     '  sudo apt-get install mariadb-server',
     '  brew install mariadb',
   ].join('\n');
-  const debian = (await findExecutable(['apt-get'])) && (await findExecutable(['dpkg-deb']));
-  if (!debian) throw new Error(`no MySQL-compatible server found. ${remedies}`);
+  if (!(await hasDebianPackages())) throw new Error(`no MySQL-compatible server found. ${remedies}`);
   try {
     return await unpacked(await cached(await cacheName(), (draft) => fetchPackages(draft, say)));
   } catch (cause) {
@@ -159,25 +233,9 @@ async function cacheName(): Promise<string> {
   return `mariadb-${id}-${version}-${process.arch}`;
 }
 
-/** Downloads and unpacks Debian's packages and the libraries that the machine lacks, without root or installation. */
 async function fetchPackages(folder: string, say: Say): Promise<void> {
   say('fetching MariaDB (8 MB) with apt-get, without installing it…');
-  const apt = join(folder, 'apt');
-  const archives = join(apt, 'cache/archives');
-  await mkdir(join(apt, 'state/lists/partial'), { recursive: true });
-  await mkdir(join(archives, 'partial'), { recursive: true });
-  const show = process.stderr.isTTY;
-  const settings = [`Dir::State=${apt}/state`, 'Dir::State::status=/var/lib/dpkg/status', `Dir::Cache=${apt}/cache`];
-  const common = [...settings, 'Debug::NoLocking=1'].flatMap((setting) => ['-o', setting]).concat(show ? [] : ['-qq']);
-  await run('apt-get', [...common, 'update'], { show });
-  const packages = ['mariadb-server-core', 'mariadb-client-core'];
-  await run('apt-get', [...common, 'install', '-y', '--no-install-recommends', '--download-only', ...packages], {
-    show,
-  });
-  for (const file of await readdir(archives)) {
-    if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', join(archives, file), folder]);
-  }
-  await rm(apt, { recursive: true });
+  await unpackPackages(folder, ['mariadb-server-core', 'mariadb-client-core']);
   const { server, env } = await unpacked(folder);
   await run(server, ['--no-defaults', '--version'], { env });
 }

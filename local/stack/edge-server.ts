@@ -1,9 +1,9 @@
 /** The API on workerd, the runtime that edge deployments run on, through wrangler. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import pRetry from 'p-retry';
-import { ROOT } from './folder.ts';
+import { PRIVATE_FILE, ROOT } from './folder.ts';
 import { programVariables } from './node-programs.ts';
 import { type Service, startProcess } from './processes.ts';
 
@@ -29,14 +29,18 @@ export async function startEdge(options: {
 }): Promise<Service> {
   const { folder, port, temporal, database, settings } = options;
   const { POLICY = '', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
-  const variables = { POLICY, CORS_ORIGINS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
+  const { TEMPORAL_NAMESPACE = 'default' } = settings;
+  const variables = { POLICY, CORS_ORIGINS, TEMPORAL_NAMESPACE, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
   const file = resolve(folder, 'edge.env');
   await mkdir(folder, { recursive: true });
+  // A new file, because the mode of one that exists would stay.
+  await rm(file, { force: true });
   await writeFile(
     file,
     Object.entries(variables)
       .map(([name, value]) => `${name}=${value}\n`)
       .join(''),
+    { mode: PRIVATE_FILE },
   );
   const probe = async (signal: AbortSignal) => {
     const { ok } = await fetch(`http://127.0.0.1:${port}/health`, { signal });

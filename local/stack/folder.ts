@@ -7,6 +7,9 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** The folder of `npm start`, which keeps its data. */
 export const LOCAL = join(ROOT, '.local');
 
+/** The mode of a file that holds a password. */
+export const PRIVATE_FILE = 0o600;
+
 /**
  * A new folder for a stack whose data is not kept, and the function that removes it. First removes the folders and stops
  * the processes that killed launchers left behind.

@@ -1,4 +1,5 @@
 /** The programs of this repository that run on Node, each started separately, as a service. */
+import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
@@ -9,10 +10,8 @@ import { type Service, startProcess } from './processes.ts';
 /** Values that a `.env` made for other servers must not change. An empty one counts as not set. */
 const PINNED = {
   HOST,
-  TEMPORAL_NAMESPACE: 'default',
-  TEMPORAL_API_KEY: '',
-  TEMPORAL_WORKER_BUILD_ID: '',
   WORKER_QUEUES: 'orders,shipping',
+  HEALTH_PORT: '',
   SANDBOX_DATABASE_URL: '',
 };
 
@@ -41,31 +40,38 @@ export function startApi({ name = 'api', port, folder, env }: Options & { port: 
 }
 
 /**
- * Starts the gateway that speaks PlanetScale's HTTP protocol on 127.0.0.1:port, in front of the server of a `mysql://`
- * URL. Resolves once it listens; on failure rejects with the end of its log.
+ * Starts the gateway that speaks PlanetScale's HTTP protocol at `url`, made by `gatewayUrl`, in front of the server of a
+ * `mysql://` URL. Resolves once it listens; on failure rejects with the end of its log.
  */
-export function startGateway(options: {
-  folder: string;
-  name?: string;
-  port: number;
-  databaseUrl: string;
-}): Promise<Service> {
-  const { folder, name = 'gateway', port, databaseUrl } = options;
-  const env = { DATABASE_URL: databaseUrl, PORT: `${port}` };
-  return startNode('local/stack/planetscale-gateway.ts', { folder, name, env });
+export function startGateway(options: { folder: string; url: string; databaseUrl: string }): Promise<Service> {
+  const { folder, url, databaseUrl } = options;
+  const { port, password } = new URL(url);
+  const env = { DATABASE_URL: databaseUrl, PORT: port, GATEWAY_PASSWORD: password };
+  return startNode('local/stack/planetscale-gateway.ts', { folder, name: 'gateway', env });
 }
 
-/** The URL at which the gateway serves a database of its server: the user name of a call selects the database. */
-export function overHttp(databaseUrl: string, gatewayPort: number): string {
-  return `http://${new URL(databaseUrl).pathname.slice(1)}:local@${HOST}:${gatewayPort}`;
+/** The URL of a gateway on 127.0.0.1:port to the database of a `mysql://` URL, with a new password. */
+export function gatewayUrl(databaseUrl: string, port: number): string {
+  return atGateway(`http://any:${randomBytes(16).toString('hex')}@${HOST}:${port}`, databaseUrl);
 }
 
-function startNode(script: string, { folder, name, env }: Options & { name: string }): Promise<Service> {
+/** The URL of the same gateway to another database of its server: the user name of a call selects the database. */
+export function atGateway(url: string, databaseUrl: string): string {
+  const other = new URL(url);
+  other.username = new URL(databaseUrl).pathname.slice(1);
+  return other.href.replace(/\/$/, '');
+}
+
+/** What concerns another Temporal, such as its namespace, certificates or a worker's build id, is hidden from the program. */
+async function startNode(script: string, { folder, name, env }: Options & { name: string }): Promise<Service> {
+  const ofTemporal = Object.keys(await programVariables()).filter((variable) => variable.startsWith('TEMPORAL_'));
   return startProcess(folder, {
     name,
     command: process.execPath,
     args: [join(ROOT, script)],
-    env: { ...process.env, ...PINNED, ...env },
+    env: { ...process.env, ...PINNED, ...Object.fromEntries(ofTemporal.map((variable) => [variable, ''])), ...env },
     ipc: true,
+    // As Ctrl-C in a terminal of its own: on SIGTERM the API first goes on for a while, for the sake of load balancers.
+    stopSignal: 'SIGINT',
   });
 }

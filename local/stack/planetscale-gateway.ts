@@ -1,12 +1,13 @@
 /**
  * A development tool: serves PlanetScale's HTTP protocol (`psdb.v1alpha1`) in front of one MySQL-compatible server, so that
- * the API on the edge can be run and tested without PlanetScale. It checks no password, so it listens on 127.0.0.1 only.
+ * the API on the edge can be run and tested without PlanetScale. It listens on 127.0.0.1 only, under a password, and answers
+ * no request that names another host: a page of a browser can resolve its own host's name to 127.0.0.1.
  */
 import { randomUUID } from 'node:crypto';
 import { serve } from '@hono/node-server';
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
-import { SESSION_SETUP } from '@trellis/drizzle/mysql';
+import { connectionOptions, SESSION_SETUP } from '@trellis/drizzle/mysql';
 import { type Context, Hono } from 'hono';
 import { createPool, type FieldPacket, type Pool, type PoolConnection, type ResultSetHeader } from 'mysql2/promise';
 
@@ -80,8 +81,11 @@ interface Gateway {
   close(): Promise<void>;
 }
 
-/** Creates a gateway to the server of a `mysql://` URL. The user name of a call selects the database, as a password does at PlanetScale. */
-function createGateway(serverUrl: string): Gateway {
+/**
+ * Creates a gateway to the server of a `mysql://` URL, for requests to `hosts` with this password. The user name of a call
+ * selects the database, as a password does at PlanetScale.
+ */
+function createGateway(serverUrl: string, { password, hosts }: { password: string; hosts: string[] }): Gateway {
   const pools = new Map<string, Pool>();
   const transactions = new Map<string, Transaction>();
 
@@ -91,14 +95,16 @@ function createGateway(serverUrl: string): Gateway {
     const url = new URL(serverUrl);
     url.pathname = `/${database}`;
     const pool = createPool({
-      uri: url.href,
+      ...connectionOptions(url.href),
       connectionLimit: CONNECTIONS,
       // Databases of tests are short-lived: with maxIdle below connectionLimit the driver closes idle connections.
       maxIdle: CONNECTIONS - 1,
       idleTimeout: 2_000,
       rowsAsArray: true,
     });
-    pool.on('connection', (connection) => connection.query(SESSION_SETUP));
+    pool.on('connection', (connection) => {
+      for (const statement of SESSION_SETUP) connection.query(statement);
+    });
     pools.set(database, pool);
     return pool;
   }
@@ -164,7 +170,7 @@ function createGateway(serverUrl: string): Gateway {
       session?: { vitessSession?: VitessSession } | null;
     }>();
     const id = session?.vitessSession?.SessionUUID ?? randomUUID();
-    const database = userOf(c.req.header('authorization'));
+    const database = decodeURIComponent(credentialsOf(c).user);
     const began = performance.now();
     const answer = (more: object) => {
       const vitessSession: VitessSession = { SessionUUID: id, autocommit: true, inTransaction: transactions.has(id) };
@@ -191,10 +197,11 @@ function createGateway(serverUrl: string): Gateway {
   }
 
   const app = new Hono();
-  // The driver always sends credentials. A page in a browser can't without a CORS preflight, which fails here.
   app.use(async (c, next) => {
-    if (!c.req.header('authorization'))
-      return c.json({ error: { code: 'UNAUTHENTICATED', message: 'credentials are missing' } }, 401);
+    if (!hosts.includes(c.req.header('host') ?? ''))
+      return c.json({ error: { code: 'PERMISSION_DENIED', message: 'this host is not served' } }, 403);
+    if (credentialsOf(c).password !== password)
+      return c.json({ error: { code: 'UNAUTHENTICATED', message: 'the password is missing or wrong' } }, 401);
     return next();
   });
   app.post('/psdb.v1alpha1.Database/CreateSession', (c) => {
@@ -229,11 +236,10 @@ const ENDED: MySqlError = {
   message: 'the transaction was aborted: ROLLBACK is required',
 };
 
-function userOf(authorization: string | undefined): string {
-  const [user = ''] = Buffer.from(authorization?.split(' ')[1] ?? '', 'base64')
-    .toString()
-    .split(':');
-  return decodeURIComponent(user);
+function credentialsOf(c: Context): { user: string; password: string } {
+  const encoded = c.req.header('authorization')?.split(' ')[1] ?? '';
+  const [user = '', password = ''] = Buffer.from(encoded, 'base64').toString().split(':');
+  return { user, password };
 }
 
 async function runQuery(connection: PoolConnection, query: string) {
@@ -275,8 +281,9 @@ function vitessErrorOf({ errno, sqlState, sqlMessage, message }: MySqlError, dat
 }
 
 if (import.meta.main) {
-  const { DATABASE_URL, PORT } = fromEnvironment(PROGRAMS.gateway);
-  const gateway = createGateway(DATABASE_URL);
+  const { DATABASE_URL, PORT, GATEWAY_PASSWORD: password } = fromEnvironment(PROGRAMS.gateway);
+  const hosts = ['127.0.0.1', 'localhost'].map((host) => `${host}:${PORT}`);
+  const gateway = createGateway(DATABASE_URL, { password, hosts });
   const server = serve({ fetch: gateway.fetch, hostname: '127.0.0.1', port: PORT }, () => process.send?.('ready'));
   const stop = () => server.close(() => void gateway.close().then(() => process.exit(0)));
   process.once('SIGTERM', stop).once('SIGINT', stop);

@@ -26,6 +26,8 @@ export type ProcessSpec = Readiness & {
   env?: NodeJS.ProcessEnv;
   /** Milliseconds; default: 30 s. */
   readyWithin?: number;
+  /** Asks the process to end; default: SIGTERM. */
+  stopSignal?: NodeJS.Signals;
 };
 
 /**
@@ -65,7 +67,7 @@ export async function startProcess(folder: string, spec: ProcessSpec): Promise<S
     });
   });
   const stop = async () => {
-    if (running) signalGroup(pid, 'SIGTERM');
+    if (running) signalGroup(pid, spec.stopSignal ?? 'SIGTERM');
     const kill = setTimeout(() => running && signalGroup(pid, 'SIGKILL'), 10_000);
     await exited;
     clearTimeout(kill);

@@ -1,9 +1,10 @@
 /** Finds, fetches and runs the programs that the stack consists of. */
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { access, constants, mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
 import envPaths from 'env-paths';
 
 /** Runs a command to its end; its output goes to stderr if `show`. Throws an Error with the last lines of its output if it fails. */
@@ -13,6 +14,17 @@ export async function run(command: string, args: string[], { env = process.env, 
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (printed += chunk));
   const [code] = await once(child, 'close');
   if (code !== 0) throw new Error([`${command} failed (${code})`, ...printed.trim().split('\n').slice(-5)].join('\n'));
+}
+
+/** Runs a command to its end; resolves with what it printed on stdout. Throws an Error with the end of its stderr if it fails. */
+export async function read(command: string, args: string[], env = process.env): Promise<string> {
+  try {
+    return (await promisify(execFile)(command, args, { env, maxBuffer: 64 * 1024 ** 2 })).stdout;
+  } catch (cause) {
+    const { stderr = '', message } = cause as { stderr?: string; message: string };
+    const end = stderr.trim().split('\n').slice(-5);
+    throw new Error([`${command} failed`, ...(stderr === '' ? [message] : end)].join('\n'), { cause });
+  }
 }
 
 /** The folder with a package from PyPI, such as `name==1.0`, and its dependencies, for PYTHONPATH. */

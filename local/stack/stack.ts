@@ -2,13 +2,14 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { migrate } from '@trellis/drizzle/migrate';
+import { ReportedError } from '../options.ts';
 import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
-import { throwAwayFolder } from './folder.ts';
-import { overHttp, startApi, startGateway, startWorker } from './node-programs.ts';
-import { choosePorts, HOST } from './ports.ts';
+import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
+import { gatewayUrl, startApi, startGateway, startWorker } from './node-programs.ts';
+import { choosePorts, HOST, keepPorts } from './ports.ts';
 import { reap, type Service } from './processes.ts';
-import { startTemporal } from './temporal-server.ts';
+import { prepareTemporal, startTemporal, type TemporalAddresses } from './temporal-server.ts';
 
 export type Say = (line: string) => void;
 
@@ -28,12 +29,8 @@ export interface StackOptions {
 }
 
 /** The stack's addresses; also written to the folder's `env` file while the stack runs. */
-export interface Addresses {
+export interface Addresses extends TemporalAddresses {
   API_URL: string;
-  TEMPORAL_ADDRESS: string;
-  TEMPORAL_HTTP_URL: string;
-  TEMPORAL_UI_URL: string;
-  TEMPORAL_METRICS_URL: string;
   DATABASE_URL: string;
   /** The same database over HTTP, of a stack that is `persistent` or has an edge. */
   PLANETSCALE_URL?: string;
@@ -56,7 +53,7 @@ export interface Stack {
 
 /**
  * Starts everything and resolves once the API answers; the `env` file is complete before that. The caller holds the
- * folder's lock. On failure no process is left running.
+ * folder's lock. On failure no process is left running, and a ReportedError says what is missing.
  */
 export async function startStack({
   folder,
@@ -87,14 +84,29 @@ export async function startStack({
   };
 
   try {
-    const used = (name: string) => (name === 'edge' ? edge : name === 'gateway' ? gateway : true);
-    const ports = await choosePorts({ documented: persistent, used, say });
+    const uses = new Map([
+      ['edge', edge],
+      ['gateway', gateway],
+      ['sql', !process.env.DATABASE_URL],
+    ]);
+    const used = (name: string) => uses.get(name) ?? true;
+    const ports = await (persistent ? keepPorts({ folder, used, say }) : choosePorts());
     const sql = () => started(startDatabase({ folder, port: ports.sql, say }));
     const temporal = () => started(startTemporal({ folder, ports, persistent: durable, say }));
+    const newTemporal = async (): Promise<TemporalAddresses> => {
+      await temporal();
+      return {
+        TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
+        TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
+        TEMPORAL_NAMESPACE: 'default',
+        TEMPORAL_UI_URL: `http://${HOST}:${ports.ui}`,
+        TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
+      };
+    };
     // Wait for both even if one fails, so that `stop` stops the other.
     const [database, temporalServer] = await Promise.allSettled([
       prepareDatabase({ persistent, startServer: sql }),
-      temporal(),
+      prepareTemporal({ persistent, startServer: newTemporal }),
     ]);
     if (database.status === 'rejected') throw database.reason;
     cleanUp.push(database.value.drop);
@@ -104,20 +116,18 @@ export async function startStack({
 
     const addresses: Addresses = {
       API_URL: `http://${HOST}:${ports.api}`,
-      TEMPORAL_ADDRESS: `${HOST}:${ports.grpc}`,
-      TEMPORAL_HTTP_URL: `http://${HOST}:${ports.http}`,
-      TEMPORAL_UI_URL: `http://${HOST}:${ports.ui}`,
-      TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
+      ...temporalServer.value,
       DATABASE_URL: url,
-      ...(gateway && { PLANETSCALE_URL: overHttp(url, ports.gateway) }),
+      ...(gateway && { PLANETSCALE_URL: gatewayUrl(url, ports.gateway) }),
       ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
-    const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = addresses;
+    const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE } = addresses;
     const settings: NodeJS.ProcessEnv = {
       FLAKY_CALL: process.env.FLAKY_CALL ?? 'on',
       ...(persistent ? {} : { POLICY: 'exercise' }),
       DATABASE_URL,
       TEMPORAL_ADDRESS,
+      TEMPORAL_NAMESPACE,
       ...(typeof env === 'function' ? await env(addresses) : env),
     };
     const worker = (name: string, more?: NodeJS.ProcessEnv) =>
@@ -125,8 +135,8 @@ export async function startStack({
     const api = () => started(startApi({ folder, port: ports.api, env: settings }));
 
     const firstWorker = await worker('worker');
-    await writeFile(envFile, envLines(addresses));
-    if (PLANETSCALE_URL) await started(startGateway({ folder, port: ports.gateway, databaseUrl: DATABASE_URL }));
+    await writeFile(envFile, envLines(addresses), { mode: PRIVATE_FILE });
+    if (PLANETSCALE_URL) await started(startGateway({ folder, url: PLANETSCALE_URL, databaseUrl: DATABASE_URL }));
     await api();
     if (edge && PLANETSCALE_URL) {
       const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
@@ -137,7 +147,10 @@ export async function startStack({
   } catch (error) {
     await stop();
     await reap(folder);
-    throw error;
+    // Not a TypeError or the like, which is a bug and needs its stack.
+    throw error instanceof Error && error.constructor === Error
+      ? new ReportedError(error.message, { cause: error })
+      : error;
   }
 }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -9,6 +10,44 @@ const CLI_VERSION = '1.9.1';
 const TEST_SERVER_VERSION = '1.40.0';
 
 type Say = (line: string) => void;
+
+/** A Temporal server to run on, and the namespace there. */
+export interface TemporalAddresses {
+  TEMPORAL_ADDRESS: string;
+  TEMPORAL_HTTP_URL: string;
+  TEMPORAL_NAMESPACE: string;
+  /** Of a server that was started here. */
+  TEMPORAL_UI_URL?: string;
+  TEMPORAL_METRICS_URL?: string;
+}
+
+/**
+ * A Temporal server for a stack: the one that TEMPORAL_ADDRESS (gRPC) and TEMPORAL_HTTP_URL (HTTP API) name together,
+ * else the one that `startServer` starts. On a named server a stack that is not persistent gets a new namespace.
+ */
+export async function prepareTemporal(options: {
+  persistent: boolean;
+  startServer: () => Promise<TemporalAddresses>;
+}): Promise<TemporalAddresses> {
+  const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = process.env;
+  if (!TEMPORAL_ADDRESS || !TEMPORAL_HTTP_URL) return options.startServer();
+  const namespace = options.persistent ? 'default' : `trellis-${randomBytes(4).toString('hex')}`;
+  if (!options.persistent) await registerNamespace(TEMPORAL_HTTP_URL, namespace);
+  return { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE: namespace };
+}
+
+/** Registers a namespace with a day's retention, and resolves once workflows can be started in it. */
+async function registerNamespace(httpUrl: string, namespace: string): Promise<void> {
+  const body = JSON.stringify({ namespace, workflowExecutionRetentionPeriod: '86400s' });
+  const { ok, status } = await fetch(`${httpUrl}/api/v1/namespaces`, { method: 'POST', body });
+  if (!ok && status !== 409)
+    throw new Error(`TEMPORAL_HTTP_URL (${httpUrl}): registering a namespace failed: ${status}`);
+  await pRetry(() => probe(httpUrl, namespace, AbortSignal.timeout(5_000)), {
+    retries: 300,
+    factor: 1,
+    minTimeout: 100,
+  });
+}
 
 /**
  * Starts Temporal's dev server on 127.0.0.1 with its UI; its data is in `<folder>/temporal.db` if `persistent`, else in
@@ -22,6 +61,7 @@ export async function startTemporal(options: {
 }): Promise<Service> {
   const { folder, ports, persistent, say } = options;
   // SQLite's default journal mode is several times slower.
+  const hosts = ['127.0.0.1', 'localhost'].map((host) => `${host}:${ports.http}`);
   const database = ['--db-filename', resolve(folder, 'temporal.db'), '--sqlite-pragma', 'journal_mode=wal'];
   return startProcess(folder, {
     name: 'temporal',
@@ -30,10 +70,17 @@ export async function startTemporal(options: {
       ...['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error'],
       ...['--port', `${ports.grpc}`, '--http-port', `${ports.http}`],
       ...['--ui-port', `${ports.ui}`, '--metrics-port', `${ports.metrics}`],
+      // Its HTTP API else answers whatever host a request names: a page of a browser can resolve its own to 127.0.0.1.
+      ...['--dynamic-config-value', `frontend.httpAllowedHosts=${JSON.stringify(hosts)}`],
       ...(persistent ? [...database, '--sqlite-pragma', 'synchronous=normal'] : []),
     ],
     ready: (signal) =>
-      pRetry(() => probe(ports.http, signal), { retries: Number.POSITIVE_INFINITY, factor: 1, minTimeout: 50, signal }),
+      pRetry(() => probe(`http://127.0.0.1:${ports.http}`, 'default', signal), {
+        retries: Number.POSITIVE_INFINITY,
+        factor: 1,
+        minTimeout: 50,
+        signal,
+      }),
   });
 }
 
@@ -86,11 +133,11 @@ export async function findTestServer(say: Say): Promise<string | undefined> {
 }
 
 /** The HTTP port answers before the services behind it are ready; a 404 for an unknown workflow comes from the history service. */
-async function probe(port: number, signal: AbortSignal): Promise<void> {
-  const namespace = `http://127.0.0.1:${port}/api/v1/namespaces/default`;
+async function probe(httpUrl: string, namespace: string, signal: AbortSignal): Promise<void> {
+  const at = `${httpUrl}/api/v1/namespaces/${namespace}`;
   const [described, absent] = await Promise.all([
-    fetch(namespace, { signal }),
-    fetch(`${namespace}/workflows/no-such-workflow`, { signal }),
+    fetch(at, { signal }),
+    fetch(`${at}/workflows/no-such-workflow`, { signal }),
   ]);
   if (described.status !== 200 || absent.status !== 404)
     throw new Error(`answered ${described.status} and ${absent.status} instead of 200 and 404`);

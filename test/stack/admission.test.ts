@@ -9,8 +9,10 @@ import { requestHash } from '@trellis/contracts/request-hash';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
+import type { Database } from '@trellis/drizzle/database';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
+import { capacity as capacityTable } from '@trellis/drizzle/schema';
 import { sql } from 'drizzle-orm';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, freshDatabase, freshId, overGateway } from '../fixtures.ts';
@@ -50,18 +52,33 @@ describe.each([
     expect(admitted(await Promise.all(asked))).toBe(11);
   });
 
-  test('gives each refused order a retry time of its own, one order apart', async () => {
-    const { capacity } = await workersAt(RATE, over);
-    const { admit } = createAdmission(capacity, 'exercise');
-    await admit(freshId());
-    const retries: number[] = [];
-    for (let n = 0; n < 4; n += 1) {
-      const answer = await admit(freshId());
-      if (!answer.admitted) retries.push(answer.retryAfter);
+  test('spreads the retries of refused orders over the queue’s time, however many are refused and however long the workers are busy', async () => {
+    for (const hoursBusy of [0, 10]) {
+      const { db, capacity } = await workersAt(20, over);
+      await db.run((session) =>
+        session.execute(sql`UPDATE capacity SET busy_until = busy_until + INTERVAL ${hoursBusy} HOUR`),
+      );
+      const { admit } = createAdmission(capacity, 'exercise');
+      const refused: number[] = [];
+      while (refused.length < 3_000) {
+        const answer = await admit(freshId());
+        if (!answer.admitted) refused.push(answer.retryAfter);
+      }
+      expect(Math.max(...refused)).toBe(5);
+      const shares = [4, 5].map((second) => refused.filter((retry) => retry === second).length / refused.length);
+      for (const share of shares) expect(share).toBeGreaterThan(0.15);
     }
-    const [first = 0, ...later] = retries;
-    expect(first).toBeGreaterThan(10);
-    expect(later.map((retry) => retry - first)).toEqual([10, 20, 30]);
+  });
+
+  test('asks again after a second, also when the workers were busy for hours', async () => {
+    const { db, capacity } = await workersAt(20, over);
+    const setBusy = (hours: number) =>
+      db.run((session) => session.execute(sql`UPDATE capacity SET busy_until = NOW(6) + INTERVAL ${hours} HOUR`));
+    const { admit } = createAdmission(capacity, 'exercise');
+    await setBusy(10);
+    expect(await admit(freshId())).toMatchObject({ admitted: false });
+    await setBusy(0);
+    await expect.poll(async () => (await admit(freshId())).admitted, { timeout: 3_000 }).toBe(true);
   });
 
   test('counts an order once, however often it is sent', async () => {
@@ -94,23 +111,49 @@ describe.each([
     expect(await createAdmission(capacity, 'exercise').admit('o-1')).toEqual({ admitted: true, counted: false });
   });
 
-  test('counts the orders that were started without admission', async () => {
-    const { db, capacity } = await workersAt(RATE, over);
+  /** Orders in the state `received`, or awaiting approval. */
+  async function startedDirectly(db: Database, count: number, { validated = false } = {}) {
     const orders = createOrderStore(db);
-    for (const order of [anOrder(), anOrder()])
+    for (let n = 0; n < count; n += 1) {
+      const order = anOrder();
       await orders.receive(order, { workflow_id: `order-${order.order_id}`, run_id: order.order_id }, null);
+      if (validated) await orders.validated(order.order_id, { amount: '2.00', currency: 'EUR' });
+    }
+  }
+  const openOrders = async (db: Database) =>
+    (await db.run((session) => session.select().from(capacityTable)))[0]?.open_orders;
+
+  test('takes the orders into account that were started without admission, and not those that wait for an approval', async () => {
+    const { db, capacity } = await workersAt(RATE, over);
+    await startedDirectly(db, 2);
+    await startedDirectly(db, 3, { validated: true });
+    await capacity.countOpenOrders();
+    expect(await openOrders(db)).toBe(2);
     expect(admitted([await capacity.admit(15)])).toBe(0);
     expect(admitted([await capacity.admit(25)])).toBe(1);
   });
 
-  test('does not count the orders that wait for an approval', async () => {
+  test('counts the open orders once a second, however many workers there are', async () => {
     const { db, capacity } = await workersAt(RATE, over);
-    const orders = createOrderStore(db);
-    const order = anOrder();
-    await orders.receive(order, { workflow_id: `order-${order.order_id}`, run_id: order.order_id }, null);
-    expect(admitted([await capacity.admit(0)])).toBe(0);
-    await orders.validated(order.order_id, { amount: '2.00', currency: 'EUR' });
-    await expect.poll(async () => admitted([await capacity.admit(0)])).toBe(1);
+    const count = () => Promise.all(Array.from({ length: 5 }, () => capacity.countOpenOrders()));
+    await count();
+    await startedDirectly(db, 1);
+    const since = Date.now();
+    await count();
+    if (Date.now() - since < 500) expect(await openOrders(db)).toBe(0);
+    await expect.poll(async () => (await count()) && openOrders(db), { timeout: 3_000 }).toBe(1);
+  });
+
+  test('forgets a count that no worker renews, as time passes', async () => {
+    const { db, capacity } = await workersAt(RATE, over);
+    const countedAgo = (seconds: number) =>
+      db.run((session) =>
+        session.update(capacityTable).set({ open_orders: 5, counted_at: sql`NOW(6) - INTERVAL ${seconds} SECOND` }),
+      );
+    await countedAgo(10);
+    expect(admitted([await capacity.admit(30)])).toBe(0);
+    await countedAgo(55);
+    expect(admitted([await capacity.admit(0)])).toBe(1);
   });
 });
 
@@ -126,8 +169,9 @@ describe('the API while the workers are at capacity', () => {
       views: createOrderViews(db),
       attempts: createAttemptStore(db),
       capacity,
+      pingDatabase: db.ping,
       policy: 'exercise',
-      onError: () => {},
+      onFailure: () => {},
     });
     const { order_id, ...body } = anOrder();
     return {

@@ -156,6 +156,7 @@ describe('the types', () => {
     payments: Payment[];
     shipments: { attempt: number; status: 'prepared' | 'dispatched' | 'failed'; payload: Loose | null; ts: string }[];
     events: { type: EventType; payload: Payload | null; ts: string }[];
+    events_next_cursor: Text;
   }
   interface Status
     extends Record<'order_id' | 'as_of', string>,
@@ -175,7 +176,7 @@ describe('the types', () => {
     expectTypeOf(start.mutate).returns.resolves.toEqualTypeOf<{ workflow_id: string; run_id: string }>();
     expectTypeOf(status.query).parameter(0).toEqualTypeOf<{ order_id: string }>();
     expectTypeOf(status.query).returns.resolves.toEqualTypeOf<Status>();
-    expectTypeOf(get.query).parameter(0).toEqualTypeOf<{ order_id: string }>();
+    expectTypeOf(get.query).parameter(0).toEqualTypeOf<{ order_id: string; events_after?: string | undefined }>();
     expectTypeOf(get.query).returns.resolves.toEqualTypeOf<View>();
     type Page = { state?: State | undefined; limit?: number | string | undefined; cursor?: string | undefined };
     expectTypeOf(list.query).parameter(0).toEqualTypeOf<Page>();
@@ -199,12 +200,13 @@ describe('the types', () => {
     expectTypeOf<Code>().toEqualTypeOf<keyof typeof ERRORS>();
     expectTypeOf<string>().not.toExtend<Code>();
     type Problems = { path: string; message: string }[];
-    type Plain = Exclude<Code, 'INVALID' | 'TOO_LATE' | 'BUSY'>;
+    type Plain = Exclude<Code, 'INVALID' | 'TOO_LATE' | 'BUSY' | 'UNAVAILABLE'>;
     type Of<C extends Code> = Extract<ReturnType<typeof orderErrorOf>, { code: C }>;
     expectTypeOf<Of<Plain>>().branded.toEqualTypeOf<{ [C in Plain]: { code: C; message: string } }[Plain]>();
     expectTypeOf<Of<'INVALID'>>().toEqualTypeOf<{ code: 'INVALID'; message: string; errors: Problems }>();
     expectTypeOf<Of<'TOO_LATE'>>().toEqualTypeOf<{ code: 'TOO_LATE'; message: string; state: State }>();
     expectTypeOf<Of<'BUSY'>>().toEqualTypeOf<{ code: 'BUSY'; message: string; retry_after: number }>();
+    expectTypeOf<Of<'UNAVAILABLE'>>().toEqualTypeOf<{ code: 'UNAVAILABLE'; message: string; retry_after: number }>();
     expectTypeOf<undefined>().toExtend<ReturnType<typeof orderErrorOf>>();
   });
 

@@ -8,7 +8,7 @@ import { anOrder, eventually } from '../fixtures.ts';
 import { need } from '../servers.ts';
 import { actionsSoFar, costsOf } from '../trials/cost.ts';
 
-const { API_URL, TEMPORAL_ADDRESS, TEMPORAL_METRICS_URL } = await need('api', 'temporal');
+const { API_URL, TEMPORAL_ADDRESS, TEMPORAL_METRICS_URL = '' } = await need('api', 'temporal');
 const api = createOrdersClient(API_URL);
 let connection: Connection;
 let temporal: Client;
@@ -59,7 +59,7 @@ test('an order that is approved by update and ships costs 42 events, 7 workflow 
   await eventually(async () => (await view())?.state === 'shipped');
   await temporal.workflow.getHandle(orderWorkflowId(order_id)).result();
 
-  const [cost] = await costsOf(TEMPORAL_ADDRESS, [{ orderId: order_id, attempts: 1 }]);
+  const [cost] = await costsOf({ TEMPORAL_ADDRESS }, [{ orderId: order_id, attempts: 1 }]);
   expect(cost).toEqual({ events: 42, workflowTasks: 7 });
   expect((await settledActions()) - before - MARKS).toBe(10);
 });

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,19 @@ import { anOrder, eventually } from '../fixtures.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
+/** What a developer may have in a `.env` for servers elsewhere. */
+const FOR_OTHER_SERVERS = `TEMPORAL_ADDRESS=temporal.example.com:7233
+TEMPORAL_NAMESPACE=elsewhere
+TEMPORAL_API_KEY=secret
+TEMPORAL_TLS=true
+TEMPORAL_TLS_CLIENT_CERT_PATH=/nowhere/client.pem
+TEMPORAL_PROFILE=elsewhere
+TEMPORAL_CONFIG_FILE=/nowhere/temporal.toml
+TEMPORAL_WORKER_BUILD_ID=7
+WORKER_QUEUES=orders
+SANDBOX_DATABASE_URL=mysql://db.example.com/sandbox
+`;
+
 /** `npm start` in a clone of its own, so that the tests don't touch one that runs in this folder. */
 describe('npm start', () => {
   let clone: string;
@@ -23,6 +36,7 @@ describe('npm start', () => {
     for (const folder of ['contracts', 'drizzle', 'api', 'workers', 'local', 'package.json', 'wrangler.toml'])
       await cp(join(ROOT, folder), join(clone, folder), { recursive: true });
     await symlink(join(ROOT, 'node_modules'), join(clone, 'node_modules'));
+    await writeFile(join(clone, '.env'), FOR_OTHER_SERVERS);
     return () => rm(clone, { recursive: true, force: true });
   });
 
@@ -74,13 +88,14 @@ describe('npm start', () => {
     return launched;
   }
 
-  test('keeps orders across a restart, stops on Ctrl-C within seconds, and refuses to run twice in one folder', async () => {
+  test('keeps orders and addresses across a restart, stops on Ctrl-C within seconds, and refuses to run twice in one folder, whatever Temporal .env names', async () => {
     const first = await up();
     const env = await addresses();
     expect(Object.keys(env)).toEqual([
       'API_URL',
       'TEMPORAL_ADDRESS',
       'TEMPORAL_HTTP_URL',
+      'TEMPORAL_NAMESPACE',
       'TEMPORAL_UI_URL',
       'TEMPORAL_METRICS_URL',
       'DATABASE_URL',
@@ -100,7 +115,10 @@ describe('npm start', () => {
     expect(existsSync(join(clone, '.local/env'))).toBe(false);
 
     await up();
-    const { API_URL = '' } = await addresses();
+    const { PLANETSCALE_URL: _, ...again } = await addresses();
+    expect(env).toMatchObject(again);
+    expect((await stat(join(clone, '.local/env'))).mode & 0o777).toBe(0o600);
+    const { API_URL = '' } = again;
     const status = await eventually(async () => {
       const answer = await createOrdersClient(API_URL).status.query({ order_id: order.order_id });
       return answer.state === 'expired' && answer;
@@ -127,11 +145,18 @@ describe('npm start', () => {
     }, 70_000);
     const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(output()) ?? [];
     expect(await readFile(envFile, 'utf8')).toBe(`${before}EDGE_URL=${url}\n`);
+    for (const script of ['start.ts', 'edge.ts']) {
+      const second = launch(script);
+      expect(await ended(second.launcher)).toBe(1);
+      expect(second.output()).toMatch(/^.* already runs .*\n$/);
+    }
+    expect((await fetch(`${url}/health`)).ok).toBe(true);
     expect(await ended(launcher, 'SIGINT')).toBe(0);
     expect(await readFile(envFile, 'utf8')).toBe(before);
   }, 150_000);
 
   test('moves to a free port when the documented one is taken, and prints it', async () => {
+    await rm(join(clone, '.local/ports.json'), { force: true });
     const holder = createServer().listen(8000, '127.0.0.1');
     // If another program listens there already, the port is taken too.
     await once(holder, 'listening').catch(() => undefined);
@@ -154,6 +179,12 @@ describe('npm start', () => {
     expect(await ended(launcher)).toBe(1);
     expect(output()).toContain('DATABASE_URL: no connection to mysql://127.0.0.1:1/trellis: connect ECONNREFUSED');
     expect(output()).not.toContain('secret');
+  }, 60_000);
+
+  test('names PORT when it is no port', async () => {
+    const { launcher, output } = launch('start.ts', { env: { PORT: 'eighty' } });
+    expect(await ended(launcher)).toBe(1);
+    expect(output()).toBe('PORT must be a port number, not eighty\n');
   }, 60_000);
 
   test('the demo leaves nothing behind when Ctrl-C comes while its stack starts', async () => {
@@ -183,13 +214,17 @@ describe('npm start', () => {
 describe('the options of the scripts', () => {
   const scripts = ['demo', 'start', 'edge', 'edge-cost', 'ship-rate', 'burst', 'fuzz', 'races', 'chaos', 'model'];
 
-  async function run(
-    name: string,
-    ...args: string[]
-  ): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  type Result = { code: number | null; stdout: string; stderr: string };
+  const run = (name: string, ...args: string[]): Promise<Result> => runWith({}, name, ...args);
+
+  async function runWith(env: NodeJS.ProcessEnv, name: string, ...args: string[]): Promise<Result> {
     const { scripts } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'));
     const [, file] = /^node (\S+)$/.exec(scripts[name]) ?? [];
-    const child = spawn(process.execPath, [`${file}`, ...args], { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [`${file}`, ...args], {
+      cwd: ROOT,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
     return { code: child.exitCode, stdout, stderr };
   }
@@ -206,6 +241,22 @@ describe('the options of the scripts', () => {
       expect(wrong.stderr).toMatch(/^.*--edeg.*--help.*\n$|^too many arguments.*--help.*\n$/);
     }
   });
+
+  test.concurrent.each([
+    'races',
+    'chaos',
+    'burst',
+    'ship-rate',
+    'fuzz',
+    'edge-cost',
+  ])('%s: a database that does not answer ends it with one line, which names the variable and no password', async (name) => {
+    const DATABASE_URL = 'mysql://shop:secret@127.0.0.1:1/trellis';
+    const { code, stderr } = await runWith({ DATABASE_URL }, name);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: 'DATABASE_URL: no connection to mysql://127.0.0.1:1/trellis: connect ECONNREFUSED 127.0.0.1:1\n',
+    });
+  }, 60_000);
 
   test('a number is checked, and the message names its option', async () => {
     const { code, stderr } = await run('burst', '--orders', '200,many');

@@ -24,7 +24,7 @@ function appWith({ temporal = TEMPORAL_ADDRESS, sql = DATABASE_URL } = {}) {
     temporal: createGrpcTemporal(createTemporalClient(connection)),
     ...openStores(db),
     policy: 'exercise',
-    onError: () => {},
+    onFailure: () => {},
   });
   return async (method: string, path: string, body?: unknown) => {
     const response = await app.request(path, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });

@@ -7,6 +7,7 @@ import { createActivities } from '@trellis/workers/activities/index';
 import { createWorker, QUEUES, type QueueName } from '@trellis/workers/create-worker';
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
+import { createServerClock } from '@trellis/workers/server-clock';
 import { expect, onTestFinished, test } from 'vitest';
 import { bundleEdited, otherPolicies } from '../edited-workflows.ts';
 import { eventually } from '../fixtures.ts';
@@ -24,6 +25,7 @@ test('an order that began before its policy was edited ships under the numbers i
     ...openStores(bed.db),
     paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
     carrier: createSandboxCarrier(createParcelBook(sandbox)),
+    clock: createServerClock(),
     onFailedAttempt: () => {},
   });
   // With the edited numbers the order's deadline has passed: it would end failed, uncharged.

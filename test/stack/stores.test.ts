@@ -1,10 +1,8 @@
 /** The stores on a real database: each change is written once, states only move forward, also with deadlocks, lost connections and timeouts. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
+import { createLogger } from '@trellis/contracts/config/logger';
 import { Event } from '@trellis/contracts/event';
 import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
 import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
@@ -15,8 +13,9 @@ import type { Run } from '@trellis/contracts/temporal';
 import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
-import type { Session } from '@trellis/drizzle/database';
+import type { DatabaseError, Session } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
@@ -24,14 +23,15 @@ import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/bo
 import { sandboxCharges, sandboxParcels } from '@trellis/drizzle/sandbox/schema';
 import * as schema from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
+import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { desc, sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import * as v from 'valibot';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, overGateway } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
-const { db, url, drop } = await freshDatabase();
+const { url, drop } = await freshDatabase();
 const httpUrl = await overGateway(url);
 afterAll(drop);
 
@@ -489,6 +489,46 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     });
   });
 
+  describe('a view stays small', () => {
+    test('its events come in pages of 100, oldest first, each event once', async () => {
+      const order = await orderIn('awaiting_approval');
+      const add = (from: number, to: number) =>
+        beside((connection) =>
+          connection.query('INSERT INTO events (order_id, type, dedupe_key) VALUES ?', [
+            Array.from({ length: to - from }, (_, n) => [order.order_id, 'address_updated', `k-${from + n}`]),
+          ]),
+        );
+      await add(0, 230);
+      const pages = [await viewOf(order)];
+      for (let next = pages[0]?.events_next_cursor; next; next = pages.at(-1)?.events_next_cursor)
+        pages.push((await views.view(order.order_id, next)) as OrderView);
+      expect(pages.map(({ events }) => events.length)).toEqual([100, 100, 32]);
+      expect(pages.flatMap(typesOf)).toEqual([
+        'order_received',
+        'order_validated',
+        ...Array(230).fill('address_updated'),
+      ]);
+      // No page begins behind the last event.
+      await beside((connection) =>
+        connection.query('DELETE FROM events WHERE order_id = ? AND dedupe_key LIKE ?', [order.order_id, 'k-%']),
+      );
+      await add(0, 98);
+      const { events, events_next_cursor } = await viewOf(order);
+      expect([events.length, events_next_cursor]).toEqual([100, null]);
+    });
+
+    test('it has the newest 100 shipments, oldest first', async () => {
+      const order = await orderIn('payment_charged');
+      await beside((connection) =>
+        connection.query('INSERT INTO shipments (order_id, attempt, status) VALUES ?', [
+          Array.from({ length: 120 }, (_, n) => [order.order_id, n + 1, 'failed']),
+        ]),
+      );
+      const { shipments } = await viewOf(order);
+      expect(shipments.map(({ attempt }) => attempt)).toEqual(Array.from({ length: 100 }, (_, n) => n + 21));
+    });
+  });
+
   describe('list', () => {
     /** Ten orders, newest last, created four per millisecond. */
     async function tenOrders() {
@@ -501,7 +541,13 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const created = 'FROM_UNIXTIME(1700000000 + 0.001 * FLOOR(SUBSTR(id, 3) / 4))';
       await beside((connection) => connection.query(`UPDATE orders SET created_at = ${created}`), fresh.url);
       const drop = () => there.close().then(fresh.drop);
-      return { store, newestFirst: ids.reverse(), list: createOrderViews(there).list, drop };
+      return {
+        store,
+        newestFirst: ids.reverse(),
+        list: createOrderViews(there).list,
+        ...createOpenOrders(there),
+        drop,
+      };
     }
 
     test.each([1, 3, 4, 5, 10, 11])('returns pages of %i, newest first, each order once', async (limit) => {
@@ -530,19 +576,40 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       await drop();
     });
 
+    test('of a state gives the orders older than a minute in pages, oldest first, with the time since their last change', async () => {
+      const { store, inState, drop } = await tenOrders();
+      await store.receive({ order_id: 'young' }, { workflow_id: 'w', run_id: 'r' }, null);
+      const seen: Awaited<ReturnType<typeof inState>> = [];
+      do seen.push(...(await inState('received', seen.at(-1), 3)));
+      while (seen.length % 3 === 0 && seen.length < 20);
+      expect(seen.map(({ order_id }) => order_id)).toEqual(['o-0', 'o-2', 'o-3', 'o-4', 'o-6', 'o-7', 'o-8', 'o-9']);
+      for (const order of seen) {
+        expect(order).toMatchObject({ state: 'received', policy: null, workflow_id: 'w', run_id: 'r' });
+        expect(order.idle_ms).toBeGreaterThanOrEqual(0);
+        expect(order.idle_ms).toBeLessThan(60_000);
+      }
+      await drop();
+    });
+
+    const moment = '2001-01-01T00:00:00.000Z';
+    const whole = btoa(JSON.stringify([moment, 'o-1']));
     test.each([
       '',
       'garbage',
       '%%%',
       '日本',
-      btoa('yesterday o-1'),
-      btoa('2026-01-01T00:00:00.000Z'),
-      btoa('1 o-1'),
-      btoa('2001-01-01T00:00:00.000Z é'),
-    ])('starts at the beginning with the unreadable cursor "%s"', async (cursor) => {
-      const { list, drop } = await tenOrders();
-      expect(await list({ limit: 3, cursor })).toEqual(await list({ limit: 3 }));
-      await drop();
+      btoa(`${moment} o-1`),
+      btoa(JSON.stringify([moment])),
+      btoa(JSON.stringify(['2001-13-45T00:00:00.000Z', 'o-1'])),
+      btoa(JSON.stringify([moment, 'é'])),
+      btoa(JSON.stringify([moment, 'o-1', 'o-2'])),
+      whole.slice(0, -3),
+      whole.slice(4),
+      encodeURIComponent(`${whole}==`),
+    ])('refuses the cursor "%s", which it did not give', async (cursor) => {
+      const refusal = await views.list({ limit: 3, cursor }).catch((error: unknown) => error);
+      expect(refusal).toMatchObject({ code: 'INVALID', details: { errors: [{ path: 'cursor' }] } });
+      expect(await views.list({ limit: 3, cursor: whole })).toMatchObject({ next_cursor: null });
     });
   });
 
@@ -577,6 +644,48 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const { errors, failures } = await attempts.recent(id, 1);
       expect(errors).toMatchObject([{ attempt: 501, error: 'é'.repeat(500) }]);
       expect(failures).toBe(501);
+    });
+
+    test('beyond the newest 100 of an order are dropped, those of other orders are not', async () => {
+      const [many, few] = [freshId(), freshId()];
+      const failures = (id: string, count: number) =>
+        attempts.add(Array.from({ length: count }, (_, n) => failure(id, 'charge_payment', n + 1)));
+      await failures(many, 130);
+      await failures(few, 100);
+      await attempts.dropExcess([many, few, freshId()]);
+      await attempts.dropExcess([]);
+      const { errors, failures: kept } = await attempts.recent(many, 200);
+      expect([kept, errors.at(0)?.attempt, errors.at(-1)?.attempt]).toEqual([100, 130, 31]);
+      expect(await attempts.recent(few, 1)).toMatchObject({ failures: 100 });
+    });
+
+    test('are cleaned up by the worker that writes them', async () => {
+      const id = freshId();
+      await attempts.add(Array.from({ length: 130 }, (_, n) => failure(id, 'charge_payment', n)));
+      const log = createAttemptLog(attempts, createLogger('silent'));
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
+      onTestFinished(() => void vi.useRealTimers());
+      log.record(failure(id, 'charge_payment', 131));
+      await expect.poll(async () => (await attempts.recent(id, 1)).failures).toBe(100);
+    });
+
+    test('older than a week are dropped, chunk by chunk, and no newer ones', async () => {
+      const fresh = await freshDatabase();
+      const there = openDatabase(at === url ? fresh.url : await overGateway(fresh.url));
+      const store = createAttemptStore(there);
+      const failures = (id: string, count: number) =>
+        store.add(Array.from({ length: count }, (_, n) => failure(id, 'charge_payment', n + 1)));
+      await failures('o-old', 1_200);
+      await beside((connection) => connection.query('UPDATE attempts SET ts = NOW() - INTERVAL 170 HOUR'), fresh.url);
+      await failures('o-new', 10);
+      const more: boolean[] = [];
+      do more.push(await store.dropOld());
+      while (more.at(-1));
+      expect(more).toEqual([true, true, false]);
+      expect(await store.recent('o-old', 1)).toMatchObject({ failures: 0 });
+      expect(await store.recent('o-new', 1)).toMatchObject({ failures: 10 });
+      await there.close();
+      await fresh.drop();
     });
   });
 
@@ -728,7 +837,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const start = performance.now();
       const message = await call.then(
         () => 'no rejection',
-        (error: Error) => `${error.message}: ${(error.cause as Error).message}`,
+        (error: DatabaseError) => `${error.message}: ${error.reason}`,
       );
       return { message, after: performance.now() - start };
     }
@@ -852,134 +961,3 @@ async function losingOneCommit(at: string): Promise<{ url: string; lost(): numbe
   url.port = `${(server.address() as AddressInfo).port}`;
   return { url: url.href, lost: () => lost, close: () => void server.close() };
 }
-
-/** A database without tables. */
-async function emptyDatabase() {
-  const { url, drop } = await freshDatabase();
-  const name = new URL(url).pathname.slice(1);
-  await beside(async (connection) => {
-    await connection.query(`DROP DATABASE ${name}`);
-    await connection.query(`CREATE DATABASE ${name}`);
-  });
-  const tables = () =>
-    beside(async (connection) => {
-      const [rows] = await connection.query<RowDataPacket[]>('SHOW TABLES');
-      return rows.flatMap((row) => Object.values(row) as string[]).sort();
-    }, url);
-  return { url, tables, drop };
-}
-
-/** Runs a program with these variables to its end. */
-async function program(script: string, env: NodeJS.ProcessEnv) {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(`../../drizzle/${script}`, import.meta.url))], {
-    // Not the repository's root, whose .env would be read.
-    cwd: fileURLToPath(new URL('.', import.meta.url)),
-    env: { ...env, PATH: process.env.PATH },
-  });
-  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
-  return { code, stdout, stderr };
-}
-
-describe.each([
-  'migrate.ts',
-  'sandbox/audit.ts',
-])('%s ends with one line that names DATABASE_URL and the server', (script) => {
-  const { host } = new URL(url);
-  const at = (change: (url: URL) => void) => {
-    const changed = new URL(url);
-    change(changed);
-    return changed.href;
-  };
-
-  test.each([
-    ['when the port is closed', 'mysql://root:secret@127.0.0.1:1/x', '127.0.0.1:1', 'connect ECONNREFUSED 127.0.0.1:1'],
-    ['when the URL names no database', at((url) => (url.pathname = '')), host, 'No database selected'],
-    ['when the password is wrong', at((url) => (url.password = 'secret')), host, /^Access denied for user .+$/],
-    [
-      'when the database does not exist',
-      at((url) => (url.pathname = '/nowhere')),
-      host,
-      /^Unknown database 'nowhere'$/,
-    ],
-  ])('%s', async (_, DATABASE_URL, server, reason) => {
-    const { code, stdout, stderr } = await program(script, { DATABASE_URL });
-    expect([code, stdout]).toEqual([1, '']);
-    const [, start, why, ...more] = /^(DATABASE_URL \(.+?\)): (.+)\n$/.exec(stderr) ?? [];
-    expect([start, more]).toEqual([`DATABASE_URL (${server})`, []]);
-    expect(why).toMatch(reason);
-    expect(stderr).not.toContain('secret');
-  });
-});
-
-describe('migrate', () => {
-  test('prints what it applied', async () => {
-    const { url: DATABASE_URL, drop } = await emptyDatabase();
-    const applied = 'applied 0000_initial\napplied 0001_capacity\napplied 0000_sandbox\n';
-    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
-    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
-    await drop();
-  });
-
-  test('names SANDBOX_DATABASE_URL when that is the one that fails', async () => {
-    const SANDBOX_DATABASE_URL = 'mysql://root:secret@127.0.0.1:1/x';
-    const { code, stderr } = await program('migrate.ts', { DATABASE_URL: url, SANDBOX_DATABASE_URL });
-    expect({ code, stderr }).toEqual({
-      code: 1,
-      stderr: 'SANDBOX_DATABASE_URL (127.0.0.1:1): connect ECONNREFUSED 127.0.0.1:1\n',
-    });
-  });
-
-  const applied = (at: string) =>
-    beside(
-      async (connection) => (await connection.query<RowDataPacket[]>('SELECT * FROM __drizzle_migrations'))[0],
-      at,
-    );
-
-  test('changes nothing the second time', async () => {
-    const order = anOrder();
-    await createOrderStore(db).receive(order, runOf(order), null);
-    const view = () => createOrderViews(db).view(order.order_id);
-    const [migrations, before] = [await applied(url), await view()];
-    expect(await migrate(url)).toEqual([]);
-    expect(await applied(url)).toEqual(migrations);
-    expect(await view()).toEqual(before);
-  });
-
-  /** Version 0.2.0 left such a database. */
-  test('upgrades a database whose sandbox tables were made by the product’s migrations, and keeps their rows', async () => {
-    const fresh = await freshDatabase();
-    const order = anOrder();
-    await createParcelBook(fresh.db).take(order.order_id, order.address, 'TRK');
-    await createPaymentBook(fresh.db).charge(order.payment_id, order.order_id, MONEY, 'charged');
-    await beside((connection) => connection.query('DROP TABLE __drizzle_migrations_sandbox'), fresh.url);
-    const rows = () =>
-      fresh.db.run((session) => session.select().from(sandboxParcels).innerJoin(sandboxCharges, sql`TRUE`));
-    const before = await rows();
-    expect(before).toHaveLength(1);
-    expect(await migrate(fresh.url)).toEqual(['0000_sandbox']);
-    expect(await migrate(fresh.url)).toEqual([]);
-    expect(await rows()).toEqual(before);
-    await fresh.drop();
-  });
-
-  test('creates the sandbox’s tables only in the sandbox’s database when there is one', async () => {
-    const [product, sandbox] = [await emptyDatabase(), await emptyDatabase()];
-    expect(await migrate(product.url, sandbox.url)).toEqual(['0000_initial', '0001_capacity', '0000_sandbox']);
-    const [ofProduct, ofSandbox] = [await product.tables(), await sandbox.tables()];
-    expect(ofProduct).toContain('orders');
-    expect(ofProduct.filter((name) => name.includes('sandbox'))).toEqual([]);
-    expect(ofSandbox).toEqual(['__drizzle_migrations_sandbox', 'sandbox_charges', 'sandbox_parcels']);
-    await Promise.all([product.drop(), sandbox.drop()]);
-  });
-
-  test('run concurrently on an empty database applies each migration once', async () => {
-    const empty = await emptyDatabase();
-    await Promise.all([1, 2, 3].map(() => migrate(empty.url)));
-    expect((await applied(empty.url)).length).toBe((await applied(url)).length);
-    const there = openDatabase(empty.url);
-    const answer = await createOrderStore(there).receive(anOrder(), { workflow_id: 'w', run_id: 'r' }, null);
-    expect(answer).toMatchObject({ owner: true });
-    await there.close();
-    await empty.drop();
-  });
-});

@@ -1,6 +1,6 @@
 /** `npm run chaos`: orders under load while everything they depend on fails in turn, and a check of each order's end. */
 import { createHash, randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createOrdersClient } from '@trellis/client';
@@ -14,9 +14,10 @@ import { throwAwayFolder } from '@trellis/local/stack/folder';
 import { memoryOf } from '@trellis/local/stack/processes';
 import { startStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
-import { buildId, prepareFaults } from './faults.ts';
+import { asApplication, buildId, prepareFaults } from './faults.ts';
+import { type Flood, floodOrder } from './flood.ts';
 import { brokenGuarantees } from './guarantees.ts';
-import { replayAll } from './replays.ts';
+import { type Replays, replayAll } from './replays.ts';
 import { openSqlProxy, type SqlProxy } from './sql-proxy.ts';
 
 /** An order that was sent, and the answers to it. */
@@ -36,6 +37,10 @@ interface InjectedFault {
 const DRAINED_WITHIN_MS = 60_000;
 /** Time limit of a run after its load: the last fault, the drain, and the check of every order. */
 const CHECKED_WITHIN_MS = 600_000;
+/** How long an order is flooded with commands. */
+const FLOOD_MS = 8_000;
+/** A longer history takes a worker that has not seen the order longer to replay than a workflow task may take. */
+const MAX_EVENTS = 3_000;
 /** How long a call is repeated while the API is down. */
 const RETRY_FOR_MS = 60_000;
 /** A request that takes longer is repeated. */
@@ -73,24 +78,30 @@ const stack = await startStack({
   persistent: false,
   durable: true,
   say: print,
-  env: async ({ DATABASE_URL }) => ({
-    ...buildId(1),
-    DATABASE_URL: (await proxy(DATABASE_URL)).url,
-    SANDBOX_DATABASE_URL: (await proxy(DATABASE_URL)).url,
-  }),
+  env: async ({ DATABASE_URL }) => {
+    const url = await asApplication(DATABASE_URL);
+    return {
+      ...buildId(1),
+      DATABASE_URL: (await proxy(url)).url,
+      SANDBOX_DATABASE_URL: (await proxy(url)).url,
+    };
+  },
 });
-const { API_URL, DATABASE_URL } = stack.addresses;
+const { API_URL, DATABASE_URL, TEMPORAL_ADDRESS } = stack.addresses;
 const shopper = createShopper(API_URL, { retryForMs: RETRY_FOR_MS, timeoutMs: CALL_TIMEOUT_MS });
 const api = createOrdersClient(API_URL);
 const sent: SentOrder[] = [];
+const floods: Flood[] = [];
 const injected: InjectedFault[] = [];
 /** The state of each order at the end. */
 const ends: string[] = [];
 /** The most megabytes that each kind of process has taken. */
 const memory = new Map<string, number>();
+/** When the load began, by `performance.now`. */
+let began = 0;
 /** When the newest shipped order was shipped, epoch milliseconds. */
 let lastShipped = 0;
-let replayed = 0;
+let replays: Replays | undefined;
 
 try {
   const timeout = sleep(minutes * 60_000 + CHECKED_WITHIN_MS, undefined, { ref: false }).then(() => {
@@ -110,8 +121,11 @@ process.exit();
 
 async function run(): Promise<void> {
   const [sql, companies] = proxies as [SqlProxy, SqlProxy];
-  const faults = await prepareFaults({ stack, sql, companies, random, settled });
+  const foundByFaults: string[] = [];
+  const broken = (line: string) => foundByFaults.push(line);
+  const faults = await prepareFaults({ stack, sql, companies, random, broken, flood, settled });
   const end = Date.now() + minutes * 60_000;
+  began = performance.now();
   const sampling = new AbortController();
   const watching = watch(faults.running, sampling.signal);
   print(`seed ${seed}: ${orders} orders in ${minutes} minutes`);
@@ -123,7 +137,8 @@ async function run(): Promise<void> {
   sampling.abort();
   await watching;
 
-  const broken = [
+  const all = [
+    ...foundByFaults,
     ...(drained && drain <= DRAINED_WITHIN_MS
       ? []
       : [`orders still open ${DRAINED_WITHIN_MS / 1000} s after the last fault and the last order`]),
@@ -137,8 +152,8 @@ async function run(): Promise<void> {
         : [],
     ),
   ];
-  report(drain, broken);
-  process.exitCode = broken.length === 0 ? 0 : 1;
+  report(drain, all);
+  process.exitCode = all.length === 0 ? 0 : 1;
 }
 
 /** Sends an order and its commands: most are approved, some are canceled, redirected, declined or left to expire. */
@@ -171,6 +186,12 @@ async function sendOrder(n: number): Promise<void> {
   await cancels;
 }
 
+/** Floods an order with commands and approves it. */
+async function flood(): Promise<void> {
+  const order_id = `chaos-flooded-${floods.length}`;
+  floods.push(await floodOrder({ order_id, temporal: TEMPORAL_ADDRESS, api: API_URL, shopper, forMs: FLOOD_MS }));
+}
+
 /** True once the order is accepted, false when the API didn't answer in time. Throws when it was refused. */
 async function start(order: StartInput): Promise<boolean> {
   const answer = await shopper.start(order);
@@ -192,9 +213,8 @@ async function injectFaults(faults: Record<string, () => Promise<void>>, end: nu
       while (lastShipped < over && Date.now() < Math.max(end, over + PAUSE_MS)) await sleep(100);
       const recovery = lastShipped < over ? undefined : Date.now() - over;
       injected.push({ fault, recovery });
-      print(
-        `${fault}: ${recovery === undefined ? 'no order was left to ship' : `${recovery} ms until an order shipped`}`,
-      );
+      const outcome = recovery === undefined ? 'no order was left to ship' : `${recovery} ms until an order shipped`;
+      print(`${seconds(performance.now() - began)}, ${sent.length} orders sent, ${fault}: ${outcome}`);
       await sleep(PAUSE_MS);
     }
   }
@@ -226,7 +246,7 @@ async function watch(running: () => { name: string; pid: number }[], signal: Abo
       .catch(() => undefined);
     for (const { updated_at } of newest?.orders ?? []) lastShipped = Math.max(lastShipped, Date.parse(updated_at));
     for (const { name, pid } of running()) {
-      const kind = name.replace(/-\d+$/, '');
+      const kind = name.replace(/-.*$/, '');
       memory.set(kind, Math.max(memory.get(kind) ?? 0, memoryOf(pid)));
     }
     await sleep(200, undefined, { signal }).catch(() => undefined);
@@ -242,25 +262,35 @@ async function checkOrders(): Promise<string[]> {
     else if (accepted) broken.push(`${order.order_id}: was accepted, but does not exist`);
     ends.push(view?.state ?? 'never accepted');
   }
+  for (const { order, approval } of floods) {
+    const view = await shopper.get(order.order_id);
+    // Which of the changes that were sent at the same time came last is not known, so their answers are not compared.
+    if (view) broken.push(...brokenGuarantees(view, [approval]));
+    if (approval.said !== 'accepted' && approval.said !== 'queued')
+      broken.push(
+        `${order.order_id}: after a flood of commands its approval was ${approval.said}: ${approval.message}`,
+      );
+    if (view?.state !== 'shipped')
+      broken.push(`${order.order_id}: was flooded and approved, but is ${view?.state ?? 'gone'}`);
+  }
   return broken;
 }
 
-/** The orders whose histories do not replay: another worker could not have continued them. */
+/** The runs whose histories do not replay, or not in the time of a workflow task: another worker could not have continued them. */
 async function replay(): Promise<string[]> {
-  const replays = await replayAll(stack.addresses.TEMPORAL_ADDRESS);
-  replayed = replays.replayed;
-  const accepted = sent.filter((order) => order.accepted).length;
-  return replayed < accepted
-    ? [`${replayed} histories for ${accepted} accepted orders`, ...replays.broken]
-    : replays.broken;
+  replays = await replayAll(TEMPORAL_ADDRESS);
+  const accepted = sent.filter((order) => order.accepted).length + floods.length;
+  return [
+    ...(replays.replayed < accepted ? [`${replays.replayed} histories for ${accepted} accepted orders`] : []),
+    ...(replays.longest > MAX_EVENTS ? [`a history of ${replays.longest} events, more than ${MAX_EVENTS}`] : []),
+    ...replays.broken,
+  ];
 }
 
 /** Lines of the workers' logs that report a bug, which no outage can cause. */
 async function unexplainedLogLines(): Promise<string[]> {
-  const logs = ['worker', ...injected.map((_, n) => `worker-${n + 2}`)].map((name) =>
-    join(folder, 'logs', `${name}.log`),
-  );
-  const texts = await Promise.all(logs.map((path) => readFile(path, 'utf8').catch(() => '')));
+  const logs = (await readdir(join(folder, 'logs'))).filter((name) => name.startsWith('worker'));
+  const texts = await Promise.all(logs.map((name) => readFile(join(folder, 'logs', name), 'utf8')));
   const lines = texts.flatMap((text) => text.split('\n'));
   return lines.filter((line) => /TypeError|ReferenceError|[Uu]nhandled/.test(line)).slice(0, 5);
 }
@@ -279,8 +309,13 @@ function report(drain: number, broken: string[]): void {
   print(`seed             ${seed}`);
   print(`orders           ${sent.length}: ${counted(ends)}`);
   print(`commands         ${said.length}: ${counted(said)}`);
+  const changes = floods.flatMap((flood) => flood.changes.map(({ said }) => said));
+  const taken = floods.reduce((sum, flood) => sum + flood.taken, 0);
+  print(
+    `flooded orders   ${floods.length}: ${taken} calls to Temporal taken, ${changes.length} to the API: ${counted(changes)}`,
+  );
   print(`drained          ${seconds(drain)} after the last fault and the last order`);
-  print(`histories        ${replayed} replayed`);
+  print(`histories        ${replays?.replayed} replayed, the longest has ${replays?.longest} events`);
   print(`memory, at most  ${[...memory].map(([name, megabytes]) => `${name} ${megabytes} MB`).join(', ')}`);
   print(
     broken.length === 0

@@ -9,10 +9,13 @@ export interface Cost {
 }
 
 /** Reads each order's cost from the server's histories. */
-export async function costsOf(address: string, orders: { orderId: string; attempts: number }[]): Promise<Cost[]> {
-  const connection = await Connection.connect({ address });
+export async function costsOf(
+  { TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE = 'default' }: { TEMPORAL_ADDRESS: string; TEMPORAL_NAMESPACE?: string },
+  orders: { orderId: string; attempts: number }[],
+): Promise<Cost[]> {
+  const connection = await Connection.connect({ address: TEMPORAL_ADDRESS });
   try {
-    const { workflow } = createTemporalClient(connection);
+    const { workflow } = createTemporalClient(connection, TEMPORAL_NAMESPACE);
     const costs: Cost[] = [];
     for (const { orderId, attempts } of orders) {
       const children = Array.from({ length: attempts }, (_, n) => shippingWorkflowId(orderId, n + 1));

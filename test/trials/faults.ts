@@ -3,12 +3,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import type { Service } from '@trellis/local/stack/processes';
 import type { Stack } from '@trellis/local/stack/stack';
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import pRetry from 'p-retry';
+import { killMigration } from './killed-migration.ts';
 import type { SqlProxy } from './sql-proxy.ts';
 
 const DEPLOYMENT = 'trellis-orders';
+const APPLICATION = 'application';
 const LOSING_WITHIN_MS = 10_000;
 const ROUTED_WITHIN_MS = 60_000;
+/** A worker's clock is wrong by this much, from behind to ahead. */
+const CLOCK_SHIFT_MS: [number, number] = [-60_000, 13_000];
+const SHIFTED_CLOCK = new URL('shifted-clock.ts', import.meta.url).href;
 
 /** What the faults act on. Worker and API connect to SQL through `sql`, the simulated companies through `companies`. */
 export interface FaultTargets {
@@ -17,6 +23,10 @@ export interface FaultTargets {
   companies: SqlProxy;
   /** A number from 0 up to 1. */
   random: () => number;
+  /** Takes a guarantee that a fault itself has found broken. */
+  broken: (line: string) => void;
+  /** Sends one order thousands of commands, and approves it. */
+  flood: () => Promise<void>;
   /** Resolves once every order received before a moment, in epoch milliseconds, has ended, or after a time limit. */
   settled: (before: number) => Promise<unknown>;
 }
@@ -29,7 +39,15 @@ export interface Faults {
 }
 
 /** Prepares the faults of a stack whose worker has build id 1, and makes that the current version. */
-export async function prepareFaults({ stack, sql, companies, random, settled }: FaultTargets): Promise<Faults> {
+export async function prepareFaults({
+  stack,
+  sql,
+  companies,
+  random,
+  broken,
+  flood,
+  settled,
+}: FaultTargets): Promise<Faults> {
   const running = new Map(stack.services.map((service) => [service.name, service]));
   let version = 1;
   await makeCurrent(stack, version);
@@ -85,6 +103,41 @@ export async function prepareFaults({ stack, sql, companies, random, settled }: 
         await between(3_000, 8_000);
         companies.delayAnswers(0);
       },
+      async 'SQL connections forgotten'() {
+        const url = stack.addresses.DATABASE_URL;
+        const open = await applicationConnections(url);
+        sql.forget();
+        companies.forget();
+        // Until the server's keepalive finds them dead, their transactions hold locks.
+        await between(500, 2_500);
+        await kill(url, open);
+      },
+      async 'SQL read-only'() {
+        await setReadOnly(stack.addresses.DATABASE_URL, true);
+        await between(1_000, 4_000);
+        await setReadOnly(stack.addresses.DATABASE_URL, false);
+      },
+      async 'a worker whose clock is wrong beside the other'() {
+        const [from, to] = CLOCK_SHIFT_MS;
+        const shifted = await stack.startWorker('worker-shifted', {
+          ...buildId(version),
+          NODE_OPTIONS: `--import=${SHIFTED_CLOCK}`,
+          CLOCK_SHIFT_MS: `${Math.round(from + random() * (to - from))}`,
+        });
+        running.set('worker-shifted', shifted);
+        await between(3_000, 6_000);
+        running.delete('worker-shifted');
+        await shifted.stop();
+      },
+      async 'a migration killed and run again'() {
+        for (const line of await killMigration(stack.addresses.DATABASE_URL, random)) broken(line);
+      },
+      async 'an order flooded with commands, its worker killed'() {
+        const flooding = flood();
+        await between(2_000, 5_000);
+        await killed('worker')();
+        await flooding;
+      },
       async 'a new version of the worker beside the old one'() {
         version += 1;
         const old = running.get('worker');
@@ -101,6 +154,40 @@ export async function prepareFaults({ stack, sql, companies, random, settled }: 
     },
     running: () => [...running.values()],
   };
+}
+
+/** Makes the server refuse writes, as after a failover, to every account without the right to ignore that. */
+async function setReadOnly(url: string, on: boolean): Promise<void> {
+  const server = await createConnection(url);
+  await server.query(`SET GLOBAL read_only = ${on ? 'ON' : 'OFF'}`);
+  await server.end();
+}
+
+/** The ids of the connections that `asApplication`'s account has open on the server. */
+async function applicationConnections(url: string): Promise<number[]> {
+  const server = await createConnection(url);
+  const [rows] = await server.query<RowDataPacket[]>('SHOW PROCESSLIST');
+  await server.end();
+  return rows.filter(({ User }) => User === APPLICATION).map(({ Id }) => Number(Id));
+}
+
+/** Closes connections on the server's side, of those that are still open. */
+async function kill(url: string, connections: number[]): Promise<void> {
+  const server = await createConnection(url);
+  for (const id of connections) await server.query(`KILL ${id}`).catch(() => undefined);
+  await server.end();
+}
+
+/** The URL of an account of its own for a database, with no rights on the server: it can't write while the server is read-only. */
+export async function asApplication(url: string): Promise<string> {
+  const { pathname } = new URL(url);
+  const account = new URL(url);
+  account.username = APPLICATION;
+  const server = await createConnection(url);
+  await server.query(`CREATE USER ${APPLICATION}@'%' IDENTIFIED BY ?`, [account.password]);
+  await server.query(`GRANT ALL ON ${pathname.slice(1)}.* TO ${APPLICATION}@'%'`);
+  await server.end();
+  return account.href;
 }
 
 /** Loses the answers of `count` commits, or of fewer when none follow. */

@@ -8,7 +8,14 @@ import { POLICIES } from '@trellis/contracts/policy';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { moneyViolations } from '@trellis/local/audit';
 import { count, positive, print, script } from '@trellis/local/options';
-import { type Answer, type CommandInput, createShopper, type OrderView, type Shopper } from '@trellis/local/shopper';
+import {
+  type Answer,
+  type CommandInput,
+  createShopper,
+  type OrderView,
+  type Shopper,
+  withAllEvents,
+} from '@trellis/local/shopper';
 import { withStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
 import { brokenGuarantees } from './guarantees.ts';
@@ -193,7 +200,8 @@ async function momentOf(order_id: string, type: string): Promise<number> {
 /** Reads an order until `look` finds something in it. One that has just been accepted has no row yet. */
 async function seen<T>(order_id: string, look: (view: OrderView) => T | undefined, every: number): Promise<T> {
   for (const end = Date.now() + SEEN_WITHIN_MS; Date.now() < end; await sleep(every)) {
-    const view = await client.get.query({ order_id }).catch(() => undefined);
+    const page = (events_after: string | undefined) => client.get.query({ order_id, events_after });
+    const view = await withAllEvents(page).catch(() => undefined);
     const found = view && look(view);
     if (found !== undefined) return found;
   }

@@ -6,11 +6,13 @@ import { bundleWorkflows } from '@trellis/workers/create-worker';
 
 export interface Replays {
   replayed: number;
+  /** The events of the longest history. */
+  longest: number;
   /** The workflows that do not replay, a line each. */
   broken: string[];
 }
 
-/** Replays all orders and shipments of the Temporal server at `address`, host:port. Callable once in a process. */
+/** Replays all runs of the orders and shipments of the Temporal server at `address`, host:port. Callable once in a process. */
 export async function replayAll(address: string): Promise<Replays> {
   Runtime.install({ logger: new DefaultLogger('ERROR') });
   const connection = await Connection.connect({ address });
@@ -18,14 +20,22 @@ export async function replayAll(address: string): Promise<Replays> {
     const workflows = createTemporalClient(connection).workflow.list({
       query: "WorkflowType IN ('OrderWorkflow', 'ShippingWorkflow')",
     });
-    const results = Worker.runReplayHistories({ workflowBundle: await bundleWorkflows() }, workflows.intoHistories());
     let replayed = 0;
+    let longest = 0;
+    async function* histories() {
+      for await (const one of workflows.intoHistories()) {
+        const { events } = one.history as { events?: unknown[] };
+        longest = Math.max(longest, events?.length ?? 0);
+        yield one;
+      }
+    }
+    const results = Worker.runReplayHistories({ workflowBundle: await bundleWorkflows() }, histories());
     const broken: string[] = [];
     for await (const { workflowId, error } of results) {
       replayed += 1;
       if (error) broken.push(`${workflowId} does not replay: ${error.message}`);
     }
-    return { replayed, broken };
+    return { replayed, longest, broken };
   } finally {
     await connection.close();
   }

@@ -10,6 +10,8 @@ import { actionsSoFar, type Cost, costsOf } from './cost.ts';
 /** A cancel, if any, is sent at a random moment up to this long after the approval. */
 const CANCEL_WITHIN_MS = 1_500;
 const GIVE_UP_AFTER_MS = 60_000;
+/** How long a call is repeated while a server is restarted. */
+const RETRY_FOR_MS = 30_000;
 
 interface Measured {
   orderId: string;
@@ -44,16 +46,19 @@ const options = script(
 let underWay = 0;
 
 await withStack({ say: print }, async ({ addresses }) => {
-  const shopper = createShopper(addresses.API_URL);
+  const shopper = createShopper(addresses.API_URL, { retryForMs: RETRY_FOR_MS });
   const runs = Array.from({ length: options.orders }, async (_, n) => {
     await sleep((n * 1000) / options.rate);
     return measure(`rate-${n}`, shopper, Math.random() < options.cancel);
   });
   const orders = await Promise.all(runs);
   const shipped = orders.filter(({ state }) => state === 'shipped');
-  report(orders, await costsOf(addresses.TEMPORAL_ADDRESS, shipped));
+  if (orders.some(({ startToEnd }) => !Number.isFinite(startToEnd))) process.exitCode = 1;
+  report(orders, await costsOf(addresses, shipped));
   printAudit(await moneyViolations(addresses.DATABASE_URL));
-  print(`actions per order    ${((await actionsSoFar(addresses.TEMPORAL_METRICS_URL)) / orders.length).toFixed(2)}`);
+  const { TEMPORAL_METRICS_URL } = addresses;
+  if (TEMPORAL_METRICS_URL)
+    print(`actions per order    ${((await actionsSoFar(TEMPORAL_METRICS_URL)) / orders.length).toFixed(2)}`);
 });
 process.exit();
 

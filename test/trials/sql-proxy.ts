@@ -9,6 +9,8 @@ export interface SqlProxy {
   loseCommits(count: number): void;
   /** Commits whose answers were lost so far. */
   readonly lost: number;
+  /** Loses every packet of the connections that are open now, and tells neither side, as NAT and load balancers do; later ones work. */
+  forget(): void;
   /** Delays every answer; 0 for no delay. */
   delayAnswers(milliseconds: number): void;
   close(): void;
@@ -25,9 +27,14 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
   let toLose = 0;
   let lost = 0;
   let delay = 0;
+  /** Connections are numbered; those up to this number are forgotten. */
+  let forgotten = 0;
+  let opened = 0;
 
   const server = createServer((client) => {
     const upstream = createConnection({ host: target.hostname, port: Number(target.port || 3306) });
+    opened += 1;
+    const number = opened;
     let losing = false;
     /** Keeps the answers in order when the delay changes. */
     let answered = Promise.resolve();
@@ -37,11 +44,13 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
       socket.on('error', () => undefined);
       socket.on('close', () => {
         sockets.delete(socket);
+        if (number <= forgotten) return;
         client.destroy();
         upstream.destroy();
       });
     }
     client.on('data', (data) => {
+      if (number <= forgotten) return;
       if (toLose > 0 && isCommit(data)) {
         toLose -= 1;
         losing = true;
@@ -49,6 +58,7 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
       upstream.write(data);
     });
     upstream.on('data', (data) => {
+      if (number <= forgotten) return;
       if (losing) {
         lost += 1;
         client.destroy();
@@ -74,6 +84,9 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
     loseCommits(count) {
       toLose = count;
     },
+    forget() {
+      forgotten = opened;
+    },
     delayAnswers(milliseconds) {
       delay = milliseconds;
     },
@@ -84,6 +97,10 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
   };
 }
 
+/** MySQL from 8.0.23 on takes attributes before the statement; mysql2 then sends none of them, in one set. */
+const NO_ATTRIBUTES = '\x00\x01';
+
 function isCommit(packet: Buffer): boolean {
-  return packet[HEADER_BYTES] === COM_QUERY && packet.toString('latin1', HEADER_BYTES + 1).toLowerCase() === 'commit';
+  const statement = packet.toString('latin1', HEADER_BYTES + 1).toLowerCase();
+  return packet[HEADER_BYTES] === COM_QUERY && ['commit', `${NO_ATTRIBUTES}commit`].includes(statement);
 }

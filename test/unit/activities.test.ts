@@ -1,16 +1,23 @@
+import { ApplicationFailure, DefaultFailureConverter, defaultPayloadConverter } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activities';
 import { OrderInput } from '@trellis/contracts/order';
+import { DatabaseError } from '@trellis/drizzle/database';
 import { attempt } from '@trellis/workers/activities/attempt';
 import { validFields } from '@trellis/workers/activities/receive-order';
+import { createServerClock } from '@trellis/workers/server-clock';
 import * as v from 'valibot';
-import { expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 
 test('the six steps and the refund await flaky_call before each attempt, other endings and commands do not', async () => {
   const flaky: Record<string, boolean> = {};
   for (const activityType of Object.keys(ACTIVITIES) as ActivityName[]) {
     const calls: string[] = [];
-    const deps = { flakyCall: async () => void calls.push('flaky'), onFailedAttempt: () => {} };
+    const deps = {
+      flakyCall: async () => void calls.push('flaky'),
+      clock: createServerClock(),
+      onFailedAttempt: () => {},
+    };
     await new MockActivityEnvironment({ activityType }).run(() =>
       attempt(deps, { order_id: 'o-1' }, async () => {
         calls.push('effect');
@@ -33,6 +40,49 @@ test('the six steps and the refund await flaky_call before each attempt, other e
     update_address: false,
     refuse_command: false,
     load_abandoned: false,
+  });
+});
+
+/** Runs an activity whose effect always fails with `error`, at Temporal's attempt `schedule`. */
+async function failing(error: Error, schedule: number) {
+  const effect = vi.fn(() => Promise.reject(error));
+  const deps = { clock: createServerClock(), onFailedAttempt: () => {} };
+  const environment = new MockActivityEnvironment({ activityType: 'close_order', attempt: schedule });
+  const failure = await environment
+    .run(() => attempt(deps, { order_id: 'o-1' }, effect))
+    .catch((thrown) => thrown as ApplicationFailure);
+  return { failure: failure as ApplicationFailure, calls: effect.mock.calls.length };
+}
+
+describe('an activity whose effect fails', () => {
+  const refused = Object.assign(new Error('connection refused'), {
+    cause: new Error('Failed query: params: Jane Doe'),
+  });
+
+  test('is repeated at once, and ever more seldom the longer it fails', async () => {
+    const { calls } = await failing(refused, 1);
+    expect(calls).toBeGreaterThanOrEqual(6);
+    expect(calls).toBeLessThanOrEqual(12);
+    expect((await failing(refused, 4)).calls).toBe(1);
+  });
+
+  test('for a reason that no repetition cures is left to Temporal’s pauses, which grow to a minute', async () => {
+    const error = new DatabaseError('the database refused the statement', { kind: 'permanent' });
+    const failures = await Promise.all([1, 4, 9].map((schedule) => failing(error, schedule)));
+    expect(failures.map(({ calls, failure }) => [calls, failure.nextRetryDelay])).toEqual([
+      [1, 2_000],
+      [1, 16_000],
+      [1, 60_000],
+    ]);
+  });
+
+  test('tells Temporal the message alone, nothing of its causes', async () => {
+    const { failure } = await failing(refused, 4);
+    expect(failure).toBeInstanceOf(ApplicationFailure);
+    expect(failure).toMatchObject({ message: 'connection refused', nonRetryable: false });
+    expect(
+      JSON.stringify(new DefaultFailureConverter().errorToFailure(failure, defaultPayloadConverter)),
+    ).not.toContain('Jane');
   });
 });
 

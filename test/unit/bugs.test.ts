@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/http/app';
+import type { Failure } from '@trellis/api/http/failure';
 import { createAdmission } from '@trellis/api/orders/admission';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createHttpTemporal } from '@trellis/api/temporal/http';
@@ -21,16 +22,17 @@ const CLOSED_PORT = '127.0.0.1:1';
 /** Stores on a database whose every call fails with `error`. */
 function storesThat(error: Error) {
   const fail = () => Promise.reject(error);
-  return openStores({ run: fail, transaction: fail, close: async () => undefined } satisfies Database);
+  return openStores({ run: fail, transaction: fail, ping: fail, close: async () => undefined } satisfies Database);
 }
 
 function appWith(temporal: TemporalPort, error: Error) {
-  const reported: unknown[] = [];
-  const onError = (thrown: unknown) => void reported.push(thrown);
-  const app = createApp({ temporal, ...storesThat(error), policy: 'exercise', onError });
+  const reported: Failure[] = [];
+  const onFailure = (failure: Failure) => void reported.push(failure);
+  const app = createApp({ temporal, ...storesThat(error), policy: 'exercise', onFailure });
   return { app, reported };
 }
 
+const BUG_REPORT = { code: 'INTERNAL', reason: `${BUG}`, stack: BUG.stack };
 const unreachable = () => createHttpTemporal({ url: `http://${CLOSED_PORT}`, namespace: 'default' });
 const { order_id, ...order } = anOrder();
 const CALLS: [method: string, path: string, body?: string][] = [
@@ -49,7 +51,8 @@ describe('a bug in a store', () => {
       code: 'INTERNAL',
       detail: 'an internal error occurred',
     });
-    expect(reported).toEqual([BUG]);
+    const of = path.includes(order_id) ? { order_id } : {};
+    expect(reported).toEqual([{ method, path, ...of, ...BUG_REPORT }]);
   });
 
   test('does not admit an order, unlike an outage', async () => {
@@ -70,7 +73,7 @@ test.each(CALLS)('an outage of SQL and Temporal is UNAVAILABLE: %s %s', async (m
 test('a bug in the query of a status is INTERNAL and reported, not treated as a missing answer', async () => {
   const { app, reported } = appWith({ ...unreachable(), query: () => Promise.reject(BUG) }, OUTAGE);
   expect((await app.request(`/orders/${order_id}/status`)).status).toBe(500);
-  expect(reported).toEqual([BUG]);
+  expect(reported).toMatchObject([BUG_REPORT]);
 });
 
 describe.each<[name: string, open: () => TemporalPort]>([

@@ -5,7 +5,13 @@ describe('the admission rate', () => {
   const at = (ordersPerSecond: number, shippedPerSecond: number) => ({ ordersPerSecond, shippedPerSecond });
 
   test('stays the same while the workers are not overloaded and ship few orders', () => {
-    expect(nextRate(at(6, 0.5), 0)).toBe(6);
+    expect(nextRate(at(12, 0.5), 0)).toBe(12);
+  });
+
+  test('that an overload lowered comes back within minutes, though few orders arrive, to the one it began with', () => {
+    let rate = 2;
+    for (let second = 0; second < 180; second += 1) rate = nextRate(at(rate, 0.5), 0);
+    expect(rate).toBe(8);
   });
 
   test('grows while the workers keep up, to slightly more than they ship', () => {

@@ -28,6 +28,13 @@ interface ComposeService {
   depends_on?: Record<string, { condition: string }>;
   healthcheck?: { test: string[] };
   restart?: string;
+  profiles?: string[];
+  read_only?: boolean;
+  cap_drop?: string[];
+  security_opt?: string[];
+  mem_limit?: string;
+  pids_limit?: number;
+  stop_grace_period?: string;
 }
 interface Package {
   scripts: Record<string, string>;
@@ -144,7 +151,7 @@ describe('docker-compose.yaml', () => {
       expect(ports, name).toEqual(expected);
     }
     expect(serviceOf('temporal').command).toContain('--ip=0.0.0.0');
-    expect(await readAs('HOST', serviceOf('api').environment?.HOST)).toBe('0.0.0.0');
+    expect(serviceOf('api').environment?.HOST).toBe('0.0.0.0');
   });
 
   test('starts worker and api after the migration and Temporal, and the migration after the database', () => {
@@ -168,6 +175,34 @@ describe('docker-compose.yaml', () => {
     }
   });
 
+  test('confines every container: no capability that it does not need, no write to its image, bounded memory and processes', () => {
+    for (const [name, service] of services) {
+      const { read_only, cap_drop, security_opt, mem_limit, pids_limit } = service;
+      expect({ read_only, cap_drop, security_opt }, name).toEqual({
+        read_only: true,
+        cap_drop: ['ALL'],
+        security_opt: ['no-new-privileges:true'],
+      });
+      expect(mem_limit, name).toMatch(/^\d+[mg]$/);
+      expect(pids_limit, name).toBeGreaterThan(0);
+    }
+  });
+
+  test('injects no fault, gives a person time to approve, and starts no tool, unless asked to', () => {
+    expect(serviceOf('worker').environment?.FLAKY_CALL).toBe('off');
+    expect(serviceOf('api').environment?.POLICY).toBe('production');
+    expect(services.filter(([, { profiles }]) => profiles).map(([name, { profiles }]) => [name, profiles])).toEqual([
+      ['adminer', ['tools']],
+    ]);
+    for (const [name, { depends_on = {} }] of services) expect(Object.keys(depends_on), name).not.toContain('adminer');
+  });
+
+  test.each(['api', 'worker'])('gives %s longer to stop than the local stack does', (name) => {
+    const [, launcher] = /'SIGKILL'\), ([\d_]+)\)/.exec(read('local/stack/processes.ts')) ?? [];
+    const seconds = Number(/^(\d+)s$/.exec(`${serviceOf(name).stop_grace_period}`)?.[1]);
+    expect(seconds * 1000).toBeGreaterThan(Number(launcher?.replace('_', '')));
+  });
+
   test('keeps Temporal’s database in a volume', () => {
     const { command = [], volumes = [] } = serviceOf('temporal');
     const file = command.find((flag) => flag.startsWith('--db-filename='))?.slice('--db-filename='.length);
@@ -186,25 +221,33 @@ describe('a health check', () => {
     }
   });
 
-  test('of the database logs in as the user that the database creates', () => {
-    const { environment = {}, healthcheck } = serviceOf('mysql');
-    expect(healthcheck?.test).toEqual(
-      expect.arrayContaining([`--user=${environment.MYSQL_USER}`, `--password=${environment.MYSQL_PASSWORD}`]),
-    );
-    expect(healthcheck?.test.at(-1)).toBe(environment.MYSQL_DATABASE);
+  test('has no password in its arguments, which every process of its container can read', () => {
+    const passwords = services.flatMap(([, { environment = {} }]) => [
+      ...Object.entries(environment).flatMap(([name, value]) => (name.endsWith('_PASSWORD') ? [value] : [])),
+      ...(environment.DATABASE_URL ? [new URL(environment.DATABASE_URL).password] : []),
+    ]);
+    expect(passwords).not.toEqual([]);
+    for (const [name, { healthcheck }] of services)
+      for (const password of passwords) expect(healthcheck?.test.join(' ') ?? '', name).not.toContain(password);
   });
 
-  test('of the API passes if and only if the API answers, also without Temporal and SQL', async () => {
+  test('of the API passes if and only if the API is ready: it reaches Temporal and SQL', async () => {
     const db = openDatabase('mysql://nobody@127.0.0.1:1/nothing');
     const connection = Connection.lazy({ address: '127.0.0.1:1' });
     const app = createApp({
       temporal: createGrpcTemporal(createTemporalClient(connection)),
       ...openStores(db),
       policy: 'exercise',
-      onError: () => {},
+      onFailure: () => {},
     });
-    expect(await exitCode('api', (url) => app.request(url))).toBe(0);
-    expect(await exitCode('api', (url) => app.request(`${url}/elsewhere`))).toBe(1);
+    const paths: string[] = [];
+    const ready = (url: string) => {
+      paths.push(new URL(url).pathname);
+      return new Response();
+    };
+    expect(await exitCode('api', ready)).toBe(0);
+    expect((await app.request(`${paths}`)).status).toBe(503);
+    expect(await exitCode('api', (url) => app.request(url))).toBe(1);
     expect(await exitCode('api', () => Promise.reject(new Error('connection refused')))).toBe(1);
     await Promise.all([connection.close(), db.close()]);
   });
@@ -292,15 +335,22 @@ describe('the Dockerfile', () => {
     expect(new Set(bases)).toEqual(new Set([`node:${major}-slim`]));
   });
 
-  test('starts the API without a shell or npm, not as root, on the port that it exposes', async () => {
+  test('starts the API without a shell or npm, as a user whose number is not root’s, on the port that it exposes', async () => {
     expect(JSON.parse(`${only('CMD')[0]?.text}`)).toEqual(`${scripts.api}`.split(' '));
-    expect(only('USER')[0]?.text).toBe('node');
+    expect(only('USER')[0]?.text).toMatch(/^[1-9]\d*(:[1-9]\d*)?$/);
     expect(only('EXPOSE').map(({ text }) => Number(text))).toEqual(await listening('api'));
   });
 });
 
 describe('.env.example', () => {
   const values = parseEnv(read('.env.example'));
+
+  test('sets what has a default to its default', async () => {
+    for (const [name, value] of Object.entries(values)) {
+      const byDefault = await readAs(name, undefined);
+      if (byDefault !== REFUSED) expect(await readAs(name, value), name).toEqual(byDefault);
+    }
+  });
 
   test('has every variable that a program reads and no other', () => {
     expect(Object.keys(values).sort()).toEqual([...known].sort());

@@ -103,6 +103,7 @@ describe('a recorded order', () => {
     payments: [],
     shipments: [],
     events: [],
+    events_next_cursor: null,
   };
 
   test('that was started without a single valid field is readable', () => {

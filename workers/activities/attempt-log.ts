@@ -5,17 +5,28 @@ import type { Logger } from 'pino';
 const BATCH_INTERVAL_MS = 100;
 /** While the database is unavailable the oldest pending records beyond this are dropped. */
 const MAX_PENDING = 1_000;
+/** The table is cleaned after it was written to, as only then it grows. */
+const CLEAN_INTERVAL_MS = 10_000;
+/** Most orders, and most chunks of old attempts, that one cleaning looks at; the next one goes on. */
+const MAX_CLEANED = 1_000;
+const MAX_CHUNKS = 10;
 
 export interface AttemptLog {
-  record(failed: AttemptRecord): void;
+  record(failed: AttemptRecord, reason?: string): void;
   /** Writes the pending records; call it before the process ends. */
   flush(): Promise<void>;
 }
 
-/** Logs each failed attempt, and writes them to SQL in batches: one statement each would cost the database more than the orders do. */
+/**
+ * Logs each failed attempt, and writes them to SQL in batches: one statement each would cost the database more than the orders
+ * do. The oldest are dropped.
+ */
 export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   let pending: AttemptRecord[] = [];
   let writing = false;
+  /** The orders whose failures were written since the last cleaning. */
+  let written = new Set<string>();
+  let cleanedAt = Date.now();
 
   async function flush(): Promise<void> {
     const batch = pending;
@@ -23,6 +34,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
     if (batch.length === 0) return;
     try {
       await store.add(batch);
+      for (const { order_id } of batch) if (written.size < MAX_CLEANED) written.add(order_id);
     } catch (error) {
       log.warn({ err: error, attempts: batch.length }, 'failed attempts not recorded');
     }
@@ -33,13 +45,26 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
     while (pending.length > 0) {
       await setTimeout(BATCH_INTERVAL_MS);
       await flush();
+      if (Date.now() - cleanedAt >= CLEAN_INTERVAL_MS) await clean();
     }
     writing = false;
   }
 
+  async function clean(): Promise<void> {
+    const orders = [...written];
+    written = new Set();
+    cleanedAt = Date.now();
+    try {
+      await store.dropExcess(orders);
+      for (let chunk = 0; chunk < MAX_CHUNKS && (await store.dropOld()); chunk += 1);
+    } catch (error) {
+      log.warn({ err: error }, 'failed attempts not cleaned up');
+    }
+  }
+
   return {
-    record(failed) {
-      log.info(failed, 'attempt failed');
+    record(failed, reason) {
+      log.info({ ...failed, reason }, 'attempt failed');
       pending.push(failed);
       if (pending.length > MAX_PENDING) pending.shift();
       if (!writing) void writeSoon();

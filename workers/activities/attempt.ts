@@ -1,21 +1,30 @@
+import { setTimeout } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
-import { ApplicationFailure } from '@temporalio/common';
+import { ApplicationFailure, TemporalFailure } from '@temporalio/common';
 import { ACTIVITIES, type ActivityName } from '@trellis/contracts/activities';
 import type { AttemptRecord } from '@trellis/drizzle/attempts';
+import { DatabaseError } from '@trellis/drizzle/database';
 import pRetry, { AbortError } from 'p-retry';
 import pTimeout from 'p-timeout';
+import type { ServerClock } from '../server-clock.ts';
 
 /** What every activity needs to run its attempts. */
 export interface AttemptDeps {
   /** The injected fault, awaited first by the attempts of the activities that `ACTIVITIES` marks `flaky`; absent in production. */
   flakyCall?: () => Promise<void>;
-  onFailedAttempt(record: AttemptRecord): void;
+  /** The clock that deadlines are judged by. */
+  clock: ServerClock;
+  /** `reason`: what the record does not say, for the log: the database's own words, without values. */
+  onFailedAttempt(record: AttemptRecord, reason?: string): void;
 }
 
-/** The order that the activity works on. `deadline_at`: epoch milliseconds; absent for work that must be finished however long it takes. */
 export interface ActivityInput {
+  /** The order that the activity works on. */
   order_id: string;
+  /** Temporal's time in epoch milliseconds; absent for work that must be finished however long it takes. */
   deadline_at?: number;
+  /** Temporal's time when a workflow ran this as a local activity: Temporal stamps only the remote ones. */
+  sent_at?: number;
 }
 
 /** Short, because the exercise's fault sleeps for minutes and an activity has seconds. */
@@ -24,28 +33,44 @@ const FLAKY_CALL_TIMEOUT_MS = 50;
 const EFFECT_TIMEOUT_MS = 2_000;
 /** After this a remote activity starts no further attempt and fails; Temporal then schedules it anew, perhaps on another worker. */
 const REMOTE_RETRY_TIME_MS = 3_500;
+/** Added to the pause after the first failure of the effect, then doubled up to the longest. */
+const EFFECT_PAUSE_MS = 10;
+const MAX_EFFECT_PAUSE_MS = 1_000;
 /** After this many failures of its effect a local activity fails; the workflow then runs it remotely. */
 const MAX_LOCAL_EFFECT_FAILURES = 3;
+/** Scheduled more often than this, a remote activity fails at the first failure of its effect: an outage lasts, and only Temporal's pauses are long. */
+const QUICK_SCHEDULES = 3;
+/** Longest pause before Temporal schedules an activity anew whose error no repetition is known to cure. */
+const MAX_PERMANENT_ERROR_PAUSE_MS = 60_000;
 
 /**
  * Runs an activity's effect until it succeeds: the inner, quick layer of retries. Temporal's retry policy is the outer one.
  * `effect` must be repeatable, also while an earlier, abandoned attempt of it still runs.
- * Fails with the application failure `DEADLINE` once the deadline has passed, else with the last error.
+ * Fails with the application failure `DEADLINE` once the deadline has passed, else with the message of the last error.
  */
 export async function attempt<T>(
-  { flakyCall, onFailedAttempt }: AttemptDeps,
-  { order_id, deadline_at }: ActivityInput,
+  { flakyCall, clock, onFailedAttempt }: AttemptDeps,
+  { order_id, deadline_at, sent_at }: ActivityInput,
   effect: () => Promise<T>,
 ): Promise<T> {
   const { info, cancellationSignal } = Context.current();
   const { flaky } = ACTIVITIES[info.activityType as ActivityName];
+  const stamp = info.isLocal ? sent_at : info.currentAttemptScheduledTimestampMs;
+  if (stamp !== undefined) clock.observe(stamp);
+  const maxEffectFailures = info.isLocal
+    ? MAX_LOCAL_EFFECT_FAILURES
+    : info.attempt > QUICK_SCHEDULES
+      ? 1
+      : Number.POSITIVE_INFINITY;
   let effectFailures = 0;
+  let failedInEffect = false;
 
   async function attemptOnce(): Promise<T> {
-    if (deadline_at !== undefined && Date.now() > deadline_at)
+    if (deadline_at !== undefined && clock.now() > deadline_at)
       throw new AbortError(
         ApplicationFailure.nonRetryable(`${info.activityType}: the deadline has passed`, 'DEADLINE'),
       );
+    failedInEffect = false;
     if (flaky && flakyCall)
       await pTimeout(flakyCall(), {
         milliseconds: FLAKY_CALL_TIMEOUT_MS,
@@ -55,19 +80,51 @@ export async function attempt<T>(
       return await pTimeout(effect(), { milliseconds: EFFECT_TIMEOUT_MS });
     } catch (error) {
       effectFailures += 1;
+      failedInEffect = true;
       throw error;
     }
   }
 
-  return pRetry(attemptOnce, {
-    retries: Number.POSITIVE_INFINITY,
-    maxRetryTime: info.isLocal ? Number.POSITIVE_INFINITY : REMOTE_RETRY_TIME_MS,
-    minTimeout: 10,
-    maxTimeout: 50,
-    randomize: true,
-    signal: cancellationSignal,
-    onFailedAttempt: ({ error, attemptNumber }) =>
-      onFailedAttempt({ order_id, step: info.activityType, attempt: attemptNumber, error: error.message }),
-    shouldRetry: () => !(info.isLocal && effectFailures >= MAX_LOCAL_EFFECT_FAILURES),
+  async function mayRetry(error: Error): Promise<boolean> {
+    if (!failedInEffect) return true;
+    if (isPermanent(error) || effectFailures >= maxEffectFailures) return false;
+    const pause = Math.min(EFFECT_PAUSE_MS * 2 ** (effectFailures - 1), MAX_EFFECT_PAUSE_MS);
+    await setTimeout(pause, undefined, { signal: cancellationSignal }).catch(() => undefined);
+    return true;
+  }
+
+  try {
+    return await pRetry(attemptOnce, {
+      retries: Number.POSITIVE_INFINITY,
+      maxRetryTime: info.isLocal ? Number.POSITIVE_INFINITY : REMOTE_RETRY_TIME_MS,
+      minTimeout: 10,
+      maxTimeout: 50,
+      randomize: true,
+      signal: cancellationSignal,
+      onFailedAttempt: ({ error, attemptNumber }) =>
+        onFailedAttempt(
+          { order_id, step: info.activityType, attempt: attemptNumber, error: error.message },
+          error instanceof DatabaseError ? error.reason : undefined,
+        ),
+      shouldRetry: ({ error }) => mayRetry(error),
+    });
+  } catch (error) {
+    throw error instanceof TemporalFailure ? error : failureOf(error as Error, info.attempt);
+  }
+}
+
+/** Only a person can cure it, and no repetition. */
+const isPermanent = (error: Error): boolean => error instanceof DatabaseError && error.permanent;
+
+/**
+ * What Temporal records of an error: its message alone. Its causes contain statements with their parameters, and the codec
+ * of a namespace doesn't encrypt failures.
+ */
+function failureOf(error: Error, schedules: number): ApplicationFailure {
+  const pause = Math.min(1_000 * 2 ** schedules, MAX_PERMANENT_ERROR_PAUSE_MS);
+  return ApplicationFailure.create({
+    message: error.message,
+    type: error.name,
+    ...(isPermanent(error) ? { nextRetryDelay: pause } : {}),
   });
 }

@@ -4,6 +4,7 @@ import { activityInfo } from '@temporalio/activity';
 import type { ActivityInterceptors } from '@temporalio/worker';
 import type { CapacityStore, Rates } from '@trellis/drizzle/capacity';
 import type { Logger } from 'pino';
+import type { ServerClock } from '../server-clock.ts';
 
 const MEASURE_INTERVAL_MS = 1_000;
 /** Throughput is taken over several seconds, because orders that were started together finish together. */
@@ -13,6 +14,8 @@ const MAX_WINDOW_S = 10;
 const OVERLOAD_LATENCY_MS = 200;
 /** Orders a second. At zero no order would arrive, and recovery could not be measured. */
 const MIN_RATE = 2;
+/** What the table begins with: what is promised while nothing has been measured. */
+const INITIAL_RATE = 8;
 
 /** Collects how long remote activities wait from being scheduled to being started. */
 export interface StartLatencies {
@@ -21,14 +24,17 @@ export interface StartLatencies {
   takeMedian(): number | undefined;
 }
 
-export function createStartLatencies(): StartLatencies {
+export function createStartLatencies(clock: ServerClock): StartLatencies {
   let latencies: number[] = [];
   return {
     interceptor: () => ({
       inbound: {
         execute(input, next) {
           const { isLocal, currentAttemptScheduledTimestampMs } = activityInfo();
-          if (!isLocal) latencies.push(Date.now() - currentAttemptScheduledTimestampMs);
+          if (!isLocal) {
+            clock.observe(currentAttemptScheduledTimestampMs);
+            latencies.push(clock.now() - currentAttemptScheduledTimestampMs);
+          }
           return next(input);
         },
       },
@@ -42,14 +48,17 @@ export function createStartLatencies(): StartLatencies {
 }
 
 /**
- * The next rate, in orders a second. After `MIN_WINDOW_S` of overload it moves towards what the workers ship; without overload
- * it grows a little, as long as the workers ship nearly all that is admitted.
+ * The next rate, in orders a second. After `MIN_WINDOW_S` of overload it moves towards what the workers ship. Without overload
+ * it grows a little as long as the workers ship nearly all that is admitted; up to `INITIAL_RATE` it also grows, slower,
+ * when few orders arrive: else a shop with little traffic would keep what one overload left.
  */
 export function nextRate({ ordersPerSecond, shippedPerSecond }: Rates, secondsOverloaded: number): number {
   if (secondsOverloaded >= MIN_WINDOW_S)
     return Math.max(MIN_RATE, ordersPerSecond + 0.2 * (shippedPerSecond - ordersPerSecond));
   if (secondsOverloaded > 0) return ordersPerSecond;
-  return Math.max(ordersPerSecond, Math.min(1.05 * ordersPerSecond, 1.1 * shippedPerSecond));
+  const proven = Math.min(1.05 * ordersPerSecond, 1.1 * shippedPerSecond);
+  const presumed = Math.min(1.01 * ordersPerSecond, INITIAL_RATE);
+  return Math.max(ordersPerSecond, proven, presumed);
 }
 
 interface MeasureDeps {
@@ -69,6 +78,7 @@ export async function measureCapacity({ capacity, latencies, log, signal }: Meas
     if (latency === undefined) continue;
     secondsOverloaded = latency > OVERLOAD_LATENCY_MS ? secondsOverloaded + 1 : 0;
     try {
+      await capacity.countOpenOrders();
       const throughput = await capacity.rates(secondsOverloaded === 0 ? MAX_WINDOW_S : windowOf(secondsOverloaded));
       const rate = nextRate(throughput, secondsOverloaded);
       if (rate !== throughput.ordersPerSecond) await capacity.setRate(rate);

@@ -31,7 +31,7 @@ export async function runLocally<N extends ActivityName>(name: N, input: Input<N
         startToCloseTimeout: (timeLeft(input) ?? LOCAL_TIMEOUT_WITHOUT_DEADLINE_MS) + LOCAL_TIMEOUT_MARGIN_MS,
         retry: { maximumAttempts: 1 },
       })[name] as RunActivity<N>;
-      return run(input);
+      return run({ ...input, sent_at: Date.now() });
     });
   } catch (error) {
     if (isCancellation(error) || error instanceof DeadlineExceeded) throw error;

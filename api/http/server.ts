@@ -1,0 +1,103 @@
+/** The API's HTTP server on Node: its limits, and how it stops without failing a request. */
+import { once } from 'node:events';
+import type { Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createAdaptorServer } from '@hono/node-server';
+
+const LIMITS = {
+  /** To send a request's head, and the whole request; after that it is answered 408 and its connection is closed. */
+  headersTimeout: 10_000,
+  requestTimeout: 15_000,
+  connectionsCheckingInterval: 2_000,
+  /** Longer than the 60 s of common load balancers: the side that closes an idle connection first must not be the server. */
+  keepAliveTimeout: 65_000,
+};
+const MAX_CONNECTIONS = 10_000;
+/** Descriptors that connections leave for the database, Temporal and files. */
+const RESERVED_DESCRIPTORS = 200;
+const LOG_DROPS_EVERY_MS = 10_000;
+
+/** After SIGTERM the server still accepts and answers for this long, with `Connection: close`, while load balancers turn to others. */
+const NOTICE_MS = 2_000;
+/** How long a connection on which no request has arrived stays open once the server accepts no more. */
+const UNUSED_MS = 1_000;
+/** From the signal on: then every connection is closed. Docker and compose kill after 10 s. */
+const STOP_MS = 7_500;
+
+type Handler = Parameters<typeof createAdaptorServer>[0]['fetch'];
+
+export interface ApiServer {
+  server: Server;
+  /** Whether the server is about to stop. */
+  isStopping(): boolean;
+  /** Ends every connection within STOP_MS. `notice`: first goes on for NOTICE_MS. */
+  stop(options: { notice: boolean }): Promise<void>;
+}
+
+/** `onDropped` is told how many connections were refused because too many were open, at most once in LOG_DROPS_EVERY_MS. */
+export function createApiServer(options: {
+  fetch: Handler;
+  onDropped: (dropped: number, open: number) => void;
+}): ApiServer {
+  const server = createAdaptorServer({ fetch: options.fetch, serverOptions: LIMITS }) as Server;
+  server.maxConnections = Math.min(MAX_CONNECTIONS, openFilesLimit() - RESERVED_DESCRIPTORS);
+  reportDrops(server, options.onDropped);
+
+  const sockets = new Set<Socket>();
+  const responses = new Set<ServerResponse>();
+  let stopping = false;
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  server.prependListener('request', (_, response: ServerResponse) => {
+    responses.add(response);
+    response.once('close', () => responses.delete(response));
+    if (stopping) closeAfter(response);
+  });
+
+  return {
+    server,
+    isStopping: () => stopping,
+    async stop({ notice }) {
+      const end = Date.now() + STOP_MS;
+      stopping = true;
+      for (const response of responses) closeAfter(response);
+      if (notice) await sleep(NOTICE_MS);
+      const closed = once(server, 'close');
+      // Closes idle connections too, but none on which nothing, or half a head, was ever sent.
+      server.close();
+      await Promise.race([closed, sleep(UNUSED_MS)]);
+      const used = new Set([...responses].map(({ req }) => req.socket));
+      for (const socket of sockets) if (!used.has(socket)) socket.destroy();
+      await Promise.race([closed, sleep(end - Date.now())]);
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+/** Tells the client to use the connection no more, unless it has been told otherwise already. */
+function closeAfter(response: ServerResponse): void {
+  if (!response.headersSent) response.setHeader('connection', 'close');
+}
+
+function reportDrops(server: Server, onDropped: (dropped: number, open: number) => void): void {
+  let dropped = 0;
+  let loggedAt = 0;
+  server.on('drop', () => {
+    dropped += 1;
+    if (Date.now() - loggedAt < LOG_DROPS_EVERY_MS) return;
+    onDropped(dropped, server.maxConnections);
+    loggedAt = Date.now();
+    dropped = 0;
+  });
+}
+
+/** Beyond the process's limit of open files the system drops connections, and nobody is told. */
+function openFilesLimit(): number {
+  const report = process.report.getReport() as { userLimits?: { open_files?: { soft: unknown } } };
+  const soft = Number(report.userLimits?.open_files?.soft);
+  return Number.isNaN(soft) ? Number.POSITIVE_INFINITY : soft;
+}

@@ -1,0 +1,158 @@
+/** The sweep ends every order that no run is going to end, whatever stands beside it, and no other order. */
+import type { StartInput } from '@trellis/contracts/order';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
+import { ORDER_WORKFLOW, orderWorkflowId } from '@trellis/contracts/temporal';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
+import { createOrderViews } from '@trellis/drizzle/order-views';
+import { createOrderStore } from '@trellis/drizzle/orders';
+import { audit } from '@trellis/drizzle/sandbox/audit';
+import { sweep } from '@trellis/workers/jobs/sweep';
+import { sql } from 'drizzle-orm';
+import { afterAll, expect, test } from 'vitest';
+import { anOrder, eventually, freshId } from '../fixtures.ts';
+import { hangs, log, openTestbed, type PlacedOrder, type PlaceOptions } from '../workflow-fixture.ts';
+
+const bed = await openTestbed({ clock: 'real' });
+const { workflowService } = bed.env.connection;
+const namespace = bed.env.namespace ?? '';
+const views = createOrderViews(bed.db);
+
+/** An order that is charged and hangs in shipping. */
+async function paid(given: Partial<StartInput & { policy: string }> = {}, options: PlaceOptions = {}) {
+  const order = await bed.placeApproved(anOrder(given), { faults: { dispatch: hangs }, ...options });
+  await eventually(async () => (await views.find(order.id))?.state === 'shipping');
+  return order;
+}
+
+/** Moves an order's row into the past. */
+const age = ({ id }: { id: string }, minutes: number) =>
+  bed.db.run((session) =>
+    session.execute(sql`
+      UPDATE orders SET created_at = created_at - INTERVAL ${minutes} MINUTE,
+        updated_at = updated_at - INTERVAL ${minutes} MINUTE WHERE id = ${id}`),
+  );
+
+async function forget({ handle }: PlacedOrder): Promise<void> {
+  const { workflowId } = handle;
+  await workflowService.deleteWorkflowExecution({ namespace, workflowExecution: { workflowId } });
+  await eventually(() =>
+    handle.describe().then(
+      () => false,
+      () => true,
+    ),
+  );
+}
+
+/** The run in which a reset order goes on, as one that continues as new does. */
+async function reset({ handle }: PlacedOrder) {
+  const { runId } = await workflowService.resetWorkflowExecution({
+    namespace,
+    workflowExecution: { workflowId: handle.workflowId },
+    workflowTaskFinishEventId: 4 as never,
+    requestId: freshId(),
+  });
+  return bed.env.client.workflow.getHandle(handle.workflowId, runId);
+}
+
+/** The run of an order that no worker executes, whose workflow task a caller of Temporal has failed `times` times. */
+async function wedged(times: number) {
+  const order = { ...anOrder(), policy: 'production' as const };
+  const workflow_id = orderWorkflowId(order.order_id);
+  const taskQueue = freshId('wedged');
+  const handle = await bed.env.client.workflow.start(ORDER_WORKFLOW, { workflowId: workflow_id, taskQueue });
+  await createOrderStore(bed.db).receive(order, { workflow_id, run_id: handle.firstExecutionRunId }, null);
+  for (let failed = 0; failed < times; failed += 1) {
+    const { taskToken } = await bed.realTimeClient.withDeadline(Date.now() + 30_000, () =>
+      workflowService.pollWorkflowTaskQueue({ namespace, taskQueue: { name: taskQueue } }),
+    );
+    await workflowService.respondWorkflowTaskFailed({ namespace, taskToken, cause: 1 });
+  }
+  return { id: order.order_id, handle };
+}
+
+// A run whose id can't be an order's.
+for (const workflowId of ['order-größe-1', `order-${'x'.repeat(65)}`]) {
+  const foreign = await bed.env.client.workflow.start(ORDER_WORKFLOW, { workflowId, taskQueue: freshId('nobody') });
+  await foreign.terminate();
+}
+const [terminated, continued, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime] =
+  await Promise.all([
+    paid(),
+    paid(),
+    paid(),
+    paid({}, { workflowId: freshId('shop-7') }),
+    paid(),
+    paid({ policy: 'production' }),
+    paid({ policy: 'production' }),
+    wedged(5),
+    wedged(5),
+  ]);
+await (await reset(continued)).terminate();
+await Promise.all([terminated, unreadable, renamed].map(({ handle }) => handle.terminate()));
+await Promise.all([lost, lostInTime].map(forget));
+// Past both policies, past the exercise's alone.
+await Promise.all([failing].map((order) => age(order, 31 * 60)));
+await Promise.all([renamed, lost, lostInTime, healthy, failingInTime].map((order) => age(order, 10)));
+
+const warnings: { fields: object; message: string }[] = [];
+const warn = (fields: object, message: string) => void warnings.push({ fields, message });
+const over = new AbortController();
+const sweeping = sweep({
+  client: bed.realTimeClient,
+  views: {
+    find: (id) => (id === unreadable.id ? Promise.reject(new Error('unreadable')) : views.find(id)),
+  },
+  openOrders: createOpenOrders(bed.db),
+  log: Object.assign(Object.create(log), { warn }),
+  signal: over.signal,
+});
+afterAll(async () => {
+  over.abort();
+  await sweeping;
+  await bed.close();
+});
+
+const rowOf = ({ id }: { id: string }) => views.find(id);
+const ended = (order: { id: string }) =>
+  eventually(async () => {
+    const row = await rowOf(order);
+    return row && isTerminal(row.state) && row;
+  }, 30_000);
+
+test.each([
+  ['a run that was terminated, though a run beside it has an id that no order can have', terminated],
+  ['a run that went on in a second one, which was terminated', continued],
+  ['a run that was started under an id of the caller’s own, and terminated', renamed],
+  ['a run that Temporal has forgotten, once the order is past all its policy allows', lost],
+])('of %s, the order is settled and its charge refunded', async (_, order) => {
+  expect(await ended(order)).toMatchObject({ state: 'failed', reason: 'DEADLINE' });
+  expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'] });
+});
+
+test('a run whose workflow tasks keep failing is reported, and terminated and settled once the order is overdue', async () => {
+  expect(await ended(failing)).toMatchObject({ state: 'failed' });
+  expect((await failing.handle.describe()).status.name).toBe('TERMINATED');
+  expect((await failingInTime.handle.describe()).status.name).toBe('RUNNING');
+  for (const { id } of [failing, failingInTime])
+    expect(warnings).toContainEqual({
+      fields: expect.objectContaining({ order_id: id, attempts: 5 }),
+      message: expect.stringContaining('workflow task'),
+    });
+});
+
+test('an order is left alone while its run goes on, or its time is not over', async () => {
+  await Promise.all([terminated, renamed, lost, failing].map(ended));
+  const left = await Promise.all([unreadable, lostInTime, healthy, failingInTime].map(rowOf));
+  expect(left.map((row) => row?.state)).toEqual(['shipping', 'shipping', 'shipping', 'received']);
+  expect(warnings).toContainEqual({
+    fields: expect.objectContaining({ order_id: lostInTime.id, orders: 1 }),
+    message: expect.stringContaining('TEMPORAL_NAMESPACE'),
+  });
+  expect(await audit(bed.db)).toEqual([]);
+});
+
+test('a run that ends while the sweep runs is found by a later look', async () => {
+  await ended(terminated);
+  await healthy.handle.terminate();
+  expect(await ended(healthy)).toMatchObject({ state: 'failed' });
+});

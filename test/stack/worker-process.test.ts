@@ -1,0 +1,89 @@
+/** The worker as a process: what it says of itself, on its health port and in its log, and how it ends. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { freePort } from '@trellis/local/stack/ports';
+import { afterAll, expect, test } from 'vitest';
+import { anOrder, eventually } from '../fixtures.ts';
+import { need } from '../servers.ts';
+import { openTestbed } from '../workflow-fixture.ts';
+
+const { TEMPORAL_ADDRESS } = await need('database', 'temporal');
+const bed = await openTestbed({ queues: [], clock: 'real' });
+afterAll(() => bed.close());
+const namespace = bed.env.namespace ?? '';
+
+/** Starts a worker; `ended` resolves with its log, as objects, and its exit code. */
+async function start(variables: NodeJS.ProcessEnv) {
+  const port = await freePort();
+  const script = fileURLToPath(new URL('../../workers/main.ts', import.meta.url));
+  const servers = { DATABASE_URL: bed.databaseUrl, TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE: namespace };
+  const child = spawn(process.execPath, [script], {
+    env: { ...process.env, ...servers, HEALTH_PORT: `${port}`, FLAKY_CALL: 'off', ...variables },
+  });
+  const ended = Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')]).then(
+    ([stdout, stderr, [code]]) => {
+      const lines = stdout.split('\n').filter((line) => line.startsWith('{'));
+      return { code, stderr, log: lines.map((line): Record<string, unknown> => JSON.parse(line)) };
+    },
+  );
+  const get = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    return { status: response.status, body: await response.json() };
+  };
+  const started = () => eventually(() => get('/livez').catch(() => false), 30_000);
+  return { child, port, ended, get, started };
+}
+
+test('it is ready while it polls and its servers answer, and drains on SIGTERM, however often that comes', async () => {
+  const { child, get, started, ended } = await start({});
+  await started();
+  await eventually(async () => (await get('/readyz')).status === 200);
+  const orders = await Promise.all(Array.from({ length: 5 }, () => bed.placeApproved(anOrder())));
+  child.kill('SIGTERM');
+  child.kill('SIGTERM');
+  const { code, log } = await ended;
+  expect(code).toBe(0);
+  expect(log.find(({ msg }) => msg === 'worker started')).toMatchObject({
+    version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+    queues: ['orders', 'shipping'],
+    address: TEMPORAL_ADDRESS,
+    namespace,
+  });
+  const stop = await bed.startWorkers('orders', 'shipping');
+  expect(await Promise.all(orders.map((order) => order.end()))).toEqual(orders.map(() => 'shipped'));
+  await stop();
+  expect(await bed.violations()).toEqual([]);
+}, 60_000);
+
+test('without its database, and of a version that gets no orders, it says both', async () => {
+  const { child, port, get, started, ended } = await start({
+    DATABASE_URL: 'mysql://root:secret@127.0.0.1:1/x',
+    TEMPORAL_WORKER_BUILD_ID: 'b-1',
+  });
+  await started();
+  expect(await get('/readyz')).toEqual({ status: 503, body: { ok: false, unreachable: ['database'] } });
+  expect((await get('/elsewhere')).status).toBe(404);
+  const beside = await start({ HEALTH_PORT: `${port}` });
+  expect(await beside.ended).toMatchObject({ code: 1, stderr: `HEALTH_PORT ${port} is already in use\n` });
+  const { connection } = bed.env;
+  const deploymentName = 'trellis-orders';
+  await eventually(() =>
+    connection.workflowService.describeWorkerDeployment({ namespace, deploymentName }).catch(() => false),
+  );
+  // The watch looks again within two seconds until the deployment exists.
+  await new Promise((resolve) => setTimeout(resolve, 2_500));
+  child.kill('SIGTERM');
+  const { log } = await ended;
+  const warnings = log.filter(({ level }) => level === 40);
+  expect(warnings).toContainEqual(
+    expect.objectContaining({ msg: expect.stringMatching(/^DATABASE_URL \(127\.0\.0\.1:1\): .*ECONNREFUSED/) }),
+  );
+  expect(warnings).toContainEqual(
+    expect.objectContaining({
+      command: `temporal worker deployment set-current-version --address ${TEMPORAL_ADDRESS} --namespace ${namespace} --deployment-name ${deploymentName} --build-id b-1 --yes`,
+    }),
+  );
+  expect(JSON.stringify(log)).not.toContain('secret');
+}, 60_000);

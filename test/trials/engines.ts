@@ -1,0 +1,250 @@
+/** `npm run engines`: the product on the servers that people really run it on, restarted meanwhile, and a report. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { migrate } from '@trellis/drizzle/migrate';
+import { moneyViolations } from '@trellis/local/audit';
+import { print, script } from '@trellis/local/options';
+import { emptyDatabase } from '@trellis/local/stack/database-server';
+import { throwAwayFolder } from '@trellis/local/stack/folder';
+import { freePort } from '@trellis/local/stack/ports';
+import { reap } from '@trellis/local/stack/processes';
+import { fillBooks } from './engines/fill-books.ts';
+import {
+  findMySql,
+  hasContainers,
+  type MySqlOptions,
+  query,
+  startMySql,
+  startMySqlContainer,
+} from './engines/mysql.ts';
+import { openReport, type Report } from './engines/report.ts';
+import { shipThrough } from './engines/secured.ts';
+import { liveOnOneShard, raceForPayments } from './engines/shards.ts';
+import { startCluster, startWithCertificates, startWithTokens, TEMPORAL } from './engines/temporal.ts';
+import { startVitess, VITESS } from './engines/vitess.ts';
+
+const STORE_TESTS = ['stack/stores.test.ts', 'stack/audit.test.ts'];
+const OTHER_TESTS = [
+  ...['stack/admission.test.ts', 'stack/status.test.ts', 'stack/outage.test.ts', 'stack/workflow.test.ts'],
+  // The contract suite: every call, over every way to run the API.
+  'stack/api.test.ts',
+];
+/** What of the tests depends on Temporal. */
+const TEMPORAL_TESTS = [
+  ...['stack/temporal-port.test.ts', 'stack/status.test.ts', 'stack/outage.test.ts', 'stack/arguments.test.ts'],
+  'stack/api.test.ts',
+];
+/** Tests whose preparations Vitess does not carry out, or whose bounds are MySQL's own words. */
+const NOT_ON_VITESS = [
+  ...['killed', 'locked row', 'locked table', 'writes all or nothing'],
+  // Over shards rows come in no order, and here any password is right.
+  ...['both drivers return equal rows', 'names DATABASE_URL and the server'],
+  // They need databases of their own.
+  ...['prints what it applied', 'creates the sandbox’s tables only', 'concurrently on an empty database'],
+];
+const NODE_AWAY_MS = 15_000;
+/** A server as an administrator may have set it up. */
+const ODD_SETTINGS = [
+  '--sql-mode=ANSI,NO_BACKSLASH_ESCAPES',
+  '--character-set-server=latin1',
+  '--transaction-isolation=READ-COMMITTED',
+  '--default-time-zone=-05:00',
+];
+/** When the servers are restarted: the orders of the program that runs meanwhile are under way then. */
+const RESTART_AFTER_MS = 25_000;
+
+const ENGINES = ['mysql', 'temporal', 'vitess'] as const;
+type Engine = (typeof ENGINES)[number];
+
+const cli = script(
+  'npm run engines',
+  'Run the product on real servers, restart them meanwhile, and report what passed.',
+)
+  .argument('<engine>', ENGINES.join(', '))
+  .option('--short', 'of mysql: only the migrations, the store tests, the demo and the audit')
+  .option('--if-available', 'succeed, with a line, where the engine cannot be had')
+  .parse();
+const [engine] = cli.processedArgs;
+const { short = false, ifAvailable = false } = cli.opts();
+
+const { folder, remove } = await throwAwayFolder(print);
+/** What is to be done once every server has stopped. */
+const afterwards: (() => Promise<void>)[] = [];
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => void reap(folder).finally(() => process.exit(130)));
+const passed = await tryEngine().catch((error: unknown) => {
+  const reason = error instanceof Error ? error.message : String(error);
+  print(ifAvailable ? `${engine}: not run: ${reason}` : reason);
+  return ifAvailable;
+});
+await reap(folder);
+if (passed) afterwards.push(remove);
+else print(`logs and data are kept in ${folder}`);
+for (const work of afterwards) await work();
+process.exit(passed ? 0 : 1);
+
+async function tryEngine(): Promise<boolean> {
+  const trials: Record<Engine, () => Promise<boolean>> = {
+    mysql: tryMySql,
+    temporal: tryTemporal,
+    vitess: tryVitess,
+  };
+  const trial = Object.entries(trials).find(([name]) => name === engine)?.[1];
+  if (!trial) throw new Error(`${engine} is none of ${ENGINES.join(', ')}`);
+  return trial();
+}
+
+async function tryMySql(): Promise<boolean> {
+  const server = await mySqlServer();
+  await query(server.url, 'CREATE DATABASE IF NOT EXISTS trellis');
+  const url = `${server.url}/trellis`;
+  const report = openReport(folder, { DATABASE_URL: url, TZ: 'America/New_York' });
+  await migrations(report);
+  await report.tests('store tests', STORE_TESTS);
+  if (!short) {
+    const odd = await server.another(ODD_SETTINGS);
+    await query(odd.url, 'CREATE DATABASE trellis');
+    await report.tests(`store tests with ${ODD_SETTINGS.join(' ').replaceAll('--', '')}`, STORE_TESTS, {
+      env: { DATABASE_URL: `${odd.url}/trellis` },
+    });
+    await odd.stop();
+    await report.tests('admission, status, outages, workflows, contract suite', OTHER_TESTS);
+  }
+  await report.program('demo of a user who may not create databases', 'local/demo.ts', [], {
+    env: { DATABASE_URL: await limitedUser(url) },
+  });
+  if (!short) {
+    await report.program(
+      '200 orders under flaky_call, SQL restarted',
+      'test/trials/ship-rate.ts',
+      ['--orders', '200'],
+      {
+        meanwhile: () => restarted('SQL', server.restart),
+      },
+    );
+    await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
+  }
+  await audited(report, url);
+  const [row] = await query(url, 'SELECT VERSION() AS version');
+  return report.close(`MySQL ${row?.version}, stock settings, clients and server in New York`);
+}
+
+/** The server of DATABASE_URL, else the first that can be had of a program, a container and Debian's packages. */
+async function mySqlServer() {
+  const options: MySqlOptions = { folder, port: await freePort() };
+  const start = (await hasContainers())
+    ? startMySqlContainer
+    : await findMySql(print).then((program) => (more: MySqlOptions) => startMySql(program, more));
+  let running = await start(options);
+  return {
+    url: running.url,
+    async restart() {
+      await running.stop();
+      running = await start(options);
+    },
+    another: async (settings: string[]) => start({ folder, port: await freePort(), name: 'odd', settings }),
+  };
+}
+
+async function tryTemporal(): Promise<boolean> {
+  const sql = await mySqlServer();
+  const [first, second] = await startCluster(folder, sql.url, print);
+  await query(sql.url, 'CREATE DATABASE trellis');
+  const url = `${sql.url}/trellis`;
+  const report = openReport(folder, {
+    DATABASE_URL: url,
+    TEMPORAL_ADDRESS: first.address,
+    TEMPORAL_HTTP_URL: `http://${first.http}`,
+  });
+  const shipRate = (what: string, meanwhile?: () => Promise<string>) =>
+    report.program(`200 orders under flaky_call${what}`, 'test/trials/ship-rate.ts', ['--orders', '200'], {
+      ...(meanwhile && { meanwhile }),
+    });
+  await report.tests('ports, status, outages, contract suite', TEMPORAL_TESTS);
+  await report.program('demo', 'local/demo.ts');
+  await shipRate('');
+  await shipRate(', a node killed', () =>
+    restarted('node 2', async () => {
+      process.kill(second.service.pid, 'SIGKILL');
+      await second.service.exited;
+      await sleep(NODE_AWAY_MS);
+      await second.startAgain();
+    }),
+  );
+  await shipRate(', SQL restarted', () => restarted('SQL of Temporal and of the product', sql.restart));
+  await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
+  await query(sql.url, 'CREATE DATABASE secured');
+  const database = `${sql.url}/secured`;
+  await migrate(database);
+  for (const [what, start] of [
+    ['client certificates', startWithCertificates],
+    ['JSON web tokens', startWithTokens],
+  ] as const)
+    await report.check(`worker and API with ${what}`, async () => {
+      const secured = await start(folder, print);
+      const figures = await shipThrough(secured, { folder, database });
+      await secured.node.service.stop();
+      return figures;
+    });
+  const [row] = await query(url, 'SELECT VERSION() AS version');
+  return report.close(`Temporal ${TEMPORAL}, two nodes of all roles on MySQL ${row?.version}`);
+}
+
+async function tryVitess(): Promise<boolean> {
+  const vitess = await startVitess(folder, print);
+  const { sharded: url, unsharded } = vitess;
+  afterwards.push(vitess.remove);
+  const report = openReport(folder, { DATABASE_URL: url });
+  await migrations(report);
+  await report.check('20 races of two shards for a payment id', () => raceForPayments(url, 20));
+  await report.check('transactions on one shard', () => liveOnOneShard(url, 10));
+  await emptyDatabase(url);
+  const only = `^(?!.*(${NOT_ON_VITESS.join('|')}))`;
+  await report.tests('store tests', STORE_TESTS, { only });
+  report.notRun('store tests that need KILL, LOCK TABLES, triggers, other databases', NOT_ON_VITESS.join('; '));
+  await report.tests('admission, status, outages, workflows, contract suite', OTHER_TESTS);
+  await report.program('demo', 'local/demo.ts');
+  await report.program('200 orders under flaky_call, SQL restarted', 'test/trials/ship-rate.ts', ['--orders', '200'], {
+    meanwhile: () => restarted('SQL', vitess.restartMySql),
+  });
+  await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
+  await audited(report, url);
+  await report.tests('store tests without shards', STORE_TESTS, { env: { DATABASE_URL: unsharded }, only });
+  await report.program('demo without shards', 'local/demo.ts', [], { env: { DATABASE_URL: unsharded } });
+  return report.close(`Vitess ${VITESS} on MySQL ${vitess.mysqlVersion}, a keyspace of two shards and one without`);
+}
+
+/** Restarts a server while orders are under way. */
+async function restarted(what: string, restart: () => Promise<unknown>): Promise<string> {
+  await sleep(RESTART_AFTER_MS);
+  const began = performance.now();
+  await restart();
+  return `${what} was away for ${((performance.now() - began) / 1000).toFixed(1)} s`;
+}
+
+async function migrations(report: Report): Promise<void> {
+  await report.program('migrate', 'drizzle/migrate.ts');
+  await report.program('migrate, a second time', 'drizzle/migrate.ts');
+}
+
+/** The URL of an empty database beside that of `url`, for a user who has every right in it and none elsewhere. */
+async function limitedUser(url: string): Promise<string> {
+  await query(url, 'CREATE DATABASE limited');
+  await query(url, "CREATE USER limited@'%' IDENTIFIED BY 'secret'");
+  await query(url, "GRANT ALL ON limited.* TO limited@'%'");
+  return Object.assign(new URL(url), { username: 'limited', password: 'secret', pathname: '/limited' }).href;
+}
+
+/** The audit's program over many orders of every end, then with one of them broken. */
+async function audited(report: Report, url: string): Promise<void> {
+  const orders = short ? 2_000 : 100_000;
+  await report.check(`${orders.toLocaleString('en')} orders of every end`, () => fillBooks(url, orders));
+  await report.program('audit of them', 'drizzle/sandbox/audit.ts');
+  await report.check('audit with one parcel too many', async () => {
+    const [lost] = await query(url, "SELECT id FROM orders WHERE state = 'canceled' AND id LIKE 'filled-%' LIMIT 1");
+    await query(url, `INSERT INTO sandbox_parcels (order_id, status) VALUES ('${lost?.id}', 'taken')`);
+    const found = await moneyViolations(url);
+    const expected = [`${lost?.id}: ended without shipping, but the carrier has a parcel`];
+    if (found.join() !== expected.join()) throw new Error(found.join('\n') || 'nothing was found');
+    return found.join();
+  });
+}
