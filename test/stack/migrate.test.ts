@@ -273,6 +273,7 @@ describe('migrate', () => {
     onTestFinished(drop);
     const limited = new URL(at);
     limited.username = `without_index_${name}`.slice(0, 32);
+    limited.password = '';
     await beside(async (connection) => {
       await connection.query(`CREATE USER '${limited.username}'@'%'`);
       await connection.query(`GRANT SELECT, INSERT, UPDATE, CREATE ON ${name}.* TO '${limited.username}'@'%'`);
