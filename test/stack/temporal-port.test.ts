@@ -23,6 +23,7 @@ const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = await need('temporal');
 const CLOSED_PORT = '127.0.0.1:1';
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const HASH = 'a'.repeat(64);
+const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
 const bed = await openTestbed({ clock: 'real' });
 afterAll(() => bed.close());
@@ -104,8 +105,9 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     const started = await temporal.start(order, HASH);
     expect(started).toEqual({ run_id: expect.stringMatching(/^[0-9a-f-]{36}$/) });
     expect(await temporal.start(order, HASH)).toBeUndefined();
-    expect(await temporal.find(order.order_id)).toMatchObject({
+    expect(await temporal.find(order.order_id)).toEqual({
       run_id: started?.run_id,
+      started_at: expect.stringMatching(ISO),
       request_hash: HASH,
       dead: false,
     });
