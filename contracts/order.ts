@@ -28,10 +28,11 @@ const AddressFields = v.objectWithRest({ line1: RequiredLine, city: RequiredLine
 export const Address = v.pipe(
   keepingEveryKey(AddressFields),
   v.maxEntries(20, 'must have at most 20 fields'),
-  v.check(
-    (address) => Object.entries(address).every((entry) => entry.every((part) => v.is(Line, part))),
-    'has a field whose name or value is not a text of at most 200 characters',
-  ),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed || dataset.issues) return;
+    if (!Object.entries(dataset.value).flat().every((part) => v.is(Line, part)))
+      addIssue({ message: 'has a field whose name or value is not a text of at most 200 characters' });
+  }),
   v.check(
     (address) => new TextEncoder().encode(JSON.stringify(address)).length <= MAX_ADDRESS_BYTES,
     `must have at most ${MAX_ADDRESS_BYTES} bytes, as JSON without white space in UTF-8`,

@@ -13,6 +13,9 @@ export interface RecentAttempts {
   failures: number;
 }
 
+/** What a status shows. */
+export type AttemptReader = ReturnType<typeof createAttemptReader>;
+/** And what the workers write. */
 export type AttemptStore = ReturnType<typeof createAttemptStore>;
 
 /** Of each order the newest attempts are kept. */
@@ -21,11 +24,8 @@ const KEPT_DAYS = 7;
 /** Old attempts are deleted in chunks of this size, so that no statement locks many rows. */
 const CHUNK = 500;
 
-export function createAttemptStore(db: Database) {
+export function createAttemptReader(db: Database) {
   return {
-    /** Writes all records in one statement. */
-    add: (records: AttemptRecord[]) => db.run((session) => session.insert(attempts).values(records)),
-
     /** The newest `limit` failures of the order, newest first. */
     recent: (orderId: string, limit: number): Promise<RecentAttempts> =>
       db.run(async (session) => {
@@ -38,6 +38,15 @@ export function createAttemptStore(db: Database) {
           .limit(limit);
         return { errors: rows.map(({ failed }) => failed), failures: rows[0]?.failures ?? 0 };
       }),
+  };
+}
+
+export function createAttemptStore(db: Database) {
+  return {
+    ...createAttemptReader(db),
+
+    /** Writes all records in one statement. */
+    add: (records: AttemptRecord[]) => db.run((session) => session.insert(attempts).values(records)),
 
     /** Deletes the attempts of these orders beyond the newest KEPT_OF_ORDER of each, at most a chunk of each order. */
     dropExcess: async (orderIds: string[]): Promise<void> => {

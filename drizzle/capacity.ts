@@ -17,6 +17,9 @@ export interface Rates {
   shippedPerSecond: number;
 }
 
+/** What a start needs. */
+export type AdmissionStore = ReturnType<typeof createAdmissionStore>;
+/** And what the workers measure. */
 export type CapacityStore = ReturnType<typeof createCapacityStore>;
 
 /** Workers have nothing to do for an order that awaits an approval. */
@@ -45,7 +48,7 @@ const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
  */
 const busy = sql`GREATEST(${now}, ${busyUntil}, ${countedAt} + ${seconds(sql`${openOrders} / ${ordersPerSecond}`)})`;
 
-export function createCapacityStore(db: Database) {
+export function createAdmissionStore(db: Database) {
   return {
     /**
      * Admits one order if the workers can begin it within `queueSeconds`. Touches one row, however many orders are open. Runs
@@ -65,6 +68,15 @@ export function createCapacityStore(db: Database) {
         if (!row) throw new DatabaseError('the table capacity has no row');
         return { admitted: false, freeIn: row.busyFor - queueSeconds, ordersPerSecond: row.ordersPerSecond };
       }),
+
+    /** Undoes an admission. */
+    release: () => db.run((session) => session.update(capacity).set({ busy_until: sql`${busyUntil} - ${oneOrder}` })),
+  };
+}
+
+export function createCapacityStore(db: Database) {
+  return {
+    ...createAdmissionStore(db),
 
     /**
      * Counts the open orders for `admit`, unless a worker has just done so: any number of workers may call it at any time.
@@ -91,9 +103,6 @@ export function createCapacityStore(db: Database) {
         }),
       );
     },
-
-    /** Undoes an admission. */
-    release: () => db.run((session) => session.update(capacity).set({ busy_until: sql`${busyUntil} - ${oneOrder}` })),
 
     /** The rate of admission, and the rate at which all workers together shipped during the last `windowSeconds`. */
     rates: (windowSeconds: number): Promise<Rates> =>

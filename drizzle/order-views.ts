@@ -1,9 +1,8 @@
 /** Reads orders; each result is the value of a contract. */
 import { OrderError } from '@trellis/contracts/error';
-import { type ListInput, type ListOutput, OrderId, OrderSummary, OrderView } from '@trellis/contracts/order';
+import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
 import { type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import type { Run } from '@trellis/contracts/temporal';
-import { Timestamp } from '@trellis/contracts/timestamp';
 import { and, desc, eq, lt, lte, or, sql } from 'drizzle-orm';
 import * as v from 'valibot';
 import { columnsFor } from './columns.ts';
@@ -105,12 +104,12 @@ const isAfter = ({ created_at, order_id }: Position) =>
 /** As JSON, so that a cursor of which a part is missing can't be read. */
 const cursorOf = ({ created_at, order_id }: Position): string => btoa(JSON.stringify([created_at, order_id]));
 
-const Cursor = v.strictTuple([Timestamp, OrderId]);
+const CURSOR = /^\["(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)","([A-Za-z0-9._:-]{1,64})"\]$/;
 
 function parseCursor(cursor: string): Position {
   try {
-    const [created_at, order_id] = v.parse(Cursor, JSON.parse(atob(cursor)));
-    // A timestamp may be no date.
+    const [, created_at = '', order_id = ''] = CURSOR.exec(atob(cursor)) ?? [];
+    // Throws on what is no date.
     return { created_at: new Date(created_at).toISOString(), order_id };
   } catch {
     const problem = { path: 'cursor', message: 'must be the next_cursor of an answer' };

@@ -1,5 +1,5 @@
-import { createAttemptStore } from './attempts.ts';
-import { createCapacityStore } from './capacity.ts';
+import { createAttemptReader, createAttemptStore } from './attempts.ts';
+import { createAdmissionStore, createCapacityStore } from './capacity.ts';
 import type { Database } from './database.ts';
 import { createOpenOrders } from './open-orders.ts';
 import { createOrderViews } from './order-views.ts';
@@ -11,8 +11,8 @@ import { createShipmentStore } from './shipments.ts';
 export function openApiStores(db: Database) {
   return {
     views: createOrderViews(db),
-    attempts: createAttemptStore(db),
-    capacity: createCapacityStore(db),
+    attempts: createAttemptReader(db),
+    capacity: createAdmissionStore(db),
     pingDatabase: db.ping,
   };
 }
@@ -21,6 +21,8 @@ export function openApiStores(db: Database) {
 export function openStores(db: Database) {
   return {
     ...openApiStores(db),
+    attempts: createAttemptStore(db),
+    capacity: createCapacityStore(db),
     openOrders: createOpenOrders(db),
     orders: createOrderStore(db),
     payments: createPaymentStore(db),

@@ -24,6 +24,7 @@ export async function bundleEdited(edits: Record<string, (text: string) => strin
     }
     return await bundleWorkflowCode({
       workflowsPath: join(copy, 'workers/workflows/index.ts'),
+      workflowInterceptorModules: [join(copy, 'workers/workflows/signal-floods.ts')],
       payloadConverterPath: join(copy, 'workers/payload-converter.ts'),
       logger: new DefaultLogger('ERROR'),
     });

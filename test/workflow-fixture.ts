@@ -55,6 +55,10 @@ export const losesFirstAnswer: Fault = async (real, call) => {
   if (call === 1) throw Object.assign(new Error('connection reset'), { code: 'ECONNRESET' });
   return answer;
 };
+export const onlyFirst =
+  (fault: Fault): Fault =>
+  (real, call) =>
+    call === 1 ? fault(real, call) : real();
 export const failsTwice: Fault = async (real, call) => {
   if (call <= 2) throw new Error('connection refused');
   return real();
@@ -396,6 +400,20 @@ async function replayFailures(outcomes: Outcome[]): Promise<string[]> {
 /** Waits for the step `awaiting_approval`, which one query does not: it may be answered while the validation runs. */
 export const awaitingApproval = (order: PlacedOrder) =>
   eventually(async () => (await order.status()).step === 'awaiting_approval');
+
+/**
+ * Fills the history of the order's run with signals and waits until another run has continued it. By default with few large ones,
+ * which is quicker than with many.
+ */
+export async function fillHistory(
+  { handle }: { handle: WorkflowHandle },
+  { signals, length } = { signals: 3, length: 1_900_000 },
+): Promise<void> {
+  const { runId } = await handle.describe();
+  const text = 'x'.repeat(length);
+  await Promise.all(Array.from({ length: signals }, () => handle.signal('no_such_signal', text)));
+  await eventually(async () => (await handle.describe()).runId !== runId);
+}
 
 /** Waits for an update that must be refused; resolves with the code and details of the refusal. */
 export async function refusal(update: Promise<CommandAnswer>): Promise<{ code: unknown; details: unknown }> {

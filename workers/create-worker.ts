@@ -34,6 +34,7 @@ const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
 export function bundleWorkflows(): Promise<WorkflowBundle> {
   return bundleWorkflowCode({
     workflowsPath: pathOf('workflows/index.ts'),
+    workflowInterceptorModules: [pathOf('workflows/signal-floods.ts')],
     payloadConverterPath: PAYLOAD_CONVERTER,
     logger: new DefaultLogger('WARN'),
   });
@@ -55,6 +56,7 @@ export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps)
     workflowTaskPollerBehavior: POLLERS,
     activityTaskPollerBehavior: POLLERS,
     maxCachedWorkflows: deps.maxCachedWorkflows ?? 5_000,
+    ...UNEXPOSED,
     // After this time the workflows cached by a killed worker are given to another one. The default of 10 s is too long for an order's budget.
     stickyQueueScheduleToStartTimeout: '1s',
     // Running activities get this long to finish before they are canceled.
@@ -68,5 +70,11 @@ const deploymentOf = (version: WorkerDeploymentVersion): WorkerDeploymentOptions
   useWorkerVersioning: true,
   defaultVersioningBehavior: 'PINNED',
 });
+
+/**
+ * An option of the SDK that its types don't expose. A workflow that is cut off in the middle of an activation ends the whole worker,
+ * and on a busy machine thousands of signals in one activation may take longer than the default of 5 s.
+ */
+const UNEXPOSED = { isolateExecutionTimeout: '30s' };
 
 const POLLERS = { type: 'autoscaling', minimum: 5, initial: 10, maximum: 100 } as const;

@@ -1,11 +1,13 @@
 import { OrderError } from '@trellis/contracts/error';
 import type { PolicyName } from '@trellis/contracts/policy';
-import type { AttemptStore } from '@trellis/drizzle/attempts';
-import type { CapacityStore } from '@trellis/drizzle/capacity';
+import type { AttemptReader } from '@trellis/drizzle/attempts';
+import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
-import { Hono, type Context as HonoContext } from 'hono';
+import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
+// The preset with the smallest router: the edge bundle is bounded.
+import { Hono } from 'hono/tiny';
 import { createAdmission } from '../orders/admission.ts';
 import { toOrderError, toTRPCError } from '../orders/errors.ts';
 import { appRouter, type Context } from '../orders/router.ts';
@@ -21,8 +23,8 @@ import { createRest } from './rest-from-router.ts';
 export interface AppDeps {
   temporal: TemporalPort;
   views: OrderViews;
-  attempts: AttemptStore;
-  capacity: CapacityStore;
+  attempts: AttemptReader;
+  capacity: AdmissionStore;
   pingDatabase: Ping;
   policy: PolicyName;
   /** Origins whose pages may call the API, `*` for all; only its own when absent. */
@@ -83,7 +85,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.get('/', (c) => c.redirect('/docs/', 307));
   app.on('GET', ['/health', '/livez'], (c) => c.json({ ok: true }));
   app.get('/readyz', async (c) => {
-    if (deps.isStopping?.()) return c.json({ ok: false, unreachable: [], stopping: true }, 503);
+    if (deps.isStopping?.()) return c.json({ ok: false, unreachable: [] }, 503);
     const servers = await unreachable();
     return servers.length === 0 ? c.json({ ok: true }) : c.json({ ok: false, unreachable: servers }, 503);
   });

@@ -19,11 +19,11 @@ const RESERVED_DESCRIPTORS = 200;
 const LOG_DROPS_EVERY_MS = 10_000;
 
 /** After SIGTERM the server still accepts and answers for this long, with `Connection: close`, while load balancers turn to others. */
-const NOTICE_MS = 2_500;
+const NOTICE_MS = 2_000;
 /** How long a connection on which no request has arrived stays open once the server accepts no more. */
 const UNUSED_MS = 1_000;
 /** From the signal on: then every connection is closed. Docker and compose kill after 10 s. */
-const STOP_MS = 8_000;
+const STOP_MS = 7_500;
 
 type Handler = Parameters<typeof createAdaptorServer>[0]['fetch'];
 

@@ -1,6 +1,6 @@
 /** Admission control: accepts the orders that the workers can finish in time and refuses the rest. */
 import { MAX_QUEUE_MS, type PolicyName } from '@trellis/contracts/policy';
-import type { CapacityStore } from '@trellis/drizzle/capacity';
+import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import { DatabaseError, isOverloaded } from '@trellis/drizzle/database';
 import { fallbackOnDatabaseError } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
@@ -26,7 +26,7 @@ export interface Admission {
  * Refused orders get retry times one order's time apart, so that the retries are spread. No `retryAfter` is longer than the
  * queue: when the times reach its end, they begin again at its front. So no number of refused starts delays anybody further.
  */
-export function createAdmission(capacity: CapacityStore, policy: PolicyName): Admission {
+export function createAdmission(capacity: AdmissionStore, policy: PolicyName): Admission {
   const queueMs = MAX_QUEUE_MS[policy];
   const admitted = createExpiringMap<true>(ADMITTED_FOR_MS);
   let concurrentQueries = 0;

@@ -2,7 +2,7 @@ import { ACTIVITIES } from '@trellis/contracts/activities';
 import { OrderError } from '@trellis/contracts/error';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/order-status';
 import { isTerminal, STEPS, type Step } from '@trellis/contracts/states-and-steps';
-import type { AttemptStore, RecentAttempts } from '@trellis/drizzle/attempts';
+import type { AttemptReader, RecentAttempts } from '@trellis/drizzle/attempts';
 import { DatabaseError } from '@trellis/drizzle/database';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { TemporalPort } from '../temporal/port.ts';
@@ -30,7 +30,7 @@ export interface StatusReader {
 export function createStatusReader(deps: {
   temporal: TemporalPort;
   views: OrderViews;
-  attempts: AttemptStore;
+  attempts: AttemptReader;
 }): StatusReader {
   const { temporal, views, attempts } = deps;
   const queries = createExpiringMap<Promise<WorkflowStatus | undefined>>(SHARE_QUERY_FOR_MS);

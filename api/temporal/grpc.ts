@@ -37,7 +37,10 @@ export function createGrpcTemporal({ connection, options: { namespace } }: Clien
 
   /** The client's own deadline doesn't interrupt the pause between two of its retries, which may take seconds. */
   const withTimeout = <T>(timeoutMs: number, work: () => Promise<T>): Promise<T> =>
-    pTimeout(client.withDeadline(Date.now() + timeoutMs, work), { milliseconds: timeoutMs + GRACE_MS });
+    pTimeout(client.withDeadline(Date.now() + timeoutMs, work), {
+      milliseconds: timeoutMs + GRACE_MS,
+      message: `no answer within ${timeoutMs} ms`,
+    });
 
   /** Runs a call under a timeout; undefined when Temporal has no such run, or none that is running. */
   async function call<T>(timeoutMs: number, work: () => Promise<T>): Promise<T | undefined> {

@@ -30,14 +30,15 @@ const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
 /**
  * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, created when absent. Resolves
  * once it answers queries at `url`, which holds the password of root: a random one for each folder. The server reads and
- * writes no files for its clients. Throws an Error with the remedies when no server is found.
+ * writes no files for its clients. `settings` are further options, which win over those here. Throws an Error with the remedies when no server is found.
  */
 export async function startDatabase(options: {
   folder: string;
   port: number;
   say: Say;
+  settings?: string[];
 }): Promise<Service & { url: string }> {
-  const { folder, port, say } = options;
+  const { folder, port, say, settings = [] } = options;
   const data = resolve(folder, 'sql');
   const files = resolve(folder, 'sql-files');
   const program = await findServer(say);
@@ -62,6 +63,7 @@ export async function startDatabase(options: {
       ...['--character-set-server=utf8mb4', '--skip-log-bin', '--innodb-buffer-pool-size=64M', '--max-connections=500'],
       // The log is written at every commit and synced every second: commits survive a killed process, but not a power failure.
       '--innodb-flush-log-at-trx-commit=2',
+      ...settings,
     ],
     env: program.env,
     ready: (signal) =>

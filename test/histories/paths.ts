@@ -1,8 +1,19 @@
 /** The paths of an order whose histories are recorded: each terminal state, and the unusual events before it. */
 import { readFile } from 'node:fs/promises';
+import type { StartInput } from '@trellis/contracts/order';
 import { ORDERS_QUEUE, SETTLE_WORKFLOW, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { awaitingApproval, failsTwice, gate, hangs, type PlacedOrder, type Testbed } from '../workflow-fixture.ts';
+import {
+  awaitingApproval,
+  failsTwice,
+  fillHistory,
+  gate,
+  hangs,
+  onlyFirst,
+  type PlacedOrder,
+  type PlaceOptions,
+  type Testbed,
+} from '../workflow-fixture.ts';
 
 /** This code's version, which names the folder of its histories. */
 export const { version: VERSION }: { version: string } = JSON.parse(
@@ -14,6 +25,8 @@ export type Path = (bed: Testbed) => Promise<PlacedOrder>;
 
 const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
+/** Many small signals take less room in a recorded history than few large ones. */
+const MANY = { signals: 1_000, length: 1 };
 const attemptedToShip = (order: PlacedOrder, attempts: number) =>
   eventually(
     async () => (await order.status()).child_attempts >= attempts && (await order.status()).dispatch_failed_reason,
@@ -23,6 +36,11 @@ const attemptedToShip = (order: PlacedOrder, attempts: number) =>
 async function ended(order: PlacedOrder): Promise<PlacedOrder> {
   await order.end();
   return order;
+}
+
+function underProduction(): [StartInput, PlaceOptions] {
+  const given = anOrder();
+  return [given, { args: [{ ...given, policy: 'production' }] }];
 }
 
 /** Runs the path with workers on both queues. */
@@ -164,11 +182,34 @@ export const PATHS: Record<string, Path> = {
   }),
 
   'production’s rules': withWorkers(async (bed) => {
-    const given = anOrder();
-    const order = await bed.place(given, { args: [{ ...given, policy: 'production' }] });
+    const order = await bed.place(...underProduction());
     await awaitingApproval(order);
     await order.update('approve');
     return ended(order);
+  }),
+
+  'continued as new in the review': withWorkers(async (bed) => {
+    const order = await bed.place(...underProduction());
+    await awaitingApproval(order);
+    await order.update('address', [BOSTON], 'first');
+    await fillHistory(order, MANY);
+    await order.update('approve');
+    return ended(order);
+  }),
+
+  'continued as new during an attempt, with undecided commands': withWorkers(async (bed) => {
+    const [dispatch, close] = [gate(), gate()];
+    const faults = { dispatch: dispatch.before, close: onlyFirst(close.before) };
+    const [given, options] = underProduction();
+    const order = await bed.placeApproved(given, { ...options, faults });
+    await dispatch.reached;
+    await order.signal('address', BOSTON, 'first');
+    await order.signal('cancel', 'changed my mind', 'second');
+    await close.reached;
+    await fillHistory(order, MANY);
+    await ended(order);
+    for (const held of [dispatch, close]) held.open();
+    return order;
   }),
 
   'a second run': withWorkers(async (bed) => {
@@ -215,6 +256,6 @@ export const PATHS: Record<string, Path> = {
   },
 };
 
-/** The file name of a path's history. `part`: empty for the order's workflow; else a shipping attempt's or the SettleWorkflow's. */
+/** The file name of a path's history. `part`: empty for the order's first run; else a later run's, a shipping attempt's or the SettleWorkflow's. */
 export const fileOf = (path: string, part = ''): string =>
   `${path.replace(/[^\w]+/g, '-').toLowerCase()}${part && `.${part}`}.json`;

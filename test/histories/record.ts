@@ -22,17 +22,21 @@ test('this version has no histories yet', () => {
 
 test.skipIf(recorded).for(Object.entries(PATHS))('%s', { timeout: 60_000 }, async ([path, walk]) => {
   const bed = await ownTestbed({ queues: [], clock: 'real' });
-  const { id, row } = await walk(bed);
+  const { id, row, runs } = await walk(bed);
   const attempts = (await row()).child_attempts;
-  const parts: [part: string, workflowId: string][] = [
-    ['', orderWorkflowId(id)],
+  const parts: [part: string, workflowId: string, runId?: string][] = [
+    ...(await runs()).map(({ runId }, n): [string, string, string] => [
+      n === 0 ? '' : `run-${n + 1}`,
+      orderWorkflowId(id),
+      runId,
+    ]),
     ['settle', settleWorkflowId(id)],
     ['first-ship', shippingWorkflowId(id, 1)],
   ];
   if (attempts > 1) parts.push(['last-ship', shippingWorkflowId(id, attempts)]);
   await mkdir(folder, { recursive: true });
-  for (const [part, workflowId] of parts) {
-    const json = await historyOf(bed.realTimeClient, workflowId);
+  for (const [part, workflowId, runId] of parts) {
+    const json = await historyOf(bed.realTimeClient, workflowId, runId);
     if (json) await writeFile(folder + fileOf(path, part), json);
   }
 });
@@ -43,10 +47,10 @@ test.skipIf(recorded)('the commit they were recorded at', async () => {
 });
 
 /** The workflow's history as JSON, without the names of machines and folders, which replay doesn't need. Undefined when it never ran. */
-async function historyOf({ workflow }: Client, workflowId: string) {
+async function historyOf({ workflow }: Client, workflowId: string, runId?: string) {
   try {
     return JSON.stringify(
-      JSON.parse(historyToJSON(await workflow.getHandle(workflowId).fetchHistory()), (key, value) => {
+      JSON.parse(historyToJSON(await workflow.getHandle(workflowId, runId).fetchHistory()), (key, value) => {
         if (key === 'identity' || key === 'stackTrace') return undefined;
         return key === 'name' && STICKY_QUEUE.test(value) ? 'sticky' : value;
       }),

@@ -234,6 +234,14 @@ const foreignSignal = fc
       ),
   );
 
+const filling = fc.constant(
+  new Act(
+    'the history is full',
+    ({ run }) => run.fillHistory(),
+    (model) => atRest(model) && model.addresses.length === 0,
+  ),
+);
+
 /** Never with both an address and a cancel: the worker's order of processing, which is not fixed, would decide between them. */
 const together = fc
   .array(drafts(['signal']), { maxLength: 3 })
@@ -280,6 +288,7 @@ export const sequences = (replayPath: string | undefined) =>
         { weight: 2, arbitrary: temporalCancel },
         { weight: 1, arbitrary: foreignSignal },
         { weight: 1, arbitrary: restart },
+        { weight: 1, arbitrary: filling },
       ),
     ],
     { maxCommands: 25, size: 'max', ...(replayPath === undefined ? {} : { replayPath }) },

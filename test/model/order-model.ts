@@ -173,6 +173,15 @@ export class OrderModel {
     if (react) this.react();
   }
 
+  /** Another run continues the order. It knows the ids of accepted commands, but not of repetitions, and Temporal those of no update. */
+  continuesAsNew(): void {
+    for (const [id, { command, answer }] of this.known)
+      if (!answer?.startsWith('accepted') && !(command === 'address' && answer?.startsWith('no change')))
+        this.known.delete(id);
+    this.acceptedUpdates.clear();
+    this.canceledByTemporal = false;
+  }
+
   /** Commands that arrive in one workflow task. An address is answered after it is written, with the state that the others led to. */
   receiveTogether(all: SentCommand[]): void {
     for (const sent of all) this.receive(sent, false);

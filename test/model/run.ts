@@ -8,7 +8,7 @@ import type { OrderView } from '@trellis/contracts/order';
 import { ORDER_WORKFLOW, ORDERS_QUEUE } from '@trellis/contracts/temporal';
 import { expect } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import type { Call, PlacedOrder, Testbed } from '../workflow-fixture.ts';
+import { type Call, fillHistory, type HistoryEvent, type PlacedOrder, type Testbed } from '../workflow-fixture.ts';
 import { holdCalls } from './held-calls.ts';
 import { OrderModel, type Plan, POLICY, type SentCommand, type Span, Undecidable } from './order-model.ts';
 
@@ -261,6 +261,14 @@ export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
       );
     },
 
+    /** Fills the history of the order's run, so that another run continues it. */
+    fillHistory: () =>
+      act(
+        () => fillHistory(placed, { signals: 1_000, length: 1 }),
+        () => model.continuesAsNew(),
+        1_000,
+      ),
+
     /** Another order uses the same payment id. */
     otherOrder: () =>
       act(
@@ -437,11 +445,10 @@ function eventName({ type, payload }: OrderView['events'][number]): string {
 }
 
 /** Each backoff: the failed attempt before it, and its start. A backoff of length zero starts no timer. */
-async function backoffs({ handle }: PlacedOrder): Promise<{ after: number; since: number }[]> {
-  const { events } = await handle.fetchHistory();
+async function backoffs(order: PlacedOrder): Promise<{ after: number; since: number }[]> {
   const began: { after: number; since: number }[] = [];
   let failed = 0;
-  for (const event of events ?? []) {
+  for (const event of await eventsOf(order)) {
     if (event.childWorkflowExecutionFailedEventAttributes || event.childWorkflowExecutionTimedOutEventAttributes)
       failed += 1;
     if (event.timerStartedEventAttributes && failed > (began.at(-1)?.after ?? 0))
@@ -451,14 +458,16 @@ async function backoffs({ handle }: PlacedOrder): Promise<{ after: number; since
 }
 
 /** The starts of all timers. */
-async function timersOf({ handle }: PlacedOrder): Promise<number[]> {
-  const { events } = await handle.fetchHistory();
-  return (events ?? []).filter((event) => event.timerStartedEventAttributes).map(timeOf);
+async function timersOf(order: PlacedOrder): Promise<number[]> {
+  return (await eventsOf(order)).filter((event) => event.timerStartedEventAttributes).map(timeOf);
 }
+
+/** The events of all runs of the order. */
+const eventsOf = async ({ runs }: PlacedOrder): Promise<HistoryEvent[]> =>
+  (await runs()).flatMap(({ events }) => events);
 
 const timeOf = ({ eventTime }: HistoryEvent): number =>
   Number(eventTime?.seconds) * 1000 + (eventTime?.nanos ?? 0) / 1e6;
-type HistoryEvent = NonNullable<Awaited<ReturnType<PlacedOrder['handle']['fetchHistory']>>['events']>[number];
 const exactly = (moment: number): Span => ({ from: moment, to: moment });
 
 const isNotFound = (error: unknown): boolean =>

@@ -266,6 +266,9 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       [422, 'INVALID', 'GET', '/orders?limit=0', undefined],
       [422, 'INVALID', 'GET', '/orders?limit=many', undefined],
       [422, 'INVALID', 'GET', '/orders?state=lost', undefined],
+      [422, 'INVALID', 'GET', '/orders?limit=1&limit=2', undefined],
+      [422, 'INVALID', 'GET', '/orders?state=shipped&state=failed', undefined],
+      [422, 'INVALID', 'GET', '/orders/o-1%00/status', undefined],
       [404, 'NOT_FOUND', 'GET', '/orders/never-started/status', undefined],
       [404, 'NOT_FOUND', 'GET', '/orders/never-started', undefined],
       [404, 'NOT_FOUND', 'POST', '/orders/never-started/signals/approve', ''],
@@ -294,8 +297,89 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     });
   });
 
-  test('/health answers 200', async () => {
-    expect(await http('GET', '/health')).toMatchObject({ status: 200, body: { ok: true } });
+  test.each(['/health', '/livez', '/readyz'])('%s answers 200', async (path) => {
+    expect(await http('GET', path)).toMatchObject({ status: 200, body: { ok: true } });
+  });
+
+  test('its answers are not stored, not framed, and of the type that they say', async () => {
+    const { headers } = await fetch(`${API_URL}/orders`);
+    expect(headers.get('cache-control')).toBe('no-store');
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('content-security-policy')).toContain("frame-ancestors 'none'");
+    const page = await fetch(`${API_URL}/docs/`);
+    expect(page.headers.get('x-content-type-options')).toBe('nosniff');
+    expect(page.headers.get('content-security-policy')).toMatch(/script-src 'self' 'sha256-.*frame-ancestors 'none'/);
+  });
+
+  test.each([
+    'a:b',
+    '...',
+    '_.-:',
+    'x'.repeat(64),
+  ])('an order has the same id over REST, percent-encoded or not, and over tRPC: %s', async (suffix) => {
+    const order_id = suffix.length === 64 ? `${freshId()}${suffix}`.slice(0, 64) : `${freshId()}${suffix}`;
+    const { order_id: _, ...order } = anOrder({ payment_id: freshId() });
+    const encoded = Array.from(order_id, (character) => `%${character.charCodeAt(0).toString(16)}`).join('');
+    const first = await http('POST', `/orders/${order_id}/start`, order);
+    expect(first).toMatchObject({ status: 200, body: { workflow_id: `order-${order_id}` } });
+    expect(await http('POST', `/orders/${encoded}/start`, order)).toEqual(first);
+    expect(await client.start.mutate({ order_id, ...order })).toEqual(first.body);
+    expect((await http('GET', `/orders/${encoded}/status`)).body.order_id).toBe(order_id);
+    expect(await client.get.query({ order_id })).toMatchObject({ order_id });
+  });
+
+  test.each(['.', '..', 'a/b', ''])('an id that a URL’s path can’t carry is refused: %j', async (order_id) => {
+    expect(await trpcError(client.start.mutate(anOrder({ order_id, payment_id: 'p' })))).toMatchObject({
+      code: 'INVALID',
+      errors: [{ path: 'order_id' }],
+    });
+  });
+
+  describe('a body', () => {
+    const start = '/orders/o-1/start';
+    const bytes = (text: string) => Uint8Array.from(text, (character) => character.charCodeAt(0));
+    const latin1 = bytes(
+      '{"payment_id":"p","address":{"line1":"M\xfcllerstr. 5","city":"C"},"items":[{"sku":"S","qty":1}]}',
+    );
+
+    test.each(['/trpc/orders.start', start])('that is not UTF-8 is refused: %s', async (path) => {
+      const post = async (body: Uint8Array<ArrayBuffer>, type = 'application/json') => {
+        const answer = await fetch(API_URL + path, { method: 'POST', body, headers: { 'content-type': type } });
+        const json = (await answer.json()) as { code?: string; error?: { data: { code: string } } };
+        return [answer.status, json.code ?? json.error?.data.code];
+      };
+      expect(await post(latin1)).toEqual([400, 'INVALID_JSON']);
+      expect(await post(latin1, 'application/json; charset=iso-8859-1')).toEqual([400, 'INVALID_JSON']);
+      expect(await post(bytes('{"a":"\xc3'))).toEqual([400, 'INVALID_JSON']);
+      expect(await post(bytes('{"a":"\xed\xa0\x80"}'))).toEqual([400, 'INVALID_JSON']);
+      expect((await post(bytes('\xef\xbb\xbf{}'), 'application/json; charset=UTF-8'))[1]).toBe('INVALID');
+    });
+
+    test.each([
+      '/trpc/orders.start',
+      start,
+      '/nothing/here',
+    ])('that is too large is answered 413 each time, whole or in chunks, on connections that are used again: %s', async (path) => {
+      for (let round = 0; round < 5; round += 1)
+        for (const size of [70_000, 1_000_000, 10_000_000]) {
+          const whole = new Uint8Array(size);
+          const inChunks = new Blob([whole]).stream();
+          for (const body of [whole, inChunks]) {
+            const headers = { 'content-type': 'application/json' };
+            const request = { method: 'POST', headers, body, duplex: 'half' } as RequestInit;
+            const answer = await fetch(API_URL + path, request);
+            await answer.arrayBuffer();
+            expect(answer.status, `${size} bytes, round ${round}`).toBe(413);
+          }
+        }
+    });
+  });
+
+  test('a batch of tRPC calls is refused', async () => {
+    const input = encodeURIComponent(JSON.stringify({ 0: {}, 1: {} }));
+    const answer = await fetch(`${API_URL}/trpc/orders.list,orders.list?batch=1&input=${input}`);
+    expect(answer.status).toBe(400);
+    expect(JSON.stringify(await answer.json())).toMatch(/"message":"[^"]*[Bb]atching is not enabled/);
   });
 
   test('refuses a start that waits too long for the database, and leaves nothing locked', async () => {

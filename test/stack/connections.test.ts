@@ -1,9 +1,23 @@
-/** Connections to the database: idle ones that the network forgot, a primary that became read-only, and whatever the server's defaults are. */
-
+/** Connections to the database: forgotten by the network, refused, and on a server with unusual settings or with TLS. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openDatabase } from '@trellis/drizzle/client';
-import type { Session } from '@trellis/drizzle/database';
-import { expect, onTestFinished, test } from 'vitest';
+import { inspect, promisify } from 'node:util';
+import { defaultFailureConverter, defaultPayloadConverter } from '@temporalio/common';
+import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
+import { type Database, DatabaseError, type Session } from '@trellis/drizzle/database';
+import { migrate } from '@trellis/drizzle/migrate';
+import { createOrderViews } from '@trellis/drizzle/order-views';
+import { createOrderStore } from '@trellis/drizzle/orders';
+import { startDatabase } from '@trellis/local/stack/database-server';
+import { freePort } from '@trellis/local/stack/ports';
+import { sql } from 'drizzle-orm';
+import { createConnection } from 'mysql2/promise';
+import pino from 'pino';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { anOrder, freshId, overGateway } from '../fixtures.ts';
 import { need } from '../servers.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
@@ -41,6 +55,15 @@ async function timed<T>(call: Promise<T>): Promise<{ result: T; ms: number }> {
   return { result: await call, ms: performance.now() - start };
 }
 
+test('after the network forgot connections that were used a moment ago one call waits for its timeout, and then none', async () => {
+  const { db, proxy, open } = await throughProxy();
+  proxy.forget();
+  await expect(db.run(connectionId)).rejects.toMatchObject({ kind: 'silent', message: 'the database does not answer' });
+  const next = await timed(Promise.all(Array.from({ length: 20 }, () => db.run(connectionId))));
+  expect(next.ms).toBeLessThan(1_000);
+  for (const id of next.result) expect(open).not.toContain(id);
+});
+
 test('after the network forgot 20 idle connections the next calls succeed, and only the first one waits', async () => {
   const { db, proxy, open } = await throughProxy();
   await sleep(600);
@@ -51,4 +74,241 @@ test('after the network forgot 20 idle connections the next calls succeed, and o
   const later = await timed(Promise.all(Array.from({ length: 20 }, () => db.run(connectionId))));
   expect(later.ms).toBeLessThan(250);
   for (const id of later.result) expect(open).not.toContain(id);
+});
+
+test('a ping is answered, or fails within its time', async () => {
+  const { db, proxy } = await throughProxy();
+  await db.ping(1_000);
+  proxy.delayAnswers(60_000);
+  const failed = await timed(expect(db.ping(200)).rejects.toBeInstanceOf(DatabaseError));
+  expect(failed.ms).toBeLessThan(1_000);
+});
+
+test('the check at a program’s start names the variable and the reason in one line', async () => {
+  const line = async (url: string) => {
+    const db = openDatabase(url);
+    return checkDatabase(db, 'DATABASE_URL', url).finally(() => db.close());
+  };
+  const changed = (change: (url: URL) => void) => {
+    const url = new URL(DATABASE_URL);
+    change(url);
+    return url.href;
+  };
+  const { host } = new URL(DATABASE_URL);
+  expect(await line(DATABASE_URL)).toBeUndefined();
+  expect(await line(await overGateway(DATABASE_URL))).toBeUndefined();
+  expect(await line('mysql://root:s3cret@127.0.0.1:1/x')).toBe(
+    'DATABASE_URL (127.0.0.1:1): connect ECONNREFUSED 127.0.0.1:1',
+  );
+  expect(await line(changed((url) => (url.password = 's3cret')))).toMatch(
+    new RegExp(`^DATABASE_URL \\(${host}\\): 1045 ER_ACCESS_DENIED_ERROR: Access denied for user .+$`),
+  );
+  expect(await line(changed((url) => (url.pathname = '/mysql')))).toMatch(
+    /^DATABASE_URL \(.+\): 1146 ER_NO_SUCH_TABLE: Table 'mysql\.\w+' doesn't exist; run npm run migrate$/,
+  );
+});
+
+describe.each([
+  { driver: 'mysql2', at: DATABASE_URL },
+  { driver: 'PlanetScale’s driver', at: await overGateway(DATABASE_URL) },
+])('an error of the database over $driver', ({ at }) => {
+  const db = openDatabase(at);
+  afterAll(() => db.close());
+  const SECRET = `88 Private Ave's "x" (errno 1213) (sqlstate 40001) desc = ' for column 's3cret`;
+  const id = freshId('secret');
+  const insert = (columns: string, values: ReturnType<typeof sql>) =>
+    sql`INSERT INTO attempts (order_id, step, attempt, error, ${sql.raw(columns)}) VALUES (${id}, 's', 1, 'e', ${values})`;
+
+  test.each([
+    [
+      'data too long',
+      1406,
+      sql`INSERT INTO attempts (order_id, step, attempt, error) VALUES (${id}, ${SECRET}, 1, '')`,
+    ],
+    [
+      'not a number',
+      1366,
+      sql`INSERT INTO attempts (order_id, step, attempt, error) VALUES (${id}, 's', ${SECRET}, '')`,
+    ],
+    ['not a time', 1292, insert('ts', sql`${SECRET}`)],
+    ['no such table', 1146, sql`SELECT ${SECRET} FROM nowhere`],
+    ['no such column', 1054, sql`SELECT ${SECRET}, nothing FROM attempts`],
+    ['syntax', 1064, sql`SELECT ${SECRET} ${SECRET} FROM FROM`],
+    [
+      'a key that exists',
+      1062,
+      sql`INSERT INTO payments (payment_id, order_id, status, amount, currency) VALUES ('p', ${id}, 's', 1, ''), ('p', ${SECRET}, 's', 1, '')`,
+    ],
+    ['a signal', 1644, sql`SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = ${`broken '${SECRET}'`}`],
+  ])('%s: its words are in the log, values and statement are nowhere', async (_, errno, statement) => {
+    const error: DatabaseError = await db
+      .run((session) => session.execute(statement))
+      .then(
+        () => expect.unreachable(),
+        (thrown) => thrown,
+      );
+    expect(error).toBeInstanceOf(DatabaseError);
+    expect(error).toMatchObject({ errno, permanent: errno !== 1644, message: 'the database refused the statement' });
+    const lines: string[] = [];
+    pino({}, { write: (line) => void lines.push(line) }).error({ err: error }, 'failed');
+    const failure = JSON.stringify(defaultFailureConverter.errorToFailure(error, defaultPayloadConverter));
+    const [logged = ''] = lines;
+    expect(logged).toContain(`"reason":"${errno}`);
+    for (const told of [logged, inspect(error, { depth: 9, showHidden: true }), failure, `${error.stack}`])
+      expect(told).not.toMatch(/Private|s3cret|INSERT|SELECT|secret-/i);
+  });
+
+  test('a server that is read-only is left for another one, and its connections with it', async () => {
+    const id = await db.run(connectionId);
+    let runs = 0;
+    const after = await db.transaction(async (session) => {
+      runs += 1;
+      if (runs === 1)
+        await session.execute(sql`SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'read-only'`);
+      return connectionId(session);
+    });
+    expect(runs).toBe(2);
+    if (at === DATABASE_URL) expect(after).not.toBe(id);
+  });
+
+  test('too many connections are waited for', async () => {
+    let runs = 0;
+    const limit = sql`SIGNAL SQLSTATE '08004' SET MYSQL_ERRNO = 1040, MESSAGE_TEXT = 'Too many connections'`;
+    await db.run(async (session) => {
+      runs += 1;
+      if (runs <= 10) await session.execute(limit);
+    });
+    expect(runs).toBe(11);
+  });
+});
+
+describe('on a server of its own', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'trellis-sql-'));
+  const openssl = (...args: string[]) => promisify(execFile)('openssl', args, { cwd: folder });
+  const key = ['-newkey', 'rsa:2048', '-nodes', '-days', '2'];
+  await openssl('req', '-x509', ...key, '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=test authority');
+  await openssl('req', ...key.slice(0, 3), '-keyout', 'server.key', '-out', 'server.csr', '-subj', '/CN=localhost');
+  await writeFile(join(folder, 'names'), 'subjectAltName=DNS:localhost');
+  await openssl(
+    'x509',
+    '-req',
+    '-in',
+    'server.csr',
+    '-CA',
+    'ca.pem',
+    '-CAkey',
+    'ca.key',
+    '-CAcreateserial',
+    '-days',
+    '2',
+    '-extfile',
+    'names',
+    '-out',
+    'server.pem',
+  );
+  const port = await freePort();
+  const server = await startDatabase({
+    folder,
+    port,
+    say: () => {},
+    settings: [
+      `--ssl-cert=${join(folder, 'server.pem')}`,
+      `--ssl-key=${join(folder, 'server.key')}`,
+      '--character-set-server=latin1',
+      '--skip-character-set-client-handshake',
+      '--default-time-zone=+05:30',
+      '--transaction-isolation=READ-COMMITTED',
+    ],
+  });
+  afterAll(async () => {
+    await server.stop();
+    await rm(folder, { recursive: true });
+  });
+  const root = await createConnection(server.url);
+  await root.query('CREATE DATABASE odd');
+  await root.query("CREATE USER secure@'%' REQUIRE SSL");
+  await root.query("GRANT ALL ON odd.* TO secure@'%'");
+  const oddUrl = `${server.url}/odd`;
+  await migrate(oddUrl);
+
+  async function opened<T>(url: string, work: (db: Database) => Promise<T>): Promise<T> {
+    const db = openDatabase(url);
+    return work(db).finally(() => db.close());
+  }
+
+  test.each([
+    '',
+    'NO_BACKSLASH_ESCAPES',
+    'ANSI',
+    'TRADITIONAL',
+  ])('an order is written and read exactly under sql_mode "%s"', async (mode) => {
+    await root.query('SET GLOBAL sql_mode = ?', [mode]);
+    await opened(oddUrl, async (db) => {
+      const line1 = `it's 8\\" “Größe” 日本語 😢 \u0000 -- '); DROP TABLE orders`;
+      const order = anOrder({ address: { line1, city: 'Zürich' } });
+      const before = Date.now();
+      await createOrderStore(db).receive(order, { workflow_id: 'w', run_id: 'r' }, null);
+      const view = await createOrderViews(db).view(order.order_id);
+      expect(view).toMatchObject({ address: order.address, items: order.items });
+      expect(Math.abs(Date.parse(view?.created_at ?? '') - before)).toBeLessThan(5_000);
+      const settings = sql`SELECT @@sql_mode AS mode, @@collation_connection AS collation`;
+      const [[row]] = (await db.run((session) => session.execute(settings))) as unknown as [Record<string, string>[]];
+      expect(row?.mode).toContain('STRICT_TRANS_TABLES');
+      expect(row?.collation).toBe('utf8mb4_unicode_ci');
+      await expect(
+        db.run((session) =>
+          session.execute(sql`UPDATE orders SET step = ${'x'.repeat(33)} WHERE id = ${order.order_id}`),
+        ),
+      ).rejects.toMatchObject({ errno: 1406, permanent: true });
+    });
+  });
+
+  test('a column of JSON returns what was written, also a text that looks like JSON', async () => {
+    await opened(oddUrl, async (db) => {
+      for (const value of ['x', '123', '{"a":1}', 5, null, ['y']]) {
+        const order = anOrder({ address: value as never });
+        await createOrderStore(db).receive(order, { workflow_id: 'w', run_id: 'r' }, null);
+        expect((await createOrderViews(db).view(order.order_id))?.address).toEqual(value);
+      }
+    });
+  });
+
+  const cipher = (url: string) =>
+    opened(url, async (db) => {
+      const status = await db.run((session) => session.execute(sql`SHOW SESSION STATUS LIKE 'Ssl_cipher'`));
+      return (status as unknown as [{ Value: string }[]])[0][0]?.Value ? 'TLS' : 'no TLS';
+    }).catch((error) => (error instanceof DatabaseError && error.permanent ? error.reason : Promise.reject(error)));
+
+  const ca = `ssl-ca=${join(folder, 'ca.pem')}`;
+  const pem = encodeURIComponent(JSON.stringify({ ca: await readFile(join(folder, 'ca.pem'), 'utf8') }));
+  const [SELF_SIGNED, WRONG_NAME] = [/self-signed certificate|unable to/, /does not match|altnames/];
+  test.each([
+    ['', 'localhost', /^1045/],
+    ['ssl=false', 'localhost', /^1045/],
+    ['ssl-mode=DISABLED', 'localhost', /^1045/],
+    ['ssl-mode=REQUIRED', 'localhost', /^TLS$/],
+    ['sslmode=require', '127.0.0.1', /^TLS$/],
+    ['tls=skip-verify', 'localhost', /^TLS$/],
+    ['sslaccept=accept_invalid_certs', 'localhost', /^TLS$/],
+    ['useSSL=true&verifyServerCertificate=false', 'localhost', /^TLS$/],
+    [`ssl=${encodeURIComponent('{"rejectUnauthorized":false}')}`, 'localhost', /^TLS$/],
+    ['ssl=true', 'localhost', SELF_SIGNED],
+    ['ssl={}', 'localhost', SELF_SIGNED],
+    ['tls=true', 'localhost', SELF_SIGNED],
+    ['ssl-mode=VERIFY_CA', 'localhost', SELF_SIGNED],
+    [`ssl=${pem}`, 'localhost', /^TLS$/],
+    [`ssl=true&${ca}`, 'localhost', /^TLS$/],
+    [`ssl-mode=VERIFY_CA&${ca}`, '127.0.0.1', /^TLS$/],
+    [`ssl-mode=VERIFY_IDENTITY&${ca}`, 'localhost', /^TLS$/],
+    // A name of the same host that is not the certificate's.
+    [`ssl-mode=VERIFY_IDENTITY&${ca}`, '127.1', WRONG_NAME],
+    [`sslmode=verify-full&${ca}`, '127.1', WRONG_NAME],
+    [`ssl-mode=VERIFY_CA&${ca}`, '127.1', /^TLS$/],
+  ])('TLS as "%s" at %s', async (options, host, outcome) => {
+    expect(await cipher(`mysql://secure@${host}:${port}/odd?${options}`)).toMatch(outcome);
+  });
+
+  test('the migrations run over TLS', async () => {
+    expect(await migrate(`mysql://secure@localhost:${port}/odd?ssl-mode=VERIFY_IDENTITY&${ca}`)).toEqual([]);
+  });
 });

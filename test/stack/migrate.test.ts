@@ -6,6 +6,7 @@ import { createConnection as connectTo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { openDatabase } from '@trellis/drizzle/client';
+import type { DatabaseError } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
@@ -14,7 +15,7 @@ import { sandboxCharges, sandboxParcels } from '@trellis/drizzle/sandbox/schema'
 import { sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
-import { anOrder, freshDatabase } from '../fixtures.ts';
+import { anOrder, eventually, freshDatabase } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
 const { db, url, drop } = await freshDatabase();
@@ -42,7 +43,7 @@ async function emptyDatabase() {
       const [rows] = await connection.query<RowDataPacket[]>('SHOW TABLES');
       return rows.flatMap((row) => Object.values(row) as string[]).sort();
     }, url);
-  return { url, tables, drop };
+  return { url, name, tables, drop };
 }
 
 /** Runs a program with these variables to its end. */
@@ -81,10 +82,27 @@ describe.each([
   });
 });
 
+test.each([
+  ['names no database', 'mysql://root:s3cret@127.0.0.1', 'must name a database'],
+  ['holds an unencoded #', 'mysql://root:s3cret#x@127.0.0.1/x', 'is not a URL'],
+])('a program whose URL %s ends with one line that does not show it', async (_, DATABASE_URL, problem) => {
+  const { code, stdout, stderr } = await program('migrate.ts', { DATABASE_URL });
+  expect({ code, stdout, stderr }).toEqual({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringMatching(/^DATABASE_URL .+\n$/),
+  });
+  expect(stderr).toContain(problem);
+  expect(stderr).not.toContain('s3cret');
+});
+
 describe('migrate', () => {
+  const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
+  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
+
   test('prints what it applied', async () => {
     const { url: DATABASE_URL, drop } = await emptyDatabase();
-    const applied = 'applied 0000_initial\napplied 0001_capacity\napplied 0000_sandbox\n';
+    const applied = [...PRODUCT, ...SANDBOX].map((name) => `applied ${name}\n`).join('');
     expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
     expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
     await drop();
@@ -126,7 +144,7 @@ describe('migrate', () => {
       fresh.db.run((session) => session.select().from(sandboxParcels).innerJoin(sandboxCharges, sql`TRUE`));
     const before = await rows();
     expect(before).toHaveLength(1);
-    expect(await migrate(fresh.url)).toEqual(['0000_sandbox']);
+    expect(await migrate(fresh.url)).toEqual(SANDBOX);
     expect(await migrate(fresh.url)).toEqual([]);
     expect(await rows()).toEqual(before);
     await fresh.drop();
@@ -134,7 +152,7 @@ describe('migrate', () => {
 
   test('creates the sandbox’s tables only in the sandbox’s database when there is one', async () => {
     const [product, sandbox] = [await emptyDatabase(), await emptyDatabase()];
-    expect(await migrate(product.url, sandbox.url)).toEqual(['0000_initial', '0001_capacity', '0000_sandbox']);
+    expect(await migrate(product.url, sandbox.url)).toEqual([...PRODUCT, ...SANDBOX]);
     const [ofProduct, ofSandbox] = [await product.tables(), await sandbox.tables()];
     expect(ofProduct).toContain('orders');
     expect(ofProduct.filter((name) => name.includes('sandbox'))).toEqual([]);
@@ -144,7 +162,7 @@ describe('migrate', () => {
 
   test('run concurrently on an empty database applies each migration once', async () => {
     const empty = await emptyDatabase();
-    await Promise.all([1, 2, 3].map(() => migrate(empty.url)));
+    await Promise.all([1, 2, 3, 4].map(() => migrate(empty.url)));
     expect((await applied(empty.url)).length).toBe((await applied(url)).length);
     const there = openDatabase(empty.url);
     const answer = await createOrderStore(there).receive(anOrder(), { workflow_id: 'w', run_id: 'r' }, null);
@@ -171,11 +189,11 @@ describe('migrate', () => {
    * in front of the statement, or once the server has carried it out. So each run gets one statement further than the last.
    */
   async function breakingProxy(at: string, when: 'before' | 'after') {
-    const target = new URL(at);
+    const { port, hostname } = new URL(at);
     const broken = new Set<string>();
     const sockets = new Set<Socket>();
     const server = createServer((client) => {
-      const upstream = connectTo(Number(target.port), target.hostname);
+      const upstream = connectTo(Number(port), hostname);
       let losing = false;
       const close = () => [client, upstream].map((socket) => socket.destroy());
       for (const socket of [client, upstream]) {
@@ -198,8 +216,9 @@ describe('migrate', () => {
       server.close();
       for (const socket of sockets) socket.destroy();
     });
-    target.port = `${(server.address() as AddressInfo).port}`;
-    return { url: target.href, broken };
+    const proxied = new URL(at);
+    proxied.port = `${(server.address() as AddressInfo).port}`;
+    return { url: proxied.href, broken };
   }
 
   test.each([
@@ -209,18 +228,77 @@ describe('migrate', () => {
     const empty = await emptyDatabase();
     onTestFinished(empty.drop);
     const proxy = await breakingProxy(empty.url, when);
-    let runs = 1;
-    while (
-      !(await migrate(proxy.url).then(
-        () => true,
-        () => false,
-      ))
-    ) {
-      runs += 1;
-      expect(runs).toBeLessThan(500);
-    }
+    let runs = 0;
+    await beside(async (connection) => {
+      // The server ends a broken connection, and with it its lock, a moment later; the next run would wait for that.
+      const ended = async () => {
+        const [[row]] = await connection.query<RowDataPacket[]>(
+          'SELECT COUNT(*) AS connections FROM information_schema.processlist WHERE db = ?',
+          [empty.name],
+        );
+        return row?.connections === 0;
+      };
+      for (let done = false; !done; ) {
+        runs += 1;
+        expect(runs).toBeLessThan(500);
+        done = await migrate(proxy.url).then(
+          () => true,
+          () => false,
+        );
+        await eventually(ended, 5_000, 5);
+      }
+    });
     expect(runs).toBe(proxy.broken.size + 1);
-    expect(runs).toBeGreaterThan(40);
+    expect(runs).toBeGreaterThan(30);
     expect(await stateOf(empty.url)).toEqual(await stateOf(url));
+  });
+
+  test('takes over no table of the same name that it did not make', async () => {
+    const { url: at, tables, drop } = await emptyDatabase();
+    onTestFinished(drop);
+    await beside((connection) => connection.query('CREATE TABLE orders (id int)'), at);
+    for (let run = 0; run < 2; run += 1)
+      expect(await program('migrate.ts', { DATABASE_URL: at })).toEqual({
+        code: 1,
+        stdout: '',
+        stderr: expect.stringMatching(
+          /^DATABASE_URL \(.+\): 0000_initial makes tables that exist already: orders\. .+\n$/,
+        ),
+      });
+    expect(await tables()).toEqual(['__drizzle_migrations', 'orders']);
+  });
+
+  test('names the statement that the server refused, and takes nothing for applied that was refused', async () => {
+    const { url: at, name, drop } = await emptyDatabase();
+    onTestFinished(drop);
+    const limited = new URL(at);
+    limited.username = `without_index_${name}`.slice(0, 32);
+    await beside(async (connection) => {
+      await connection.query(`CREATE USER '${limited.username}'@'%'`);
+      await connection.query(`GRANT SELECT, INSERT, UPDATE, CREATE ON ${name}.* TO '${limited.username}'@'%'`);
+    });
+    const refusal = (as: string) => migrate(as).then(String, (error: DatabaseError) => error.reason);
+    const refused = /^0000_initial, statement 6 of 9: (\d+) ER_\w+: /;
+    expect(refused.exec(await refusal(limited.href))?.[1]).toBe('1142');
+    const index = 'attempts_by_order ON attempts';
+    await beside((connection) => connection.query(`CREATE INDEX ${index} (step)`), at);
+    expect(refused.exec(await refusal(at))?.[1]).toBe('1061');
+    expect(refused.exec(await refusal(at))?.[1]).toBe('1061');
+    await beside((connection) => connection.query(`DROP INDEX ${index}`), at);
+    await migrate(at);
+    expect(await stateOf(at)).toEqual(await stateOf(url));
+    await beside((connection) => connection.query(`DROP USER '${limited.username}'@'%'`));
+  });
+
+  test('does not wait for that of another database on the same server', async () => {
+    const [one, other] = [await emptyDatabase(), await emptyDatabase()];
+    const proxy = await openSqlProxy(one.url);
+    proxy.delayAnswers(100);
+    const slow = migrate(proxy.url).then(() => 'slow');
+    expect(await Promise.race([slow, migrate(other.url)])).toContain('0000_initial');
+    proxy.delayAnswers(0);
+    await slow;
+    proxy.close();
+    await Promise.all([one.drop(), other.drop()]);
   });
 });

@@ -34,11 +34,13 @@ const costs = async () => ({
   admitted: await rowsRead(async () => expect(await start(60)).toMatchObject({ admitted: true })),
   refused: await rowsRead(async () => expect(await start(-1)).toMatchObject({ admitted: false })),
 });
+/** The first statements on a table read its statistics too. */
+const costsOnceWarm = async () => (await costs()) && costs();
 
 let ofEmpty: Awaited<ReturnType<typeof costs>>;
 
 beforeAll(async () => {
-  ofEmpty = await costs();
+  ofEmpty = await costsOnceWarm();
   const digits = sql.raw(`(${Array.from({ length: 10 }, (_, n) => `SELECT ${n} AS n`).join(' UNION ALL ')})`);
   await db.run(
     (session) =>
@@ -56,7 +58,7 @@ test('a start reads as many rows with no open order as with thousands, whether i
   await capacity.countOpenOrders();
   // The count has to leave room for one more, which is a matter of the rate.
   await capacity.setRate(ORDERS);
-  expect(await costs()).toEqual(ofEmpty);
+  expect(await costsOnceWarm()).toEqual(ofEmpty);
 });
 
 test.each([

@@ -1,10 +1,7 @@
 /** The stores on a real database: each change is written once, states only move forward, also with deadlocks, lost connections and timeouts. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { Event } from '@trellis/contracts/event';
 import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
@@ -17,7 +14,6 @@ import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError, Session } from '@trellis/drizzle/database';
-import { migrate } from '@trellis/drizzle/migrate';
 import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
@@ -34,7 +30,7 @@ import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, overGateway } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
-const { db, url, drop } = await freshDatabase();
+const { url, drop } = await freshDatabase();
 const httpUrl = await overGateway(url);
 afterAll(drop);
 
@@ -964,132 +960,3 @@ async function losingOneCommit(at: string): Promise<{ url: string; lost(): numbe
   url.port = `${(server.address() as AddressInfo).port}`;
   return { url: url.href, lost: () => lost, close: () => void server.close() };
 }
-
-/** A database without tables. */
-async function emptyDatabase() {
-  const { url, drop } = await freshDatabase();
-  const name = new URL(url).pathname.slice(1);
-  await beside(async (connection) => {
-    await connection.query(`DROP DATABASE ${name}`);
-    await connection.query(`CREATE DATABASE ${name}`);
-  });
-  const tables = () =>
-    beside(async (connection) => {
-      const [rows] = await connection.query<RowDataPacket[]>('SHOW TABLES');
-      return rows.flatMap((row) => Object.values(row) as string[]).sort();
-    }, url);
-  return { url, tables, drop };
-}
-
-/** Runs a program with these variables to its end. */
-async function program(script: string, env: NodeJS.ProcessEnv) {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(`../../drizzle/${script}`, import.meta.url))], {
-    // Not the repository's root, whose .env would be read.
-    cwd: fileURLToPath(new URL('.', import.meta.url)),
-    env: { ...env, PATH: process.env.PATH },
-  });
-  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
-  return { code, stdout, stderr };
-}
-
-describe.each([
-  'migrate.ts',
-  'sandbox/audit.ts',
-])('%s ends with one line that names DATABASE_URL and the server', (script) => {
-  const { host } = new URL(url);
-  const at = (change: (url: URL) => void) => {
-    const changed = new URL(url);
-    change(changed);
-    return changed.href;
-  };
-
-  test.each([
-    ['when the port is closed', 'mysql://root:secret@127.0.0.1:1/x', '127.0.0.1:1', 'connect ECONNREFUSED 127.0.0.1:1'],
-    ['when the URL names no database', at((url) => (url.pathname = '')), host, 'No database selected'],
-    ['when the password is wrong', at((url) => (url.password = 'secret')), host, /Access denied for user .+$/],
-    ['when the database does not exist', at((url) => (url.pathname = '/nowhere')), host, /Unknown database 'nowhere'$/],
-  ])('%s', async (_, DATABASE_URL, server, reason) => {
-    const { code, stdout, stderr } = await program(script, { DATABASE_URL });
-    expect([code, stdout]).toEqual([1, '']);
-    const [, start, why, ...more] = /^(DATABASE_URL \(.+?\)): (.+)\n$/.exec(stderr) ?? [];
-    expect([start, more]).toEqual([`DATABASE_URL (${server})`, []]);
-    expect(why).toMatch(reason);
-    expect(stderr).not.toContain('secret');
-  });
-});
-
-describe('migrate', () => {
-  const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
-  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
-
-  test('prints what it applied', async () => {
-    const { url: DATABASE_URL, drop } = await emptyDatabase();
-    const applied = [...PRODUCT, ...SANDBOX].map((name) => `applied ${name}\n`).join('');
-    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
-    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
-    await drop();
-  });
-
-  test('names SANDBOX_DATABASE_URL when that is the one that fails', async () => {
-    const SANDBOX_DATABASE_URL = 'mysql://root:secret@127.0.0.1:1/x';
-    const { code, stderr } = await program('migrate.ts', { DATABASE_URL: url, SANDBOX_DATABASE_URL });
-    expect({ code, stderr }).toEqual({
-      code: 1,
-      stderr: 'SANDBOX_DATABASE_URL (127.0.0.1:1): connect ECONNREFUSED 127.0.0.1:1\n',
-    });
-  });
-
-  const applied = (at: string) =>
-    beside(
-      async (connection) => (await connection.query<RowDataPacket[]>('SELECT * FROM __drizzle_migrations'))[0],
-      at,
-    );
-
-  test('changes nothing the second time', async () => {
-    const order = anOrder();
-    await createOrderStore(db).receive(order, runOf(order), null);
-    const view = () => createOrderViews(db).view(order.order_id);
-    const [migrations, before] = [await applied(url), await view()];
-    expect(await migrate(url)).toEqual([]);
-    expect(await applied(url)).toEqual(migrations);
-    expect(await view()).toEqual(before);
-  });
-
-  /** Version 0.2.0 left such a database. */
-  test('upgrades a database whose sandbox tables were made by the product’s migrations, and keeps their rows', async () => {
-    const fresh = await freshDatabase();
-    const order = anOrder();
-    await createParcelBook(fresh.db).take(order.order_id, order.address, 'TRK');
-    await createPaymentBook(fresh.db).charge(order.payment_id, order.order_id, MONEY, 'charged');
-    await beside((connection) => connection.query('DROP TABLE __drizzle_migrations_sandbox'), fresh.url);
-    const rows = () =>
-      fresh.db.run((session) => session.select().from(sandboxParcels).innerJoin(sandboxCharges, sql`TRUE`));
-    const before = await rows();
-    expect(before).toHaveLength(1);
-    expect(await migrate(fresh.url)).toEqual(SANDBOX);
-    expect(await migrate(fresh.url)).toEqual([]);
-    expect(await rows()).toEqual(before);
-    await fresh.drop();
-  });
-
-  test('creates the sandbox’s tables only in the sandbox’s database when there is one', async () => {
-    const [product, sandbox] = [await emptyDatabase(), await emptyDatabase()];
-    expect(await migrate(product.url, sandbox.url)).toEqual([...PRODUCT, ...SANDBOX]);
-    const [ofProduct, ofSandbox] = [await product.tables(), await sandbox.tables()];
-    expect(ofProduct).toContain('orders');
-    expect(ofProduct.filter((name) => name.includes('sandbox'))).toEqual([]);
-    expect(ofSandbox).toEqual(['__drizzle_migrations_sandbox', 'sandbox_charges', 'sandbox_parcels']);
-    await Promise.all([product.drop(), sandbox.drop()]);
-  });
-
-  test('run concurrently on an empty database applies each migration once', async () => {
-    const empty = await emptyDatabase();
-    await Promise.all([1, 2, 3].map(() => migrate(empty.url)));
-    expect((await applied(empty.url)).length).toBe((await applied(url)).length);
-    const there = openDatabase(empty.url);
-    const answer = await createOrderStore(there).receive(anOrder(), { workflow_id: 'w', run_id: 'r' }, null);
-    expect(answer).toMatchObject({ owner: true });
-    await there.close();
-    await empty.drop();
-  });
-});

@@ -2,15 +2,22 @@
 import { createServer as createHttpServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { Connection } from '@temporalio/client';
+import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createHttpTemporal } from '@trellis/api/temporal/http';
 import type { TemporalPort } from '@trellis/api/temporal/port';
+import { COMMAND_LIMITS } from '@trellis/contracts/commands';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { OrderError } from '@trellis/contracts/error';
+import { requestHash } from '@trellis/contracts/request-hash';
+import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, REQUEST_HASH_MEMO } from '@trellis/contracts/temporal';
+import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createCapacityStore } from '@trellis/drizzle/capacity';
+import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { need } from '../servers.ts';
-import { gate, openTestbed } from '../workflow-fixture.ts';
+import { fillHistory, gate, onlyFirst, openTestbed } from '../workflow-fixture.ts';
 
 const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = await need('temporal');
 const CLOSED_PORT = '127.0.0.1:1';
@@ -52,10 +59,29 @@ const codeOf = (calling: Promise<unknown>) =>
     (error: unknown) => (error instanceof OrderError ? error.code : error),
   );
 
+/** The answer of the API, on that port and the testbed's database. */
+async function call(temporal: TemporalPort, { db }: typeof bed, path: string, body: object, key = freshId()) {
+  const app = createApp({
+    temporal,
+    views: createOrderViews(db),
+    attempts: createAttemptStore(db),
+    capacity: createCapacityStore(db),
+    policy: 'exercise',
+    onError: () => {},
+  });
+  const headers = { 'content-type': 'application/json', 'idempotency-key': key };
+  const response = await app.request(path, { method: 'POST', headers, body: JSON.stringify(body) });
+  return (await response.json()) as Record<string, unknown>;
+}
+
 describe.each(ADAPTERS)('over $name', ({ port }) => {
   const temporal = port(namespaceOf(bed));
   /** On a namespace that no worker polls. */
   const idle = port(namespaceOf(empty));
+
+  /** Sends a command through the API. */
+  const send = (id: string, command: 'address' | 'cancel', body: object, key = freshId()) =>
+    call(temporal, bed, `/orders/${id}/signals/${command}`, body, key);
 
   /** An order that waits for its approval. */
   async function atReview(given = anOrder()) {
@@ -76,7 +102,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     const started = await temporal.start(order, HASH);
     expect(started).toEqual({ run_id: expect.stringMatching(/^[0-9a-f-]{36}$/) });
     expect(await temporal.start(order, HASH)).toBeUndefined();
-    expect(await temporal.find(order.order_id)).toEqual({ run_id: started?.run_id, request_hash: HASH });
+    expect(await temporal.find(order.order_id)).toEqual({ run_id: started?.run_id, request_hash: HASH, dead: false });
     expect(await temporal.query(order.order_id, 2_000)).toMatchObject({ order_id: order.order_id });
   });
 
@@ -136,7 +162,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await temporal.update(given.order_id, 'address', [BOSTON], key, 2_000)).toMatchObject({ code: 'TOO_LATE' });
   });
 
-  test('a command whose run is terminated before it is decided has the outcome no_open_run', async () => {
+  test('a command whose run is terminated before it is decided is interrupted', async () => {
     const dispatch = gate();
     const given = anOrder();
     const order = await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
@@ -147,8 +173,101 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
       return events?.some((event) => event.workflowExecutionUpdateAcceptedEventAttributes);
     });
     await order.handle.terminate();
-    expect(await asked).toEqual({ outcome: 'no_open_run' });
+    expect(await asked).toEqual({ outcome: 'interrupted' });
+    expect(await send(given.order_id, 'address', { address: BOSTON })).toMatchObject({ code: 'UNAVAILABLE' });
     dispatch.open();
+  });
+
+  test('an order whose run was continued as new is found by its first run’s id, and is not started again', async () => {
+    const order = anOrder();
+    const first = await temporal.start({ ...order, policy: 'production' }, HASH);
+    const handle = bed.env.client.workflow.getHandle(orderWorkflowId(order.order_id));
+    await eventually(async () => (await temporal.query(order.order_id, 1_000))?.step === 'awaiting_approval');
+    await fillHistory({ handle });
+    expect(await temporal.find(order.order_id)).toEqual({ run_id: first?.run_id, request_hash: HASH, dead: false });
+    expect(await temporal.start(order, HASH, true)).toBeUndefined();
+    expect(await send(order.order_id, 'cancel', {})).toMatchObject({ changed: true });
+  });
+
+  test('a command whose run is continued as new before it is decided is interrupted, and sent again gets its answer', async () => {
+    const dispatch = gate();
+    const given = anOrder({ address: { line1: '123 Main', city: 'Unreachable' } });
+    const order = await bed.placeApproved(given, { faults: { dispatch: onlyFirst(dispatch.before) } });
+    await dispatch.reached;
+    const key = freshId();
+    const asked = temporal.update(given.order_id, 'address', [BOSTON], key, 10_000);
+    await eventually(async () => {
+      const { events } = await order.handle.fetchHistory();
+      return events?.some((event) => event.workflowExecutionUpdateAcceptedEventAttributes);
+    });
+    await fillHistory(order);
+    expect(await asked).toEqual({ outcome: 'interrupted' });
+    expect(await send(given.order_id, 'address', { address: BOSTON }, key)).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('shipped');
+    dispatch.open();
+  });
+
+  test('ten waiting commands do not shut out the eleventh: it is kept', async () => {
+    const dispatch = gate();
+    const given = anOrder();
+    const order = await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });
+    await dispatch.reached;
+    const waiting = Array.from({ length: 10 }, () =>
+      temporal.update(given.order_id, 'address', [BOSTON], freshId(), 1_000),
+    );
+    expect(new Set((await Promise.all(waiting)).map(({ outcome }) => outcome))).toEqual(new Set(['accepted']));
+    expect(await temporal.update(given.order_id, 'cancel', [], freshId(), 500)).toEqual({ outcome: 'not_accepted' });
+    expect(await send(given.order_id, 'cancel', {})).toEqual({ ok: true, queued: true });
+    expect(await order.end()).toBe('canceled');
+    dispatch.open();
+  });
+
+  test('a repetition that the validator answers is decided, without a change', async () => {
+    const charge = gate();
+    const given = anOrder();
+    const order = await bed.placeApproved(given, { faults: { charge: charge.before } });
+    await charge.reached;
+    await Promise.all(Array.from({ length: COMMAND_LIMITS.repetitions }, () => order.signal('approve')));
+    await eventually(
+      async () => (await temporal.update(given.order_id, 'approve', [], freshId(), 2_000)).outcome === 'decided',
+    );
+    const { historyLength } = await order.handle.describe();
+    expect(await temporal.update(given.order_id, 'approve', [], freshId(), 2_000)).toEqual({
+      outcome: 'decided',
+      answer: { command: 'approve', state: 'approved', changed: false },
+    });
+    expect((await order.handle.describe()).historyLength).toBe(historyLength);
+    charge.open();
+  });
+
+  test('an order whose run was ended before it had a row is started again by the same request only', async () => {
+    const order = anOrder();
+    const start = (given = order) => call(idle, empty, `/orders/${order.order_id}/start`, given);
+    const first = await start();
+    expect(await start()).toEqual(first);
+    await empty.env.client.workflow.getHandle(orderWorkflowId(order.order_id)).terminate();
+    expect(await idle.find(order.order_id)).toMatchObject({ run_id: first.run_id, dead: true });
+    expect(await idle.start(order, await requestHash(order))).toBeUndefined();
+    const other = { ...order, items: [{ sku: 'XYZ', qty: 1 }] };
+    expect(await start(other)).toMatchObject({ code: 'ORDER_CONFLICT' });
+    const second = await start();
+    expect(second).toEqual({ workflow_id: first.workflow_id, run_id: expect.any(String) });
+    expect(second.run_id).not.toBe(first.run_id);
+    expect(await start()).toEqual(second);
+  });
+
+  test('an order that another caller started with a memo in an unknown encoding is found', async () => {
+    const id = freshId();
+    const { client, namespace } = empty.env;
+    await client.workflowService.startWorkflowExecution({
+      namespace: namespace ?? 'default',
+      workflowId: orderWorkflowId(id),
+      workflowType: { name: ORDER_WORKFLOW },
+      taskQueue: { name: ORDERS_QUEUE },
+      requestId: freshId(),
+      memo: { fields: { [REQUEST_HASH_MEMO]: { metadata: { encoding: Buffer.from('binary/encrypted') } } } },
+    });
+    expect(await idle.find(id)).toMatchObject({ request_hash: undefined, dead: false });
   });
 
   test('an order that was never started has no running run, accepts no signal, answers no query and is not found', async () => {
@@ -200,11 +319,14 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
   });
 });
 
-test('over HTTP the answer of a proxy is UNAVAILABLE, and 429 is BUSY', async () => {
+test('over HTTP the answer of a proxy is UNAVAILABLE, 429 is BUSY, and a run takes no update after two thousand', async () => {
   const html = await serverThat((response) => response.end('<html>'));
   expect(await codeOf(createHttpTemporal({ url: `http://${html}`, namespace: 'x' }).find('x'))).toBe('UNAVAILABLE');
   const busy = await serverThat((response) => response.writeHead(429).end('{"code":8}'));
   expect(await codeOf(createHttpTemporal({ url: `http://${busy}`, namespace: 'x' }).find('x'))).toBe('BUSY');
+  const used = await serverThat((response) => response.writeHead(400).end('{"code":9}'));
+  const after2000 = createHttpTemporal({ url: `http://${used}`, namespace: 'x' });
+  expect(await after2000.update('x', 'cancel', [], 'key', 500)).toEqual({ outcome: 'not_accepted' });
 });
 
 /** The address of an HTTP server that answers every request with `answer`. */

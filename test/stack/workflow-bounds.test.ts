@@ -7,8 +7,10 @@ import { anOrder, eventually } from '../fixtures.ts';
 import {
   awaitingApproval,
   type Fault,
+  fillHistory,
   gate,
   type HistoryEvent,
+  onlyFirst,
   openTestbed,
   ownTestbed,
   type PlacedOrder,
@@ -23,17 +25,15 @@ const replaying = await openTestbed({ clock: 'real', cacheWorkflows: false });
 const beds = [cached, replaying];
 afterAll(() => Promise.all(beds.map((bed) => bed.close())));
 
-describe.concurrent.each([
+describe.each([
   ['cached workflows', cached],
   ['workflows that replay at every task', replaying],
 ])('an order is continued as new, with %s,', (_, bed) => {
-  test('in the review: its window is not restarted, its rules stay, a known id gets its first answer', async ({
-    expect,
-  }) => {
+  test('in the review: its window is not restarted, its rules stay, a known id gets its first answer', async () => {
     const order = await bed.place(anOrder(), { workflowTaskTimeout: '4s', memo: { note: 'kept' } });
     await awaitingApproval(order);
     const first = await order.update('address', [BOSTON], 'move');
-    await fill(order);
+    await fillHistory(order);
     expect(await order.update('address', [UNREACHABLE], 'move')).toEqual(first);
     expect(await order.end()).toBe('expired');
     expect((await order.row()).address).toEqual(BOSTON);
@@ -45,65 +45,65 @@ describe.concurrent.each([
     expect((await order.handle.describe()).memo).toEqual({ note: 'kept' });
   });
 
-  test('while it is charged: it is charged once', async ({ expect }) => {
+  test('while it is charged: it is charged once', async () => {
     const charge = gate();
     const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.afterFirst } });
     await charge.reached;
-    await fill(order);
+    await fillHistory(order);
     expect(await order.end()).toBe('shipped');
     charge.open();
     expect(await bed.books(order.id)).toMatchObject({ charges: ['charged'], parcel: { status: 'taken' } });
   });
 
-  test('during a shipping attempt: the attempt ends, the next one ships one parcel', async ({ expect }) => {
+  test('during a shipping attempt: the attempt ends, the next one ships one parcel', async () => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.afterFirst } });
     await dispatch.reached;
     await order.signal('address', BOSTON, 'waits');
-    await fill(order);
+    await fillHistory(order);
     expect(await order.end()).toBe('shipped');
     dispatch.open();
     const first = await order.handle.client.getHandle(shippingWorkflowId(order.id, 1)).describe();
     expect(first.status.name).toBe('TERMINATED');
     const { shipments, events } = await order.view();
-    expect(shipments.map(({ attempt, status }) => `${attempt} ${status}`)).toEqual(['1 failed', '2 dispatched']);
+    expect(shipments.map(({ status }) => status).sort()).toEqual(['dispatched', 'failed']);
     expect(events.map(({ payload }) => payload)).toContainEqual(
       expect.objectContaining({ command: 'address', id: 'waits', code: 'TOO_LATE' }),
     );
   });
 
-  test('between two shipping attempts: the pause is not restarted, and a new address ends it', async ({ expect }) => {
+  test('between two shipping attempts: the pause is not restarted, and a new address ends it', async () => {
     const given = anOrder({ address: UNREACHABLE });
     const order = await bed.placeApproved(given, { args: [{ ...given, policy: 'production' }] });
     await eventually(async () => (await order.status()).dispatch_failed_reason);
-    await fill(order);
+    await fillHistory(order);
     await eventually(async () => timers((await order.runs()).at(-1)?.events).length > 0);
     expect(timers((await order.runs()).at(-1)?.events)[0]).toBeLessThan(60_000);
     expect(await order.update('address', [BOSTON])).toMatchObject({ changed: true });
     expect(await order.end()).toBe('shipped');
   });
 
-  test('during the refund: it is refunded once', async ({ expect }) => {
+  test('during the refund: it is refunded once', async () => {
     const [charge, refund] = [gate(), gate()];
     const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: refund.afterFirst } });
     await charge.reached;
     await order.update('cancel', ['first'], 'cancel');
     await refund.reached;
-    await fill(order);
+    await fillHistory(order);
     expect(await order.end()).toBe('canceled');
     for (const held of [charge, refund]) held.open();
     expect(await order.row()).toMatchObject({ cancel_reason: 'first' });
     expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'] });
   });
 
-  test('with an undecided address change: the next run decides it, under the same id', async ({ expect }) => {
+  test('with an undecided address change: the next run decides it, under the same id', async () => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
-      faults: { dispatch: firstOnly(dispatch.before) },
+      faults: { dispatch: onlyFirst(dispatch.before) },
     });
     await dispatch.reached;
     const update = await accepted(order, 'address', BOSTON, 'move');
-    await fill(order);
+    await fillHistory(order);
     await expect(update.result()).rejects.toMatchObject({ cause: { type: 'AcceptedUpdateCompletedWorkflow' } });
     expect(await order.update('address', [UNREACHABLE], 'move')).toMatchObject({ changed: true });
     expect(await order.end()).toBe('shipped');
@@ -111,17 +111,15 @@ describe.concurrent.each([
     expect((await bed.books(order.id)).parcel).toMatchObject({ address: BOSTON });
   });
 
-  test.for(['by update', 'through Temporal'])('with an undecided cancel %s: the next run decides it', async (how, {
-    expect,
-  }) => {
+  test.for(['by update', 'through Temporal'])('with an undecided cancel %s: the next run decides it', async (how) => {
     const [dispatch, close] = [gate(), gate()];
-    const faults = { dispatch: dispatch.before, close: firstOnly(close.before) };
+    const faults = { dispatch: dispatch.before, close: onlyFirst(close.before) };
     const order = await bed.placeApproved(anOrder(), { faults });
     await dispatch.reached;
     if (how === 'by update') await accepted(order, 'cancel', 'changed my mind', 'cancel');
     else await order.handle.cancel();
     await close.reached;
-    await fill(order);
+    await fillHistory(order);
     if (how === 'by update') expect(await order.update('cancel', [], 'cancel')).toMatchObject({ changed: true });
     expect(await order.end()).toBe('canceled');
     for (const held of [dispatch, close]) held.open();
@@ -131,8 +129,8 @@ describe.concurrent.each([
   });
 });
 
-describe.concurrent('one order takes in', () => {
-  test('a limited number of address changes; an approval and a cancel still fit', async ({ expect }) => {
+describe('one order takes in', () => {
+  test('a limited number of address changes; an approval and a cancel still fit', async () => {
     const order = await production();
     for (let n = 0; n < COMMAND_LIMITS.addressChanges; n += 1)
       await order.update('address', [n % 2 ? { ...BOSTON, line1: `${n}` } : null]).catch(() => undefined);
@@ -140,13 +138,13 @@ describe.concurrent('one order takes in', () => {
     const length = await historyLength(order);
     expect(await refusal(order.update('address', [BOSTON]))).toMatchObject({ code: 'TOO_MANY' });
     expect(await historyLength(order)).toBe(length);
-    await order.signal('address', BOSTON, 'one too many');
+    await order.signal('address', BOSTON, 'one-too-many');
     expect(await order.update('approve')).toMatchObject({ changed: true });
     expect(await order.end()).toBe('shipped');
-    expect(await refusals(order)).toMatchObject([{ command: 'address', id: 'one too many', code: 'TOO_MANY' }]);
+    expect(await refusals(order)).toMatchObject([{ command: 'address', id: 'one-too-many', code: 'TOO_MANY' }]);
   });
 
-  test('a limited number of waiting address changes; a cancel still fits', async ({ expect }) => {
+  test('a limited number of waiting address changes; a cancel still fits', async () => {
     const dispatch = gate();
     const order = await cached.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
     await dispatch.reached;
@@ -160,7 +158,7 @@ describe.concurrent('one order takes in', () => {
     expect(codes.filter((code) => code.endsWith('TOO_LATE'))).toHaveLength(COMMAND_LIMITS.undecided);
   });
 
-  test('a limited number of repetitions; later ones get the same answer and leave no trace', async ({ expect }) => {
+  test('a limited number of repetitions; later ones get the same answer and leave no trace', async () => {
     const charge = gate();
     const order = await production({ charge: charge.before });
     await order.update('approve');
@@ -177,7 +175,7 @@ describe.concurrent('one order takes in', () => {
     expect(await order.end()).toBe('shipped');
   });
 
-  test('a limited number of refused signals as events', async ({ expect }) => {
+  test('a limited number of refused signals as events', async () => {
     const order = await production();
     for (let n = 0; n < COMMAND_LIMITS.recordedRefusals + 30; n += 1) await order.signal('address', null, `bad-${n}`);
     await order.update('cancel');
@@ -196,7 +194,7 @@ test('what a caller puts into the second argument means nothing', async () => {
 test('ten thousand commands, by signal and by update, leave an order decidable, and its runs short', async () => {
   const order = await production();
   const sent = flood(order, 10_000);
-  await eventually(async () => (await order.runs()).length > 1, 60_000, 500);
+  await eventually(async () => (await order.handle.describe()).runId !== order.handle.firstExecutionRunId, 60_000, 500);
   expect(await order.status()).toMatchObject({ step: 'awaiting_approval' });
   await sent;
   expect(await order.update('approve')).toMatchObject({ changed: true });
@@ -250,13 +248,6 @@ async function flood(order: PlacedOrder, count: number): Promise<void> {
   await Promise.all(senders);
 }
 
-/** Fills the history of the order's run and waits until another run has continued it. */
-async function fill({ handle }: PlacedOrder): Promise<void> {
-  const { runId } = await handle.describe();
-  for (let n = 0; n < 3; n += 1) await handle.signal('no_such_signal', 'x'.repeat(1_900_000));
-  await eventually(async () => (await handle.describe()).runId !== runId);
-}
-
 /** A command's update, once it is recorded in the history. */
 const accepted = (order: PlacedOrder, command: Command, argument: unknown, updateId: string) =>
   order.handle.startUpdate<CommandAnswer, [unknown]>(COMMANDS[command].temporal, {
@@ -264,11 +255,6 @@ const accepted = (order: PlacedOrder, command: Command, argument: unknown, updat
     updateId,
     waitForStage: 'ACCEPTED',
   });
-
-const firstOnly =
-  (fault: Fault): Fault =>
-  (real, call) =>
-    call === 1 ? fault(real, call) : real();
 
 const historyLength = async ({ handle }: PlacedOrder): Promise<number> => (await handle.describe()).historyLength;
 

@@ -21,11 +21,14 @@ export function historyIsFull(): boolean {
  */
 export const bounded = (): boolean => patched('bounds');
 
-/** The value, or undefined when its JSON has more than `maxLength` characters or is too deeply nested to be written. */
-export function within<T>(maxLength: number, value: T): T | undefined {
-  try {
-    return (JSON.stringify(value)?.length ?? 0) > maxLength ? undefined : value;
-  } catch {
-    return undefined;
-  }
-}
+/** More levels than any valid argument has. Thousands of them, which a caller may send, could not be passed on to an activity. */
+const MAX_LEVELS = 8;
+
+/** The value, or undefined when its JSON has more than `maxLength` characters or it is nested too deeply. */
+export const within = <T>(maxLength: number, value: T): T | undefined =>
+  hasMoreLevels(value, MAX_LEVELS) || (JSON.stringify(value)?.length ?? 0) > maxLength ? undefined : value;
+
+const hasMoreLevels = (value: unknown, levels: number): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (levels === 0 || Object.values(value).some((inner) => hasMoreLevels(inner, levels - 1)));

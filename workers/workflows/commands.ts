@@ -120,19 +120,21 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
   const { command, id, by } = sent;
   const known = order.answers.get(id);
   if (known) return known;
+  const isRepetition = repeats(order, command);
   const answer = CancellationScope.nonCancellable(async () => {
     if (by !== 'run before') {
       if (isTooMany(order, command) && bounded()) throw tooMany(command);
       if (command === 'address') order.addressChanges += 1;
+      if (isRepetition) order.repetitions += 1;
     }
     order.undecided.set(id, sent);
     try {
       const changed = await decide[command](order, sent);
       const given = { command, state: order.state, changed };
-      if (changed) {
+      if (!isRepetition) {
         order.applied.set(id, given);
-        log.info('command accepted', { order_id: order.order_id, command, step: order.step });
-      } else order.repetitions += 1;
+        log.info('command accepted', { order_id: order.order_id, command, changed, step: order.step });
+      }
       order.undecided.delete(id);
       return given;
     } catch (error) {
@@ -205,9 +207,10 @@ function repeats(order: RunningOrder, command: Command): boolean {
 
 /** Throws TOO_LATE when the order can't accept the command any more, unless the command repeats what already holds. */
 function refuseIfTooLate(order: RunningOrder, command: Command): void {
-  if (repeats(order, command)) return;
-  if (order.cancel || order.phase !== 'open') throw tooLate(order);
+  if (!repeats(order, command) && isTooLate(order)) throw tooLate(order);
 }
+
+const isTooLate = (order: RunningOrder): boolean => order.cancel !== null || order.phase !== 'open';
 
 function isTooMany(order: RunningOrder, command: Command): boolean {
   if (repeats(order, command)) return false;

@@ -57,7 +57,7 @@ export interface RunningOrder extends KeptState {
 
   /** The answer of each command, by the command's id. */
   readonly answers: Map<string, Promise<CommandAnswer>>;
-  /** The answers of the commands that changed something. */
+  /** The answers of the accepted commands, except those that repeated what already held. */
   readonly applied: Map<string, CommandAnswer>;
   /** The commands without an answer, and those whose refusal is not recorded yet, by the command's id. */
   readonly undecided: Map<string, SentCommand>;

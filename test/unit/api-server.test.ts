@@ -1,0 +1,220 @@
+/** The API's server on Node, without the servers behind it: what it does about slow clients, too many of them, and a signal to stop. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { Agent, get, type IncomingMessage, request } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { freePort } from '@trellis/local/stack/ports';
+import { afterAll, describe, expect, test } from 'vitest';
+import { eventually } from '../fixtures.ts';
+
+const SCRIPT = fileURLToPath(new URL('../../api/node.ts', import.meta.url));
+const NOWHERE = { DATABASE_URL: 'mysql://root@127.0.0.1:1/x', TEMPORAL_ADDRESS: '127.0.0.1:1', HOST: '127.0.0.1' };
+/** Docker's and compose's. */
+const GRACE_MS = 10_000;
+
+const closing: (() => unknown)[] = [];
+afterAll(() => closing.map((close) => close()));
+
+interface Running {
+  port: number;
+  child: ChildProcess;
+  /** Everything that it has logged. */
+  log(): Record<string, unknown>[];
+  /** Sends a signal and resolves with the exit code, and the milliseconds until then. */
+  end(signal: NodeJS.Signals): Promise<{ code: unknown; took: number }>;
+}
+
+async function startApi(limit?: string): Promise<Running> {
+  const port = await freePort();
+  const env = { ...process.env, ...NOWHERE, PORT: `${port}` };
+  const stdio = ['ignore', 'pipe', 'inherit', 'ipc'] as const;
+  const command = `${limit ? `ulimit ${limit}; ` : ''}exec "$0" "$1"`;
+  const child = spawn('sh', ['-c', command, process.execPath, SCRIPT], { env, stdio: [...stdio] });
+  closing.push(() => child.kill('SIGKILL'));
+  let text = '';
+  child.stdout?.on('data', (chunk) => {
+    text += chunk;
+  });
+  await once(child, 'message');
+  return {
+    port,
+    child,
+    log: () =>
+      text
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line)),
+    async end(signal) {
+      const began = Date.now();
+      const exited = once(child, 'exit');
+      child.kill(signal);
+      const [code] = await exited;
+      return { code, took: Date.now() - began };
+    },
+  };
+}
+
+/** A connection on which this text has been sent. */
+async function holding(port: number, text: string): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  closing.push(() => socket.destroy());
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  if (text) socket.write(text);
+  return socket;
+}
+
+const HEAD = 'POST /orders/o-1/start HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n';
+const HELD = { 'no byte': '', 'half a head': HEAD, 'half a body': `${HEAD}\r\n{"payment_id"` };
+
+/** What a server sends on a socket until the connection closes. */
+async function receivedUntilClosed(socket: Socket): Promise<{ text: string; took: number }> {
+  const began = Date.now();
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk;
+  });
+  if (!socket.closed) await once(socket, 'close');
+  return { text, took: Date.now() - began };
+}
+
+/** One GET through the agent; resolves at the end of the answer. */
+function getBy(agent: Agent, port: number, path: string): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    get({ host: '127.0.0.1', port, path, agent }, (answer) => {
+      answer.resume().once('end', () => resolve(answer));
+    }).on('error', reject);
+  });
+}
+
+const [shared, narrow, stopped, held, interrupted] = await Promise.all([
+  startApi(),
+  startApi('-n 240'),
+  startApi(),
+  startApi(),
+  startApi(),
+]);
+
+describe.concurrent('the API', () => {
+  test('tells its clients to go at SIGTERM, while it is alive but not ready, answers what is under way, and resets none', async () => {
+    const { port } = stopped;
+    await holding(port, HELD['no byte']);
+    await holding(port, HELD['half a head']);
+    await getBy(new Agent({ keepAlive: true }), port, '/health');
+    const seen: (string | undefined)[] = [];
+    const clients = Array.from({ length: 12 }, async () => {
+      const agent = new Agent({ keepAlive: true });
+      for (;;) {
+        const answer = await getBy(agent, port, '/health').catch(({ code }) => `${code}`);
+        if (typeof answer === 'string') return answer;
+        seen.push(answer.headers.connection);
+      }
+    });
+    await eventually(async () => seen.length > 100);
+    expect(new Set(seen)).toEqual(new Set(['keep-alive']));
+    const slow = request({ port, path: '/orders/o-1/start', method: 'POST', headers: { 'content-length': 2 } });
+    const answered = once(slow, 'response');
+    await new Promise((resolve) => slow.write('[', resolve));
+
+    const ended = stopped.end('SIGTERM');
+    await eventually(async () => seen.at(-1) === 'close');
+    const ready = await fetch(`http://127.0.0.1:${port}/readyz`);
+    expect([ready.status, await ready.json()]).toEqual([503, { ok: false, unreachable: [] }]);
+    expect(new Set(await Promise.all(clients))).toEqual(new Set(['ECONNREFUSED']));
+    slow.end(']');
+    const [answer] = (await answered) as [IncomingMessage];
+    expect([answer.statusCode, answer.headers.connection]).toEqual([422, 'close']);
+    answer.resume();
+    const { code, took } = await ended;
+    expect(code).toBe(0);
+    // Connections on which no request has arrived do not delay the end.
+    expect(took).toBeLessThan(6_000);
+  });
+
+  test('ends within Docker’s grace after SIGTERM, whatever its clients hold', async () => {
+    for (const text of Object.values(HELD)) await holding(held.port, text);
+    const { code, took } = await held.end('SIGTERM');
+    expect(code).toBe(0);
+    expect(took).toBeLessThan(GRACE_MS);
+  });
+
+  test('stops listening at once after SIGINT, and ends at once after a second signal', async () => {
+    const { port, child } = interrupted;
+    await holding(port, HELD['half a body']);
+    const began = Date.now();
+    child.kill('SIGINT');
+    await eventually(() =>
+      fetch(`http://127.0.0.1:${port}/health`).then(
+        () => false,
+        () => true,
+      ),
+    );
+    await interrupted.end('SIGTERM');
+    expect(Date.now() - began).toBeLessThan(2_000);
+  });
+
+  test('answers half a head 408 after 10 s, half a body after 15 s, and keeps an idle connection', async () => {
+    const { port } = shared;
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    const first = await getBy(agent, port, '/health');
+    expect(first.headers['keep-alive']).toBe('timeout=65');
+    const [head, body] = await Promise.all(
+      [HELD['half a head'], HELD['half a body']].map(async (text) => receivedUntilClosed(await holding(port, text))),
+    );
+    expect(head?.text).toMatch(/^HTTP\/1.1 408 /);
+    expect(head?.took).toBeLessThan(14_000);
+    expect(body?.text).toMatch(/^HTTP\/1.1 408 /);
+    expect(body?.took).toBeLessThan(19_000);
+    expect((await getBy(agent, port, '/health')).socket).toBe(first.socket);
+  });
+
+  test('closes connections beyond the limit, logs it, and answers once the others are gone', async () => {
+    const sockets = await Promise.all(Array.from({ length: 60 }, () => holding(narrow.port, '')));
+    await eventually(async () =>
+      narrow.log().some(({ level, dropped, open }) => level === 40 && dropped === 1 && open === 40),
+    );
+    for (const socket of sockets) socket.destroy();
+    await eventually(() =>
+      fetch(`http://127.0.0.1:${narrow.port}/health`).then(
+        ({ ok }) => ok,
+        () => false,
+      ),
+    );
+  });
+
+  test('logs a failed call in one line, and nothing of a body that its client cuts off', async () => {
+    for (const path of ['/orders/o-1/start', '/trpc/orders.start'])
+      for (let n = 0; n < 20; n += 1) {
+        const socket = await holding(
+          shared.port,
+          `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"pay`,
+        );
+        socket[n % 2 ? 'destroy' : 'resetAndDestroy']();
+      }
+    await fetch(`http://127.0.0.1:${shared.port}/orders/o-1`);
+    const failures = await eventually(async () => {
+      const found = shared.log().filter(({ level }) => level === 50);
+      return found.length > 0 && found;
+    });
+    const call = { method: 'GET', path: '/orders/o-1', code: 'UNAVAILABLE', order_id: 'o-1' };
+    expect(failures).toMatchObject([
+      { ...call, reason: expect.stringContaining('ECONNREFUSED'), msg: 'request failed' },
+    ]);
+    expect(failures[0]).not.toHaveProperty('stack');
+  });
+
+  test('warns of each server that does not answer at the start by its variable, and is not ready', async () => {
+    const warnings = await eventually(async () => {
+      const lines = shared.log().flatMap(({ level, msg }) => (level === 40 ? [`${msg}`] : []));
+      return lines.length === 2 && lines.sort();
+    });
+    expect(warnings[0]).toMatch(/^DATABASE_URL \(127\.0\.0\.1:1\): /);
+    expect(warnings[1]).toMatch(/^TEMPORAL_ADDRESS \(127\.0\.0\.1:1\), namespace default: /);
+    const where = { temporal: '127.0.0.1:1', namespace: 'default', host: '127.0.0.1', port: shared.port };
+    expect(shared.log()[0]).toMatchObject({ msg: 'api listening', policy: 'exercise', ...where });
+    const ready = await fetch(`http://127.0.0.1:${shared.port}/readyz`);
+    expect([ready.status, await ready.json()]).toEqual([503, { ok: false, unreachable: ['database', 'temporal'] }]);
+    expect((await fetch(`http://127.0.0.1:${shared.port}/livez`)).status).toBe(200);
+  });
+});
