@@ -30,7 +30,8 @@ const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
 /**
  * Starts a private MySQL-compatible server on 127.0.0.1:port with its data in `<folder>/sql`, created when absent. Resolves
  * once it answers queries at `url`, which holds the password of root: a random one for each folder. The server reads and
- * writes no files for its clients. `settings` are further options, which win over those here. Throws an Error with the remedies when no server is found.
+ * writes no files for its clients. `settings` are further options of the server, which win over those here. Throws an Error
+ * with the remedies when no server is found.
  */
 export async function startDatabase(options: {
   folder: string;

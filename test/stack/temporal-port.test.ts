@@ -67,7 +67,8 @@ async function call(temporal: TemporalPort, { db }: typeof bed, path: string, bo
     attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
     policy: 'exercise',
-    onError: () => {},
+    onFailure: () => {},
+    pingDatabase: db.ping,
   });
   const headers = { 'content-type': 'application/json', 'idempotency-key': key };
   const response = await app.request(path, { method: 'POST', headers, body: JSON.stringify(body) });
