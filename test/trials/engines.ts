@@ -9,12 +9,14 @@ import { freePort } from '@trellis/local/stack/ports';
 import { reap } from '@trellis/local/stack/processes';
 import { fillBooks } from './engines/fill-books.ts';
 import {
-  findMySql,
+  debianMySql,
   hasContainers,
+  installedMySql,
   type MySqlOptions,
   query,
   startMySql,
   startMySqlContainer,
+  Unavailable,
 } from './engines/mysql.ts';
 import { openReport, type Report } from './engines/report.ts';
 import { shipThrough } from './engines/secured.ts';
@@ -23,6 +25,8 @@ import { startCluster, startWithCertificates, startWithTokens, TEMPORAL } from '
 import { startVitess, VITESS } from './engines/vitess.ts';
 
 const STORE_TESTS = ['stack/stores.test.ts', 'stack/audit.test.ts'];
+/** The limits of every input, through the whole life of an order. */
+const LIFE_TESTS = 'stack/limits.test.ts';
 const OTHER_TESTS = [
   ...['stack/admission.test.ts', 'stack/status.test.ts', 'stack/outage.test.ts', 'stack/workflow.test.ts'],
   // The contract suite: every call, over every way to run the API.
@@ -31,7 +35,7 @@ const OTHER_TESTS = [
 /** What of the tests depends on Temporal. */
 const TEMPORAL_TESTS = [
   ...['stack/temporal-port.test.ts', 'stack/status.test.ts', 'stack/outage.test.ts', 'stack/arguments.test.ts'],
-  'stack/api.test.ts',
+  ...[LIFE_TESTS, 'stack/api.test.ts'],
 ];
 /** Tests whose preparations Vitess does not carry out, or whose bounds are MySQL's own words. */
 const NOT_ON_VITESS = [
@@ -67,20 +71,25 @@ const [engine] = cli.processedArgs;
 const { short = false, ifAvailable = false } = cli.opts();
 
 const { folder, remove } = await throwAwayFolder(print);
-/** What is to be done once every server has stopped. */
-const afterwards: (() => Promise<void>)[] = [];
+/** What ends besides the processes of the folder. */
+const cleanUp: (() => Promise<void>)[] = [];
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-  process.once(signal, () => void reap(folder).finally(() => process.exit(130)));
+  process.once(signal, () => void end().finally(() => process.exit(130)));
 const passed = await tryEngine().catch((error: unknown) => {
   const reason = error instanceof Error ? error.message : String(error);
-  print(ifAvailable ? `${engine}: not run: ${reason}` : reason);
-  return ifAvailable;
+  const spared = ifAvailable && error instanceof Unavailable;
+  print(spared ? `${engine}: not run: ${reason}` : reason);
+  return spared;
 });
-await reap(folder);
-if (passed) afterwards.push(remove);
+await end();
+if (passed) await remove();
 else print(`logs and data are kept in ${folder}`);
-for (const work of afterwards) await work();
 process.exit(passed ? 0 : 1);
+
+async function end(): Promise<void> {
+  for (const work of cleanUp.splice(0)) await work();
+  await reap(folder);
+}
 
 async function tryEngine(): Promise<boolean> {
   const trials: Record<Engine, () => Promise<boolean>> = {
@@ -99,7 +108,7 @@ async function tryMySql(): Promise<boolean> {
   const url = `${server.url}/trellis`;
   const report = openReport(folder, { DATABASE_URL: url, TZ: 'America/New_York' });
   await migrations(report);
-  await report.tests('store tests', STORE_TESTS);
+  await report.tests('stores, migrations, limits', [...STORE_TESTS, 'stack/migrate.test.ts', LIFE_TESTS]);
   if (!short) {
     const odd = await server.another(ODD_SETTINGS);
     await query(odd.url, 'CREATE DATABASE trellis');
@@ -107,7 +116,10 @@ async function tryMySql(): Promise<boolean> {
       env: { DATABASE_URL: `${odd.url}/trellis` },
     });
     await odd.stop();
-    await report.tests('admission, status, outages, workflows, contract suite', OTHER_TESTS);
+    await report.tests('character sets, admission, status, outages, workflows, contract suite', [
+      'stack/charsets.test.ts',
+      ...OTHER_TESTS,
+    ]);
   }
   await report.program('demo of a user who may not create databases', 'local/demo.ts', [], {
     env: { DATABASE_URL: await limitedUser(url) },
@@ -128,12 +140,11 @@ async function tryMySql(): Promise<boolean> {
   return report.close(`MySQL ${row?.version}, stock settings, clients and server in New York`);
 }
 
-/** The server of DATABASE_URL, else the first that can be had of a program, a container and Debian's packages. */
+/** The first that can be had of an installed program, a container and Debian's packages. */
 async function mySqlServer() {
   const options: MySqlOptions = { folder, port: await freePort() };
-  const start = (await hasContainers())
-    ? startMySqlContainer
-    : await findMySql(print).then((program) => (more: MySqlOptions) => startMySql(program, more));
+  const program = (await installedMySql()) ?? ((await hasContainers()) ? undefined : await debianMySql(print));
+  const start = (more: MySqlOptions) => (program ? startMySql(program, more) : startMySqlContainer(more));
   let running = await start(options);
   return {
     url: running.url,
@@ -159,7 +170,7 @@ async function tryTemporal(): Promise<boolean> {
     report.program(`200 orders under flaky_call${what}`, 'test/trials/ship-rate.ts', ['--orders', '200'], {
       ...(meanwhile && { meanwhile }),
     });
-  await report.tests('ports, status, outages, contract suite', TEMPORAL_TESTS);
+  await report.tests('ports, arguments, limits, status, outages, contract suite', TEMPORAL_TESTS);
   await report.program('demo', 'local/demo.ts');
   await shipRate('');
   await shipRate(', a node killed', () =>
@@ -190,9 +201,8 @@ async function tryTemporal(): Promise<boolean> {
 }
 
 async function tryVitess(): Promise<boolean> {
-  const vitess = await startVitess(folder, print);
+  const vitess = await startVitess(folder, print, (work) => cleanUp.push(work));
   const { sharded: url, unsharded } = vitess;
-  afterwards.push(vitess.remove);
   const report = openReport(folder, { DATABASE_URL: url });
   await migrations(report);
   await report.check('20 races of two shards for a payment id', () => raceForPayments(url, 20));
@@ -201,7 +211,7 @@ async function tryVitess(): Promise<boolean> {
   const only = `^(?!.*(${NOT_ON_VITESS.join('|')}))`;
   await report.tests('store tests', STORE_TESTS, { only });
   report.notRun('store tests that need KILL, LOCK TABLES, triggers, other databases', NOT_ON_VITESS.join('; '));
-  await report.tests('admission, status, outages, workflows, contract suite', OTHER_TESTS);
+  await report.tests('limits, admission, status, outages, workflows, contract suite', [LIFE_TESTS, ...OTHER_TESTS]);
   await report.program('demo', 'local/demo.ts');
   await report.program('200 orders under flaky_call, SQL restarted', 'test/trials/ship-rate.ts', ['--orders', '200'], {
     meanwhile: () => restarted('SQL', vitess.restartMySql),

@@ -11,7 +11,7 @@ import { actionsSoFar, type Cost, costsOf } from './cost.ts';
 const CANCEL_WITHIN_MS = 1_500;
 const GIVE_UP_AFTER_MS = 60_000;
 /** How long a call is repeated while a server is restarted. */
-const RETRY_FOR_MS = 30_000;
+const RETRY_FOR_MS = 60_000;
 
 interface Measured {
   orderId: string;

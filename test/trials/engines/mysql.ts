@@ -1,4 +1,4 @@
-/** A real MySQL server: the one that is named or installed, a container, or Debian's packages without root. */
+/** A real MySQL server: a program that is named or installed, a container, or Debian's packages without root. */
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -25,23 +25,28 @@ const IMAGE = 'mysql:8.4';
 /** Debian's releases have MariaDB only; its unstable suite has MySQL. */
 const SUITE = 'sid';
 
-/**
- * MYSQLD, else a `mysqld` that is MySQL's on PATH, else Debian's packages, unpacked into the user's cache. Throws an
- * Error that says what is missing.
- */
-export async function findMySql(say: Say): Promise<MySqlProgram> {
+/** The server can't be had on this machine. */
+export class Unavailable extends Error {}
+
+/** MYSQLD, else a `mysqld` that is MySQL's on PATH; undefined when there is none. */
+export async function installedMySql(): Promise<MySqlProgram | undefined> {
   const named = process.env.MYSQLD;
   if (named) return program({ command: named, before: [], after: [] });
   const installed = (await findExecutable(['mysqld'])) ?? (await findExecutable(['mysqld'], SYSTEM_FOLDERS));
-  if (installed) {
-    const found = await program({ command: installed, before: [], after: [] });
-    if (!found.version.includes('MariaDB')) return found;
-  }
+  if (!installed) return undefined;
+  const found = await program({ command: installed, before: [], after: [] });
+  return found.version.includes('MariaDB') ? undefined : found;
+}
+
+/** Debian's packages, unpacked into the user's cache. Throws an Unavailable when they can't be had. */
+export async function debianMySql(say: Say): Promise<MySqlProgram> {
   if (!(await hasDebianPackages(SUITE)))
-    throw new Error('no MySQL server: set MYSQLD to the path of a mysqld, or DATABASE_URL, or use Debian, or Docker');
+    throw new Unavailable('no MySQL server: set MYSQLD to the path of a mysqld, or use Debian, or a container engine');
   const folder = await cached(`mysql-${SUITE}-${process.arch}`, async (draft) => {
     say(`fetching MySQL (66 MB) of Debian ${SUITE}, without installing it…`);
-    await unpackPackages(draft, ['mysql-server-core'], SUITE);
+    await unpackPackages(draft, ['mysql-server-core'], SUITE).catch((cause: Error) => {
+      throw new Unavailable(`no MySQL server, and none could be fetched: ${cause.message}`, { cause });
+    });
     await program(await unpacked(draft));
   });
   return program(await unpacked(folder));

@@ -31,9 +31,10 @@ export interface Node {
   startAgain(): Promise<void>;
 }
 
-/** The folder with the server, the tool that makes its tables, and their schema. */
+/** The folder with `bin/server`, `bin/sql`, which makes its tables, and `schema`: TEMPORAL_SERVER_ROOT, else built here. */
 async function programs(say: Say): Promise<string> {
-  return goPrograms('temporal', MODULE, TEMPORAL, ['cmd/server', 'cmd/tools/sql'], say, [SCHEMA]);
+  const named = process.env.TEMPORAL_SERVER_ROOT;
+  return named || goPrograms('temporal', MODULE, TEMPORAL, ['cmd/server', 'cmd/tools/sql'], say, [SCHEMA]);
 }
 
 /** Starts two nodes on a MySQL server that has none of Temporal's databases, with the namespace `default`. */

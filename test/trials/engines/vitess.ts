@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '@trellis/local/stack/folder';
 import { freePort, HOST } from '@trellis/local/stack/ports';
-import { startProcess } from '@trellis/local/stack/processes';
+import { type Service, startProcess } from '@trellis/local/stack/processes';
 import { run } from '@trellis/local/stack/programs';
 import { goPrograms } from './go-programs.ts';
-import { answers, findMySql, installationOf, query } from './mysql.ts';
+import { answers, debianMySql, installationOf, installedMySql, query } from './mysql.ts';
 
 type Say = (line: string) => void;
 
@@ -34,18 +34,20 @@ export interface Vitess {
   mysqlVersion: string;
   /** Stops MySQL, and starts it again with its data. */
   restartMySql(): Promise<void>;
-  /** Removes its data, once it has stopped. */
-  remove(): Promise<void>;
 }
 
 /**
  * Starts a cluster, which logs to `<folder>/logs`, and applies `drizzle/vschema`. Its programs are those of VTROOT,
- * else they are built from source into the user's cache. Resolves once it answers.
+ * else they are built from source into the user's cache. Resolves once it answers. `atEnd` gets what stops MySQL and removes the data.
  */
-export async function startVitess(folder: string, say: Say): Promise<Vitess> {
-  const mysql = await findMySql(say);
+export async function startVitess(
+  folder: string,
+  say: Say,
+  atEnd: (work: () => Promise<void>) => void,
+): Promise<Vitess> {
+  const mysql = (await installedMySql()) ?? (await debianMySql(say));
   const built =
-    process.env.VTROOT ??
+    process.env.VTROOT ||
     (await goPrograms(
       'vitess',
       MODULE,
@@ -87,7 +89,18 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
     ...['--keyspaces', Object.keys(KEYSPACES).join(), '--num-shards', Object.values(KEYSPACES).join()],
     ...['--replica-count', '1', '--rdonly-count', '0', '--mysql-server-version', '8.4.6-Vitess'],
   ];
-  await startProcess(folder, {
+  const mysqlctl = (command: string) => {
+    const [program = '', ...options] = [...unprivileged(), join(root, 'bin/mysqlctl')];
+    return run(program, [...options, '--tablet-uid', '1', '--mysql-port', `${port + PORTS.mysqld}`, command], { env });
+  };
+  let cluster: Service | undefined;
+  atEnd(async () => {
+    await cluster?.stop();
+    // A process of its own, which the cluster's end does not end.
+    await mysqlctl('shutdown').catch(() => undefined);
+    await rm(home, { recursive: true, force: true });
+  });
+  cluster = await startProcess(folder, {
     name: 'vitess',
     command,
     args,
@@ -108,10 +121,6 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
   await control('ApplyRoutingRules', '--rules-file', join(VSCHEMA, 'routing-rules.json'));
   const statements = (await readFile(join(VSCHEMA, 'trellis_global.sql'), 'utf8')).split(/;\s*\n/);
   for (const statement of statements) if (statement.trim()) await query(url('trellis_global'), statement);
-  const mysqlctl = (command: string) => {
-    const [program = '', ...options] = [...unprivileged(), join(root, 'bin/mysqlctl')];
-    return run(program, [...options, '--tablet-uid', '1', '--mysql-port', `${port + PORTS.mysqld}`, command], { env });
-  };
   return {
     sharded: url('trellis'),
     unsharded: url('unsharded'),
@@ -119,9 +128,6 @@ export async function startVitess(folder: string, say: Say): Promise<Vitess> {
     async restartMySql() {
       await mysqlctl('shutdown');
       await mysqlctl('start');
-    },
-    async remove() {
-      await rm(home, { recursive: true, force: true });
     },
   };
 }
