@@ -5,8 +5,7 @@ import { Connection } from '@temporalio/client';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
-import { openDatabase } from '@trellis/drizzle/client';
-import { failureLine } from '@trellis/drizzle/database';
+import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { openApiStores } from '@trellis/drizzle/stores';
 import { createApp } from './http/app.ts';
 import { DOCS, DOCS_HEADERS } from './http/docs.ts';
@@ -17,6 +16,11 @@ import { createGrpcTemporal } from './temporal/grpc.ts';
 import { createHttpTemporal } from './temporal/http.ts';
 import { fetchWith } from './temporal/tls-fetch.ts';
 
+/**
+ * A connection to Temporal that the network forgot is noticed after 20 s instead of gRPC's 45 s. Temporal ends connections whose
+ * pings are less than 10 s apart.
+ */
+const KEEPALIVE = { 'grpc.keepalive_time_ms': 15_000, 'grpc.keepalive_timeout_ms': 5_000 };
 /** How long the servers may take to answer before the log warns of them. */
 const START_PING_MS = 2_000;
 /** For closing the connections to the servers, once those of the clients are closed. */
@@ -27,7 +31,9 @@ const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
 const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } = config;
 const { apiKey, tls } = config.temporal;
-const connection = /^https?:\/\//.test(address) ? undefined : Connection.lazy({ address, ...config.temporal });
+const connection = /^https?:\/\//.test(address)
+  ? undefined
+  : Connection.lazy({ address, ...config.temporal, channelArgs: KEEPALIVE });
 const temporal = connection
   ? createGrpcTemporal(createTemporalClient(connection, namespace))
   : createHttpTemporal({ url: address, namespace, apiKey, fetch: fetchWith(tls) });
@@ -40,7 +46,8 @@ const app = createApp({
   onFailure: (failure) => log.error(failure, 'request failed'),
 });
 
-app.get('/docs', (c) => c.redirect('/docs/', 307));
+// The router ignores a slash at the end; the page's relative links do not.
+app.get('/docs', (c, next) => (c.req.path === '/docs' ? c.redirect('/docs/', 307) : next()));
 app.use('/docs/*', async (c, next) => {
   await next();
   for (const [name, value] of Object.entries(DOCS_HEADERS)) c.header(name, value);
@@ -66,11 +73,9 @@ server.listen(config.PORT, config.HOST, () => {
 
 /** The API starts without its servers and answers 503 until they are there; the log names the variable to look at. */
 async function warnOfMissingServers(): Promise<void> {
-  const warn = (line: string) => log.warn(`${line}; calls are answered 503 until it answers`);
+  const warn = (line: string) => log.warn(`${line}; calls fail until this is mended`);
   await Promise.all([
-    db
-      .ping(START_PING_MS)
-      .catch((error) => warn(failureLine('DATABASE_URL', config.DATABASE_URL, error) ?? `${error}`)),
+    checkDatabase(db, 'DATABASE_URL', config.DATABASE_URL).then((line) => line && warn(line)),
     temporal
       .ping(START_PING_MS)
       .catch((error) => warn(`TEMPORAL_ADDRESS (${address}), namespace ${namespace}: ${reasonOf(error)}`)),

@@ -28,9 +28,9 @@ interface Migration {
 }
 
 /** Runs wait this long for another one, which may have been killed while the server still works on its statement. */
-const LOCK_TIMEOUT_S = 60;
+const LOCK_TIMEOUT_MS = 60_000;
 /** A statement waits this long for others to leave its table. While it waits, all later ones wait behind it, those of the product too. */
-const METADATA_LOCK_TIMEOUT_S = 10;
+const METADATA_LOCK_TIMEOUT_MS = 10_000;
 /** What a statement answers that was applied before: the table, column or index exists; the column or index is gone. */
 const APPLIED_BEFORE = new Set([1050, 1060, 1061, 1091]);
 
@@ -54,7 +54,7 @@ async function apply(
     const connection = await createConnection({ ...options, connectTimeout: 10_000 });
     try {
       for (const statement of SESSION_SETUP) await connection.query(statement);
-      await connection.query(`SET lock_wait_timeout = ${METADATA_LOCK_TIMEOUT_S}`);
+      await connection.query(`SET lock_wait_timeout = ${METADATA_LOCK_TIMEOUT_MS / 1_000}`);
       await lock(connection, options.database);
       await connection.query(
         'CREATE TABLE IF NOT EXISTS ?? (id serial PRIMARY KEY, hash text NOT NULL, created_at bigint)',
@@ -79,7 +79,7 @@ async function apply(
 async function lock(connection: Connection, database: string): Promise<void> {
   // A lock's name is at most 64 characters long, and locks are the server's.
   const name = `trellis_migrate_${createHash('sha1').update(database).digest('hex')}`;
-  const [[row]] = await connection.query<RowDataPacket[]>(`SELECT GET_LOCK('${name}', ${LOCK_TIMEOUT_S})`);
+  const [[row]] = await connection.query<RowDataPacket[]>(`SELECT GET_LOCK('${name}', ${LOCK_TIMEOUT_MS / 1_000})`);
   // By position: Vitess names the column itself, whatever its alias.
   if (Object.values(row ?? {})[0] !== 1)
     throw new DatabaseError('another migration of this database has been running for a minute; try again later');

@@ -3,9 +3,9 @@ import { NativeConnection, TransportError } from '@temporalio/worker';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
-import { openDatabase } from '@trellis/drizzle/client';
-import { failureLine } from '@trellis/drizzle/database';
+import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
+import * as sandboxSchema from '@trellis/drizzle/sandbox/schema';
 import { openStores } from '@trellis/drizzle/stores';
 import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
@@ -93,7 +93,10 @@ log.info(
   'worker started',
 );
 process.send?.('ready');
-db.ping().catch((error) => log.warn(failureLine('DATABASE_URL', config.DATABASE_URL, error)));
+const warn = (line: string | undefined) => line && log.warn(line);
+void checkDatabase(db, 'DATABASE_URL', config.DATABASE_URL).then(warn);
+const { SANDBOX_DATABASE_URL: url } = config;
+if (url) void checkDatabase(sandbox, 'SANDBOX_DATABASE_URL', url, Object.values(sandboxSchema)).then(warn);
 
 await running;
 await Promise.all(jobs);

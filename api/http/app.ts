@@ -4,8 +4,10 @@ import type { AttemptReader } from '@trellis/drizzle/attempts';
 import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
-import { Hono, type Context as HonoContext } from 'hono';
+import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
+// The preset with the smallest router: the edge bundle is bounded.
+import { Hono } from 'hono/tiny';
 import { createAdmission } from '../orders/admission.ts';
 import { toOrderError, toTRPCError } from '../orders/errors.ts';
 import { appRouter, type Context } from '../orders/router.ts';

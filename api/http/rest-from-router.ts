@@ -1,6 +1,7 @@
 /** Generates the REST routes from the procedures; it is normally not edited: routes are declared in orders/router.ts. */
 import { OrderError } from '@trellis/contracts/error';
-import { Hono, type Context as HonoContext } from 'hono';
+import type { Context as HonoContext } from 'hono';
+import { Hono } from 'hono/tiny';
 import { invalid } from '../orders/errors.ts';
 import { type Context, createCaller, restProcedures } from '../orders/router.ts';
 import type { Env } from './app.ts';

@@ -37,7 +37,7 @@ export async function prepareTemporal(options: {
 }
 
 /** Registers a namespace with a day's retention, and resolves once workflows can be started in it. */
-export async function registerNamespace(httpUrl: string, namespace: string): Promise<void> {
+async function registerNamespace(httpUrl: string, namespace: string): Promise<void> {
   const body = JSON.stringify({ namespace, workflowExecutionRetentionPeriod: '86400s' });
   const { ok, status } = await fetch(`${httpUrl}/api/v1/namespaces`, { method: 'POST', body });
   if (!ok && status !== 409)

@@ -228,7 +228,8 @@ describe('on a server of its own', async () => {
   await root.query('CREATE DATABASE odd');
   await root.query("CREATE USER secure@'%' REQUIRE SSL");
   await root.query("GRANT ALL ON odd.* TO secure@'%'");
-  await migrate(`${server.url}/odd`);
+  const oddUrl = `${server.url}/odd`;
+  await migrate(oddUrl);
 
   async function opened<T>(url: string, work: (db: Database) => Promise<T>): Promise<T> {
     const db = openDatabase(url);
@@ -242,7 +243,7 @@ describe('on a server of its own', async () => {
     'TRADITIONAL',
   ])('an order is written and read exactly under sql_mode "%s"', async (mode) => {
     await root.query('SET GLOBAL sql_mode = ?', [mode]);
-    await opened(`${server.url}/odd`, async (db) => {
+    await opened(oddUrl, async (db) => {
       const line1 = `it's 8\\" “Größe” 日本語 😢 \u0000 -- '); DROP TABLE orders`;
       const order = anOrder({ address: { line1, city: 'Zürich' } });
       const before = Date.now();
@@ -263,7 +264,7 @@ describe('on a server of its own', async () => {
   });
 
   test('a column of JSON returns what was written, also a text that looks like JSON', async () => {
-    await opened(`${server.url}/odd`, async (db) => {
+    await opened(oddUrl, async (db) => {
       for (const value of ['x', '123', '{"a":1}', 5, null, ['y']]) {
         const order = anOrder({ address: value as never });
         await createOrderStore(db).receive(order, { workflow_id: 'w', run_id: 'r' }, null);

@@ -1,7 +1,9 @@
 /** `npm run engines`: the product on the servers that people really run it on, restarted meanwhile, and a report. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { migrate } from '@trellis/drizzle/migrate';
 import { moneyViolations } from '@trellis/local/audit';
 import { print, script } from '@trellis/local/options';
+import { emptyDatabase } from '@trellis/local/stack/database-server';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
 import { freePort } from '@trellis/local/stack/ports';
 import { reap } from '@trellis/local/stack/processes';
@@ -15,6 +17,10 @@ import {
   startMySqlContainer,
 } from './engines/mysql.ts';
 import { openReport, type Report } from './engines/report.ts';
+import { shipThrough } from './engines/secured.ts';
+import { liveOnOneShard, raceForPayments } from './engines/shards.ts';
+import { startCluster, startWithCertificates, startWithTokens, TEMPORAL } from './engines/temporal.ts';
+import { startVitess, VITESS } from './engines/vitess.ts';
 
 const STORE_TESTS = ['stack/stores.test.ts', 'stack/audit.test.ts'];
 const OTHER_TESTS = [
@@ -22,6 +28,12 @@ const OTHER_TESTS = [
   // The contract suite: every call, over every way to run the API.
   'stack/api.test.ts',
 ];
+/** What of the tests depends on Temporal. */
+const TEMPORAL_TESTS = [
+  ...['stack/temporal-port.test.ts', 'stack/status.test.ts', 'stack/outage.test.ts', 'stack/arguments.test.ts'],
+  'stack/api.test.ts',
+];
+const NODE_AWAY_MS = 15_000;
 /** A server as an administrator may have set it up. */
 const ODD_SETTINGS = [
   '--sql-mode=ANSI,NO_BACKSLASH_ESCAPES',
@@ -47,6 +59,8 @@ const [engine] = cli.processedArgs;
 const { short = false, ifAvailable = false } = cli.opts();
 
 const { folder, remove } = await throwAwayFolder(print);
+/** What is to be done once every server has stopped. */
+const afterwards: (() => Promise<void>)[] = [];
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.once(signal, () => void reap(folder).finally(() => process.exit(130)));
 const passed = await tryEngine().catch((error: unknown) => {
@@ -55,12 +69,17 @@ const passed = await tryEngine().catch((error: unknown) => {
   return ifAvailable;
 });
 await reap(folder);
-if (passed) await remove();
+if (passed) afterwards.push(remove);
 else print(`logs and data are kept in ${folder}`);
+for (const work of afterwards) await work();
 process.exit(passed ? 0 : 1);
 
 async function tryEngine(): Promise<boolean> {
-  const trials: Partial<Record<Engine, () => Promise<boolean>>> = { mysql: tryMySql };
+  const trials: Record<Engine, () => Promise<boolean>> = {
+    mysql: tryMySql,
+    temporal: tryTemporal,
+    vitess: tryVitess,
+  };
   const trial = Object.entries(trials).find(([name]) => name === engine)?.[1];
   if (!trial) throw new Error(`${engine} is none of ${ENGINES.join(', ')}`);
   return trial();
@@ -91,7 +110,7 @@ async function tryMySql(): Promise<boolean> {
       'test/trials/ship-rate.ts',
       ['--orders', '200'],
       {
-        meanwhile: server.restart,
+        meanwhile: () => restarted('SQL', server.restart),
       },
     );
     await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
@@ -111,14 +130,85 @@ async function mySqlServer() {
   return {
     url: running.url,
     async restart() {
-      await sleep(RESTART_AFTER_MS);
-      const began = performance.now();
       await running.stop();
       running = await start(options);
-      return `SQL was away for ${((performance.now() - began) / 1000).toFixed(1)} s`;
     },
     another: async (settings: string[]) => start({ folder, port: await freePort(), name: 'odd', settings }),
   };
+}
+
+async function tryTemporal(): Promise<boolean> {
+  const sql = await mySqlServer();
+  const [first, second] = await startCluster(folder, sql.url, print);
+  await query(sql.url, 'CREATE DATABASE trellis');
+  const url = `${sql.url}/trellis`;
+  const report = openReport(folder, {
+    DATABASE_URL: url,
+    TEMPORAL_ADDRESS: first.address,
+    TEMPORAL_HTTP_URL: `http://${first.http}`,
+  });
+  const shipRate = (what: string, meanwhile?: () => Promise<string>) =>
+    report.program(`200 orders under flaky_call${what}`, 'test/trials/ship-rate.ts', ['--orders', '200'], {
+      ...(meanwhile && { meanwhile }),
+    });
+  await report.tests('ports, status, outages, contract suite', TEMPORAL_TESTS);
+  await report.program('demo', 'local/demo.ts');
+  await shipRate('');
+  await shipRate(', a node killed', () =>
+    restarted('node 2', async () => {
+      process.kill(second.service.pid, 'SIGKILL');
+      await second.service.exited;
+      await sleep(NODE_AWAY_MS);
+      await second.startAgain();
+    }),
+  );
+  await shipRate(', SQL restarted', () => restarted('SQL of Temporal and of the product', sql.restart));
+  await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
+  await query(sql.url, 'CREATE DATABASE secured');
+  const database = `${sql.url}/secured`;
+  await migrate(database);
+  for (const [what, start] of [
+    ['client certificates', startWithCertificates],
+    ['JSON web tokens', startWithTokens],
+  ] as const)
+    await report.check(`worker and API with ${what}`, async () => {
+      const secured = await start(folder, print);
+      const figures = await shipThrough(secured, { folder, database });
+      await secured.node.service.stop();
+      return figures;
+    });
+  const [row] = await query(url, 'SELECT VERSION() AS version');
+  return report.close(`Temporal ${TEMPORAL}, two nodes of all roles on MySQL ${row?.version}`);
+}
+
+async function tryVitess(): Promise<boolean> {
+  const vitess = await startVitess(folder, print);
+  const { sharded: url, unsharded } = vitess;
+  afterwards.push(vitess.remove);
+  const report = openReport(folder, { DATABASE_URL: url });
+  await migrations(report);
+  await report.check('20 races of two shards for a payment id', () => raceForPayments(url, 20));
+  await report.check('transactions on one shard', () => liveOnOneShard(url, 10));
+  await emptyDatabase(url);
+  await report.tests('store tests', STORE_TESTS);
+  await report.tests('admission, status, outages, workflows, contract suite', OTHER_TESTS);
+  await report.program('demo', 'local/demo.ts');
+  await report.program('200 orders under flaky_call, SQL restarted', 'test/trials/ship-rate.ts', ['--orders', '200'], {
+    meanwhile: () => restarted('SQL', vitess.restartMySql),
+  });
+  await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
+  await audited(report, url);
+  await report.tests('store tests without shards', STORE_TESTS, { env: { DATABASE_URL: unsharded } });
+  await report.program('demo without shards', 'local/demo.ts', [], { env: { DATABASE_URL: unsharded } });
+  return report.close(`Vitess ${VITESS} on MySQL ${vitess.mysqlVersion}, a keyspace of two shards and one without`);
+}
+
+/** Restarts a server while orders are under way. */
+async function restarted(what: string, restart: () => Promise<unknown>): Promise<string> {
+  await sleep(RESTART_AFTER_MS);
+  const began = performance.now();
+  await restart();
+  return `${what} was away for ${((performance.now() - began) / 1000).toFixed(1)} s`;
 }
 
 async function migrations(report: Report): Promise<void> {
@@ -140,7 +230,7 @@ async function audited(report: Report, url: string): Promise<void> {
   await report.check(`${orders.toLocaleString('en')} orders of every end`, () => fillBooks(url, orders));
   await report.program('audit of them', 'drizzle/sandbox/audit.ts');
   await report.check('audit with one parcel too many', async () => {
-    const [lost] = await query(url, "SELECT id FROM orders WHERE state = 'canceled' LIMIT 1");
+    const [lost] = await query(url, "SELECT id FROM orders WHERE state = 'canceled' AND id LIKE 'filled-%' LIMIT 1");
     await query(url, `INSERT INTO sandbox_parcels (order_id, status) VALUES ('${lost?.id}', 'taken')`);
     const found = await moneyViolations(url);
     const expected = [`${lost?.id}: ended without shipping, but the carrier has a parcel`];

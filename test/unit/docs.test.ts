@@ -182,7 +182,6 @@ function writingsOf(ms: number): RegExp {
     `(?<!\\d)${ms / 3_600_000} \\* 3_600_000`,
     `'${seconds}s'`,
     `_timeout = ${seconds}(?!\\d)`,
-    `_LOCK\\('\\w+', ${seconds}\\)`,
   ];
   return new RegExp(writings.join('|'));
 }

@@ -160,7 +160,8 @@ export async function startMySqlContainer(options: MySqlOptions): Promise<Servic
 
 const rootUrl = (port: number) => `mysql://root@${HOST}:${port}`;
 
-async function answers(url: string, signal: AbortSignal): Promise<void> {
+/** Resolves once the server at `url` answers. */
+export async function answers(url: string, signal: AbortSignal): Promise<void> {
   const retries = Number.POSITIVE_INFINITY;
   await pRetry(() => query(url, 'SELECT 1'), { retries, factor: 1, minTimeout: 100, signal });
 }
