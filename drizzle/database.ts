@@ -1,7 +1,6 @@
 /** What the stores need from a database. Two adapters: mysql.ts over TCP, planetscale.ts over HTTP. */
 import { DrizzleQueryError } from 'drizzle-orm';
 import type { MySqlDatabase, MySqlQueryResultHKT, PreparedQueryHKTBase } from 'drizzle-orm/mysql-core';
-import pRetry from 'p-retry';
 import { type Failure, type FailureKind, failureOf } from './failure.ts';
 
 /** What a store runs its statements on, inside or outside of a transaction. */
@@ -73,21 +72,23 @@ export async function withTimeout<T>(timeoutMs: number, work: Promise<T>, giveUp
 
 /** How often each kind of failure is retried, within ANSWER_TIMEOUT_MS. A server that lost a connection may be down: few, so that the caller soon knows. */
 const RETRIES: Partial<Record<FailureKind, number>> = { conflict: 30, busy: 30, lost: 6 };
+const MIN_PAUSE_MS = 5;
+const MAX_PAUSE_MS = 100;
 
 /** Retries `work` with backoff while the failure may pass at once. Throws a DatabaseError when the database failed, any other error as it is. */
 export async function retrying<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await pRetry(work, {
-      retries: Number.POSITIVE_INFINITY,
-      maxRetryTime: ANSWER_TIMEOUT_MS,
-      minTimeout: 5,
-      maxTimeout: 100,
-      randomize: true,
-      shouldRetry: ({ error, attemptNumber }) =>
-        attemptNumber <= (RETRIES[databaseErrorOf(error)?.kind ?? 'other'] ?? 0),
-    });
-  } catch (error) {
-    throw databaseErrorOf(error) ?? error;
+  const began = performance.now();
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await work();
+    } catch (thrown) {
+      const error = databaseErrorOf(thrown);
+      if (!error) throw thrown;
+      const pause = Math.min(MIN_PAUSE_MS * 2 ** (failures - 1), MAX_PAUSE_MS) * (0.5 + Math.random() / 2);
+      const late = performance.now() + pause - began > ANSWER_TIMEOUT_MS;
+      if (late || failures > (RETRIES[error.kind] ?? 0)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
   }
 }
 

@@ -68,21 +68,28 @@ interface DriverError extends Error {
   body?: { code?: string; message?: string };
 }
 
+/** The statement, with its values, follows in the text. */
+const VITESS_ERRNO = /\(errno (\d+)\) \(sqlstate (\w+)\) \(CallerID/;
+
 /** What failed when `error` comes from a driver, itself or as a cause; undefined when it was thrown by other code. */
 export function failureOf(error: unknown): Failure | undefined {
   const found = causesOf(error).find(isDriverError);
   if (!found) return undefined;
-  const text = found.sqlMessage ?? found.body?.message ?? '';
-  // Vitess writes the errno and the SQLSTATE of the server behind it into its text.
-  const [, inText, stateInText] = /\(errno (\d+)\) \(sqlstate (\w+)\)/.exec(text) ?? [];
+  const { body, sqlMessage } = found;
+  // Over HTTP only Vitess's text says what the server behind it answered.
+  const [, inText, stateInText] = VITESS_ERRNO.exec(body?.message ?? '') ?? [];
   // Negative numbers are the operating system's.
-  const errno = inText ? Number(inText) : Number(found.errno) > 0 ? found.errno : undefined;
-  const [kind, message] = classOf(found, errno, stateInText ?? found.sqlState ?? '');
-  return { kind, message, reason: reasonOf(found, errno, text), ...(errno !== undefined && { errno }) };
+  const errno = body ? Number(inText) || undefined : Number(found.errno) > 0 ? found.errno : undefined;
+  const [own = ''] = (body?.message ?? sqlMessage ?? '').split(/ \(errno \d+\)| \(CallerID|:? Sql: /, 1);
+  const words =
+    /\bdesc = (.*)/s.exec(own)?.[1] ?? (own || causesOf(found).at(-1)?.message || found.code || 'unknown error');
+  const [kind, message] = classOf(found, words, errno, stateInText ?? found.sqlState);
+  return { kind, message, reason: reasonOf(found, words, errno), ...(errno !== undefined && { errno }) };
 }
 
 function classOf(
   { code = '', message, status = 0, body }: DriverError,
+  words: string,
   errno = 0,
   sqlState = '',
 ): [FailureKind, string] {
@@ -90,7 +97,7 @@ function classOf(
   if (known) return [known[0], known[1]];
   if (ACCESS_DENIED.has(errno) || status === 401 || status === 403)
     return ['permanent', 'the database refuses the connection'];
-  if (PERMANENT_CLASSES.has(sqlState.slice(0, 2)) || isRefusedByVitess(body?.message ?? message))
+  if (PERMANENT_CLASSES.has(sqlState.slice(0, 2)) || REFUSED_BY_VITESS.test(words))
     return ['permanent', 'the database refused the statement'];
   const byVitess = BY_VITESS_CODE[body?.code ?? ''];
   if (byVitess) return byVitess;
@@ -104,7 +111,7 @@ function classOf(
 }
 
 /** Vitess has one errno, 1105, for all that it refuses itself: syntax errors, and VT12001 for what it does not support. */
-const isRefusedByVitess = (message: string): boolean => /syntax error at position|\bVT\d{5}\b/.test(message);
+const REFUSED_BY_VITESS = /^syntax error at position|^VT\d{5}\b/;
 
 /** Errors whose quoted words are names of columns, tables, users or databases. All others may quote a value or a statement. */
 const QUOTE_NAMES = new Set([
@@ -112,17 +119,11 @@ const QUOTE_NAMES = new Set([
 ]);
 const LONGEST_REASON = 300;
 
-function reasonOf(error: DriverError, errno: number | undefined, text: string): string {
-  const { code, body } = error;
-  const message = causesOf(error).at(-1)?.message ?? '';
-  // In Vitess's text the statement and its values follow the server's own words.
-  const [own = ''] = text.split(/ \(errno \d+\)| \(CallerID|:? Sql: /, 1);
-  const words = /\bdesc = (.*)/s.exec(own)?.[1] ?? (own || message);
-  const number = errno === undefined ? [] : [`${errno}`];
-  const symbol = code?.startsWith('ER_') ? [code] : [];
-  const label = [...number, ...symbol].join(' ');
-  const safe = errno === undefined && !body ? words || code || 'unknown error' : withoutValues(words, errno);
-  return `${label}${label && ': '}${safe}`.replace(/\s+/g, ' ').slice(0, LONGEST_REASON);
+function reasonOf({ code, body }: DriverError, words: string, errno: number | undefined): string {
+  const label = [errno, code?.startsWith('ER_') && code].filter(Boolean).join(' ');
+  const fromServer = errno !== undefined || body !== undefined;
+  const reason = `${label}${label && ': '}${fromServer ? withoutValues(words, errno) : words}`;
+  return reason.replace(/\s+/g, ' ').slice(0, LONGEST_REASON);
 }
 
 /** Replaces what an error quotes, unless it is a name. Greedy, as a value may contain quotes. */

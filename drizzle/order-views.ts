@@ -2,11 +2,11 @@
 import { OrderError } from '@trellis/contracts/error';
 import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
 import { type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
-import type { OpenState, State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
+import { Timestamp } from '@trellis/contracts/timestamp';
 import { and, desc, eq, gt, lt, lte, or, sql } from 'drizzle-orm';
 import * as v from 'valibot';
-import { columnsFor, now } from './columns.ts';
+import { columnsFor } from './columns.ts';
 import type { Database } from './database.ts';
 import { eventsOf } from './events.ts';
 import type { OrderRow } from './lock-order.ts';
@@ -41,23 +41,6 @@ const RUN = { workflow_id: orders.workflow_id, run_id: orders.run_id } satisfies
 const MAX_SHIPMENTS = 100;
 const EVENTS_PAGE = 100;
 
-type Position = Pick<OrderSummary, 'created_at' | 'order_id'>;
-
-/** An order that has not ended. `idle_ms`: since its row was last changed, by the database's clock. */
-export interface OpenOrder extends Position, Run {
-  state: State;
-  policy: string | null;
-  idle_ms: number;
-}
-const OPEN_ORDER = {
-  ...RUN,
-  order_id: orders.order_id,
-  created_at: orders.created_at,
-  state: orders.state,
-  policy: orders.policy,
-  idle_ms: sql<number>`TIMESTAMPDIFF(MICROSECOND, ${orders.updated_at}, ${now}) / 1000`.mapWith(Number),
-} satisfies Record<keyof OpenOrder, unknown>;
-
 export function createOrderViews(db: Database) {
   return {
     find: (orderId: string): Promise<OrderRow | undefined> =>
@@ -91,27 +74,6 @@ export function createOrderViews(db: Database) {
         return (await session.select(fields).from(orders).where(eq(orders.order_id, orderId)))[0];
       }),
 
-    /** The open orders in a state that are older than a minute, oldest first, after the order `after`. */
-    inState: (state: OpenState, after: Position | undefined, limit: number): Promise<OpenOrder[]> =>
-      db.run((session) =>
-        session
-          .select(OPEN_ORDER)
-          .from(orders)
-          .where(
-            and(
-              eq(orders.state, state),
-              lt(orders.created_at, sql`${now} - INTERVAL 1 MINUTE`),
-              after &&
-                or(
-                  gt(orders.created_at, after.created_at),
-                  and(eq(orders.created_at, after.created_at), gt(orders.order_id, after.order_id)),
-                ),
-            ),
-          )
-          .orderBy(orders.created_at, orders.order_id)
-          .limit(limit),
-      ),
-
     /** Newest first; `next_cursor` continues after the last one. Throws INVALID for any other cursor. */
     list: async ({ state, limit, cursor }: ListInput): Promise<ListOutput> => {
       const after = cursor === undefined ? undefined : parseCursor(cursor);
@@ -130,6 +92,8 @@ export function createOrderViews(db: Database) {
     },
   };
 }
+
+type Position = Pick<OrderSummary, 'created_at' | 'order_id'>;
 
 /** Behind this order in the list. The first condition says nothing new, but lets the index be read from that order on. */
 const isAfter = ({ created_at, order_id }: Position) =>

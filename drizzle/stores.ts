@@ -1,6 +1,7 @@
 import { createAttemptReader, createAttemptStore } from './attempts.ts';
 import { createAdmissionStore, createCapacityStore } from './capacity.ts';
 import type { Database } from './database.ts';
+import { createOpenOrders } from './open-orders.ts';
 import { createOrderViews } from './order-views.ts';
 import { createOrderStore } from './orders.ts';
 import { createPaymentStore } from './payments.ts';
@@ -22,6 +23,7 @@ export function openStores(db: Database) {
     ...openApiStores(db),
     attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
+    openOrders: createOpenOrders(db),
     orders: createOrderStore(db),
     payments: createPaymentStore(db),
     shipments: createShipmentStore(db),

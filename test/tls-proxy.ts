@@ -8,15 +8,15 @@ import { createServer } from 'node:tls';
 
 export const SERVER_NAME = 'temporal.internal';
 
-/** Certificates made with `openssl`, as paths: an authority, a server and a client certified by it, and a stranger who isn't. */
-export function makeCertificates(folder: string) {
+/** Certificates made with `openssl`, as paths: an authority, a server of this name and a client certified by it, and a stranger who isn't. */
+export function makeCertificates(folder: string, serverName = SERVER_NAME) {
   mkdirSync(folder, { recursive: true });
   const path = (file: string) => join(folder, file);
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' });
   const request = ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj'];
   for (const name of ['ca', 'stranger'])
     openssl(...request, `/CN=${name}`, '-x509', '-days', '2', '-keyout', `${name}.key`, '-out', `${name}.pem`);
-  writeFileSync(path('names'), `subjectAltName=DNS:${SERVER_NAME}`);
+  writeFileSync(path('names'), `subjectAltName=DNS:${serverName}`);
   for (const name of ['server', 'client']) {
     openssl(...request, `/CN=${name}`, '-keyout', `${name}.key`, '-out', `${name}.csr`);
     const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names', '-days', '2'];

@@ -78,7 +78,7 @@ const stopping = new AbortController();
 const { signal } = stopping;
 const jobs = [
   measureCapacity({ capacity: stores.capacity, latencies, log, signal }),
-  ...(queues.includes('orders') ? [sweep({ client, views: stores.views, log, signal })] : []),
+  ...(queues.includes('orders') ? [sweep({ client, ...stores, log, signal })] : []),
   ...(version ? [warnWithoutCurrentVersion({ client, version, address, log, signal })] : []),
 ];
 

@@ -26,7 +26,8 @@ export function createReadiness(pings: Pings): () => Promise<string[]> {
   }
 
   return () => {
-    if (!shared || Date.now() - shared.at >= SHARE_FOR_MS) shared = { at: Date.now(), unreachable: ask() };
+    if (!shared || performance.now() - shared.at >= SHARE_FOR_MS)
+      shared = { at: performance.now(), unreachable: ask() };
     return Promise.race([shared.unreachable, timeout().catch(() => Object.keys(pings))]);
   };
 }

@@ -30,16 +30,17 @@ export function createAdmission(capacity: AdmissionStore, policy: PolicyName): A
   const queueMs = MAX_QUEUE_MS[policy];
   const admitted = createExpiringMap<true>(ADMITTED_FOR_MS);
   let concurrentQueries = 0;
-  /** Epoch milliseconds: until then orders are refused without a query. */
+  // The times are milliseconds on a clock that is never set.
+  /** Until then orders are refused without a query. */
   let refuseUntil = 0;
-  /** Epoch milliseconds: when the next order can be admitted, as the last query said. */
+  /** When the next order can be admitted, as the last query said. */
   let freeAt = 0;
-  /** Epoch milliseconds: the retry time given to the last refused order. */
+  /** The retry time given to the last refused order. */
   let lastRetryAt = 0;
   let msPerOrder = 0;
 
   function refuse(): AdmissionResult {
-    const now = Date.now();
+    const now = performance.now();
     // However long the workers are busy, the second half of the queue's time is there to spread the retries.
     const first = Math.min(Math.max(freeAt, now), now + queueMs / 2);
     const next = Math.max(lastRetryAt, first) + msPerOrder;
@@ -50,7 +51,7 @@ export function createAdmission(capacity: AdmissionStore, policy: PolicyName): A
   return {
     async admit(orderId) {
       if (admitted.get(orderId)) return { admitted: true, counted: false };
-      if (concurrentQueries >= MAX_CONCURRENT_QUERIES || Date.now() < refuseUntil) return refuse();
+      if (concurrentQueries >= MAX_CONCURRENT_QUERIES || performance.now() < refuseUntil) return refuse();
       concurrentQueries += 1;
       try {
         const decision = await capacity.admit(queueMs / 1000);
@@ -59,8 +60,8 @@ export function createAdmission(capacity: AdmissionStore, policy: PolicyName): A
           admitted.set(orderId, true);
           return { admitted: true, counted: decision.admitted };
         }
-        freeAt = Date.now() + 1000 * decision.freeIn;
-        refuseUntil = Math.min(freeAt, Date.now() + MAX_REFUSING_MS);
+        freeAt = performance.now() + 1000 * decision.freeIn;
+        refuseUntil = Math.min(freeAt, performance.now() + MAX_REFUSING_MS);
         msPerOrder = 1000 / decision.ordersPerSecond;
         return refuse();
       } catch (error) {

@@ -4,7 +4,7 @@ export function createExpiringMap<T>(lifetimeMs: number) {
   const entries = new Map<string, { value: T; setAt: number }>();
 
   function dropExpired(): void {
-    const now = Date.now();
+    const now = performance.now();
     for (const [key, { setAt }] of entries) {
       if (now - setAt < lifetimeMs) break;
       entries.delete(key);
@@ -19,7 +19,7 @@ export function createExpiringMap<T>(lifetimeMs: number) {
     set(key: string, value: T): void {
       dropExpired();
       entries.delete(key);
-      entries.set(key, { value, setAt: Date.now() });
+      entries.set(key, { value, setAt: performance.now() });
     },
     delete: (key: string) => entries.delete(key),
   };

@@ -2,7 +2,7 @@
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
-import { and, asc, eq, gt, lte, type SQL } from 'drizzle-orm';
+import { and, asc, eq, gt, inArray, lte, type SQL } from 'drizzle-orm';
 import type { MySqlColumn } from 'drizzle-orm/mysql-core';
 import { openDatabase } from '../client.ts';
 import { type Database, DatabaseError, failureLine, isMissingTable, type Session } from '../database.ts';
@@ -48,12 +48,9 @@ export async function audit(db: Database): Promise<Violation[]> {
 
 /** A page is not read in one moment. What moved meanwhile is in order when its order is read once more. */
 async function confirmed(db: Database, found: Violation[]): Promise<Violation[]> {
-  const again: Violation[] = [];
-  for (const id of new Set(found.map(({ order_id }) => order_id))) {
-    const books = await db.run((session) => readBooks(session, (column) => eq(column, id)), PAGE_TIMEOUT_MS);
-    again.push(...violationsIn(books));
-  }
-  return again;
+  const ids = [...new Set(found.map(keyOf))];
+  if (ids.length === 0) return [];
+  return violationsIn(await db.run((session) => readBooks(session, (column) => inArray(column, ids)), PAGE_TIMEOUT_MS));
 }
 
 /** The books of the next PAGE orders, and of everything whose order id lies between. `last`: undefined at the end. */

@@ -15,6 +15,7 @@ import type { SQL } from 'drizzle-orm';
 import { createConnection } from 'mysql2/promise';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { anOrder, freshDatabase } from '../fixtures.ts';
+import { need } from '../servers.ts';
 
 const MONEY = { amount: '2.00', currency: 'USD' };
 const PROGRESS: Progress = {
@@ -34,6 +35,7 @@ const REFUNDED = 'refunded by the company, but not in our book';
 const STRAY_CHARGE = 'charged, but there is no such order';
 const STRAY_PARCEL = 'the carrier has a parcel, but there is no such order';
 
+const { canCreateDatabases } = await need('database');
 let books: Awaited<ReturnType<typeof openBooks>>;
 beforeEach(async () => {
   books = await openBooks();
@@ -185,10 +187,13 @@ test('every order is audited, however many there are', async () => {
   expect(found).toEqual([...ids.flatMap((id) => [id, id]), 'a', 'n-1x', 'z'].toSorted());
 });
 
-test('a database without the sandbox’s tables is not audited, and the error names the tables that the audit needs', async () => {
-  await books.run('DROP TABLE sandbox_charges, sandbox_parcels');
-  await expect(books.audit()).rejects.toThrow('those of the product and of the sandbox in one database');
-});
+test.runIf(canCreateDatabases)(
+  'a database without the sandbox’s tables is not audited, and the error names the tables that the audit needs',
+  async () => {
+    await books.run('DROP TABLE sandbox_charges, sandbox_parcels');
+    await expect(books.audit()).rejects.toThrow('those of the product and of the sandbox in one database');
+  },
+);
 
 describe('the audit reports', () => {
   test.each<[what: string, statement: string, order: string, ...rules: string[]]>([
@@ -334,7 +339,9 @@ describe('the audit reports', () => {
 
   test("a payment recorded for another order than the company's charge", async () => {
     await books.everyEnd();
-    await books.run("UPDATE payments SET order_id = 'declined' WHERE order_id = 'shipped'");
+    // Not an UPDATE: Vitess moves no row to another shard.
+    await books.run("DELETE FROM payments WHERE order_id = 'shipped'");
+    await books.run(paymentOf('declined', 'pay-shipped', 'charged'));
     expect(await books.audit()).toEqual([
       { order_id: 'declined', rule: UNSETTLED },
       { order_id: 'declined', rule: DISAGREE },

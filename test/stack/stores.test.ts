@@ -14,6 +14,8 @@ import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError, Session } from '@trellis/drizzle/database';
+import { migrate } from '@trellis/drizzle/migrate';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
@@ -539,7 +541,13 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const created = 'FROM_UNIXTIME(1700000000 + 0.001 * FLOOR(SUBSTR(id, 3) / 4))';
       await beside((connection) => connection.query(`UPDATE orders SET created_at = ${created}`), fresh.url);
       const drop = () => there.close().then(fresh.drop);
-      return { store, newestFirst: ids.reverse(), list: createOrderViews(there).list, drop };
+      return {
+        store,
+        newestFirst: ids.reverse(),
+        list: createOrderViews(there).list,
+        ...createOpenOrders(there),
+        drop,
+      };
     }
 
     test.each([1, 3, 4, 5, 10, 11])('returns pages of %i, newest first, each order once', async (limit) => {
@@ -565,6 +573,21 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect(second.next_cursor).toBeNull();
       expect((await list({ state: 'received', limit: 50 })).orders).toHaveLength(8);
       expect(await list({ state: 'shipped', limit: 50 })).toEqual({ orders: [], next_cursor: null });
+      await drop();
+    });
+
+    test('of a state gives the orders older than a minute in pages, oldest first, with the time since their last change', async () => {
+      const { store, inState, drop } = await tenOrders();
+      await store.receive({ order_id: 'young' }, { workflow_id: 'w', run_id: 'r' }, null);
+      const seen: Awaited<ReturnType<typeof inState>> = [];
+      do seen.push(...(await inState('received', seen.at(-1), 3)));
+      while (seen.length % 3 === 0 && seen.length < 20);
+      expect(seen.map(({ order_id }) => order_id)).toEqual(['o-0', 'o-2', 'o-3', 'o-4', 'o-6', 'o-7', 'o-8', 'o-9']);
+      for (const order of seen) {
+        expect(order).toMatchObject({ state: 'received', policy: null, workflow_id: 'w', run_id: 'r' });
+        expect(order.idle_ms).toBeGreaterThanOrEqual(0);
+        expect(order.idle_ms).toBeLessThan(60_000);
+      }
       await drop();
     });
 

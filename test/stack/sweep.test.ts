@@ -2,6 +2,7 @@
 import type { StartInput } from '@trellis/contracts/order';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, orderWorkflowId } from '@trellis/contracts/temporal';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { audit } from '@trellis/drizzle/sandbox/audit';
@@ -42,6 +43,17 @@ async function forget({ handle }: PlacedOrder): Promise<void> {
   );
 }
 
+/** The run in which a reset order goes on, as one that continues as new does. */
+async function reset({ handle }: PlacedOrder) {
+  const { runId } = await workflowService.resetWorkflowExecution({
+    namespace,
+    workflowExecution: { workflowId: handle.workflowId },
+    workflowTaskFinishEventId: 4 as never,
+    requestId: freshId(),
+  });
+  return bed.env.client.workflow.getHandle(handle.workflowId, runId);
+}
+
 /** The run of an order that no worker executes, whose workflow task a caller of Temporal has failed `times` times. */
 async function wedged(times: number) {
   const order = { ...anOrder(), policy: 'production' as const };
@@ -63,16 +75,19 @@ for (const workflowId of ['order-größe-1', `order-${'x'.repeat(65)}`]) {
   const foreign = await bed.env.client.workflow.start(ORDER_WORKFLOW, { workflowId, taskQueue: freshId('nobody') });
   await foreign.terminate();
 }
-const [terminated, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime] = await Promise.all([
-  paid(),
-  paid(),
-  paid({}, { workflowId: freshId('shop-7') }),
-  paid(),
-  paid({ policy: 'production' }),
-  paid({ policy: 'production' }),
-  wedged(5),
-  wedged(5),
-]);
+const [terminated, continued, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime] =
+  await Promise.all([
+    paid(),
+    paid(),
+    paid(),
+    paid({}, { workflowId: freshId('shop-7') }),
+    paid(),
+    paid({ policy: 'production' }),
+    paid({ policy: 'production' }),
+    wedged(5),
+    wedged(5),
+  ]);
+await (await reset(continued)).terminate();
 await Promise.all([terminated, unreadable, renamed].map(({ handle }) => handle.terminate()));
 await Promise.all([lost, lostInTime].map(forget));
 // Past both policies, past the exercise's alone.
@@ -85,9 +100,9 @@ const over = new AbortController();
 const sweeping = sweep({
   client: bed.realTimeClient,
   views: {
-    ...views,
     find: (id) => (id === unreadable.id ? Promise.reject(new Error('unreadable')) : views.find(id)),
   },
+  openOrders: createOpenOrders(bed.db),
   log: Object.assign(Object.create(log), { warn }),
   signal: over.signal,
 });
@@ -106,6 +121,7 @@ const ended = (order: { id: string }) =>
 
 test.each([
   ['a run that was terminated, though a run beside it has an id that no order can have', terminated],
+  ['a run that went on in a second one, which was terminated', continued],
   ['a run that was started under an id of the caller’s own, and terminated', renamed],
   ['a run that Temporal has forgotten, once the order is past all its policy allows', lost],
 ])('of %s, the order is settled and its charge refunded', async (_, order) => {

@@ -10,6 +10,7 @@ import {
   settleWorkflowId,
   shippingWorkflowId,
 } from '@trellis/contracts/temporal';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { sweep } from '@trellis/workers/jobs/sweep';
@@ -173,7 +174,13 @@ test('an accepted cancel ends the order canceled, also after its run was termina
   await own.startWorkers('orders', 'shipping');
   const over = new AbortController();
   const views = createOrderViews(own.db);
-  const sweeping = sweep({ client: own.realTimeClient, views, log, signal: over.signal });
+  const sweeping = sweep({
+    client: own.realTimeClient,
+    views,
+    openOrders: createOpenOrders(own.db),
+    log,
+    signal: over.signal,
+  });
   const row = await eventually(async () => isTerminal((await order.row()).state) && order.row(), 25_000);
   over.abort();
   await sweeping;

@@ -1,7 +1,7 @@
 /** An order's history stays bounded: a run whose history is full continues as new, whatever it waits for, and loses nothing. */
 import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { COMMAND_LIMITS, COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
-import { shippingWorkflowId } from '@trellis/contracts/temporal';
+import { shippingWorkflowId, WORKFLOW_TASK_TIMEOUT_MS } from '@trellis/contracts/temporal';
 import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 import {
@@ -214,7 +214,10 @@ test('ten thousand commands, by signal and by update, leave an order decidable, 
 test('ten thousand signals that arrive before any worker runs do not keep an order from being decided', async () => {
   const own = await ownTestbed({ queues: [], clock: 'real' });
   const given = anOrder();
-  const order = await own.place(given, { args: [{ ...given, policy: 'production' }], workflowTaskTimeout: '10s' });
+  const order = await own.place(given, {
+    args: [{ ...given, policy: 'production' }],
+    workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS.production,
+  });
   const began = Date.now();
   await flood(order, 9_900);
   console.log('sent in', Date.now() - began);
@@ -237,7 +240,7 @@ async function production(faults: Partial<Record<'charge', Fault>> = {}): Promis
   const given = anOrder();
   const order = await cached.place(given, {
     args: [{ ...given, policy: 'production' }],
-    workflowTaskTimeout: '10s',
+    workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS.production,
     faults,
   });
   await awaitingApproval(order);

@@ -1,6 +1,9 @@
-/** Temporal's clock, known from the times that it stamps, whatever this machine's clock says. */
+/** Temporal's clock, known from the times that it stamps, whatever this machine's clock says; and durations, whatever it is set to. */
+import { setTimeout } from 'node:timers/promises';
+import { createAdmission } from '@trellis/api/orders/admission';
+import type { CapacityStore } from '@trellis/drizzle/capacity';
 import { createServerClock } from '@trellis/workers/server-clock';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 
 /** A clock whose process has run for `elapsed` milliseconds while Temporal's clock said 1,000,000 at its start. */
 function aClock() {
@@ -51,4 +54,16 @@ test('a quiet hour does not make it forget', () => {
   pass(3_600_000);
   receive(4_000);
   expect(behind()).toBe(5);
+});
+
+test('a clock that is set back an hour holds no start back', async () => {
+  onTestFinished(() => void vi.useRealTimers());
+  const full = { admitted: false as const, freeIn: 0.05, ordersPerSecond: 20 };
+  const decisions = [full, { admitted: true as const }];
+  const admit = async () => decisions.shift() ?? full;
+  const admission = createAdmission({ admit } as unknown as CapacityStore, 'exercise');
+  expect(await admission.admit('o-1')).toMatchObject({ admitted: false });
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 3_600_000 });
+  await setTimeout(60);
+  expect(await admission.admit('o-1')).toMatchObject({ admitted: true });
 });

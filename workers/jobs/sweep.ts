@@ -4,7 +4,8 @@ import { ID_PATTERN } from '@trellis/contracts/id';
 import { policyOf } from '@trellis/contracts/policy';
 import { isTerminal, OPEN_STATES, type OpenState } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, orderIdOf, type Run } from '@trellis/contracts/temporal';
-import type { OpenOrder, OrderViews } from '@trellis/drizzle/order-views';
+import type { OpenOrder, OpenOrders } from '@trellis/drizzle/open-orders';
+import type { OrderViews } from '@trellis/drizzle/order-views';
 import type { Logger } from 'pino';
 import { createSettler, type SettleIfAbandoned } from './settle-if-abandoned.ts';
 
@@ -21,7 +22,8 @@ const ENDED_FROM_OUTSIDE = `WorkflowType = '${ORDER_WORKFLOW}' AND ExecutionStat
 
 interface SweepDeps {
   client: Client;
-  views: Pick<OrderViews, 'find' | 'inState'>;
+  views: Pick<OrderViews, 'find'>;
+  openOrders: OpenOrders;
   log: Logger;
   /** Stops the sweep when it aborts. */
   signal: AbortSignal;
@@ -108,7 +110,7 @@ function endedRuns({ client, views, log, signal }: SweepDeps, settleIfAbandoned:
 }
 
 /** The open orders whose rows have not moved for longer than their state allows. */
-function idleOrders({ views, log, signal }: SweepDeps, settleIfAbandoned: SettleIfAbandoned): Pass {
+function idleOrders({ openOrders, log, signal }: SweepDeps, settleIfAbandoned: SettleIfAbandoned): Pass {
   /** How far each state's orders have been examined in this round, and when the next one may begin. */
   const rounds = new Map(OPEN_STATES.map((state) => [state, { after: undefined as OpenOrder | undefined, next: 0 }]));
 
@@ -125,7 +127,7 @@ function idleOrders({ views, log, signal }: SweepDeps, settleIfAbandoned: Settle
   async function examinePage(state: OpenState, mayGoOn: () => boolean): Promise<void> {
     const round = rounds.get(state);
     if (!round || performance.now() < round.next) return;
-    const page = await views.inState(state, round.after, PAGE_SIZE);
+    const page = await openOrders.inState(state, round.after, PAGE_SIZE);
     const unknown: string[] = [];
     for (const order of page) {
       if (!mayGoOn()) return;

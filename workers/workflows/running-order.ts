@@ -52,7 +52,7 @@ interface KeptState extends Progress {
 }
 
 export interface RunningOrder extends KeptState {
-  /** The workflow's argument as it was sent, valid once `validate_order` has accepted it. A new address is put into it. */
+  /** The workflow's argument as it was sent, empty if it was too large to be valid; valid once `validate_order` has accepted it. A new address is put into it. */
   input: OrderInput;
 
   /** The answer of each command, by the command's id. */
@@ -103,19 +103,14 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
     // The run before may have been of a version without some of the fields.
     ...first.state,
     ...state,
-    input: readOrder(given),
+    // It is passed on to activities, whose input Temporal limits to 2 MB: nothing is left of one that is too large to be valid.
+    input: within(MAX_ORDER_LENGTH, given) ?? ({} as OrderInput),
     answers: new Map(applied.map(([id, answer]) => [id, Promise.resolve(answer)])),
     applied: new Map(applied),
     undecided: new Map(),
     inherited: undecided.map((sent) => ({ ...sent, by: 'run before' })),
     pendingDecisions: 0,
   };
-}
-
-/** The known fields, none when they are too large to be valid: what is read here is passed on to activities. */
-function readOrder({ order_id, payment_id, address, items, policy }: OrderInput): OrderInput {
-  const order = { order_id, payment_id, address, items, ...(policy === undefined ? {} : { policy }) };
-  return within(MAX_ORDER_LENGTH, order) ?? ({} as OrderInput);
 }
 
 function firstRun(orderId: string, policy: Policy): Omit<Continued, 'run_id'> {

@@ -1,0 +1,53 @@
+/** Reads the orders that have not ended, for the sweep. Apart from order-views.ts, which is in the edge bundle. */
+import type { OpenState } from '@trellis/contracts/states-and-steps';
+import type { Run } from '@trellis/contracts/temporal';
+import { and, eq, gt, gte, lt, or, sql } from 'drizzle-orm';
+import { now } from './columns.ts';
+import type { Database } from './database.ts';
+import type { OrderRow } from './lock-order.ts';
+import { orders } from './schema.ts';
+
+/** An order that has not ended. `idle_ms`: since its row was last changed, by the database's clock. */
+export type OpenOrder = Run & Pick<OrderRow, 'order_id' | 'created_at' | 'state' | 'policy'> & { idle_ms: number };
+
+const OPEN_ORDER = {
+  order_id: orders.order_id,
+  workflow_id: orders.workflow_id,
+  run_id: orders.run_id,
+  created_at: orders.created_at,
+  state: orders.state,
+  policy: orders.policy,
+  idle_ms: sql<number>`TIMESTAMPDIFF(MICROSECOND, ${orders.updated_at}, ${now}) / 1000`.mapWith(Number),
+} satisfies Record<keyof OpenOrder, unknown>;
+
+type Position = Pick<OpenOrder, 'created_at' | 'order_id'>;
+
+export type OpenOrders = ReturnType<typeof createOpenOrders>;
+
+export function createOpenOrders(db: Database) {
+  return {
+    /** At most `limit` orders in a state that are older than a minute, oldest first, after the order `after`. */
+    inState: (state: OpenState, after: Position | undefined, limit: number): Promise<OpenOrder[]> =>
+      db.run((session) =>
+        session
+          .select(OPEN_ORDER)
+          .from(orders, { forceIndex: 'orders_by_state' })
+          .where(
+            and(
+              eq(orders.state, state),
+              lt(orders.created_at, sql`${now} - INTERVAL 1 MINUTE`),
+              after && isAfter(after),
+            ),
+          )
+          .orderBy(orders.created_at, orders.order_id)
+          .limit(limit),
+      ),
+  };
+}
+
+/** The first condition says nothing new, but lets the index be read from that order on. */
+const isAfter = ({ created_at, order_id }: Position) =>
+  and(
+    gte(orders.created_at, created_at),
+    or(gt(orders.created_at, created_at), and(eq(orders.created_at, created_at), gt(orders.order_id, order_id))),
+  );
