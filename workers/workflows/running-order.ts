@@ -167,7 +167,8 @@ function firstDeadline(policy: Policy): number {
 /** The end of a budget that starts at `from`, or of the run's own timeouts if sooner, less the reserve for a refund. */
 export function deadlineOf({ refund_reserve_ms }: Policy, from: number, budget: number): number {
   const { startTime, runTimeoutMs, executionExpirationTime } = workflowInfo();
-  const runEnds = runTimeoutMs === undefined ? Number.POSITIVE_INFINITY : startTime.getTime() + runTimeoutMs;
+  // A run that continues another one has a timeout of 0 where the first one had none.
+  const runEnds = runTimeoutMs ? startTime.getTime() + runTimeoutMs : Number.POSITIVE_INFINITY;
   const executionEnds = executionExpirationTime?.getTime() ?? Number.POSITIVE_INFINITY;
   return Math.min(from + budget, runEnds, executionEnds) - refund_reserve_ms;
 }
