@@ -23,7 +23,7 @@ import { fetchWith } from './temporal/tls-fetch.ts';
 const KEEPALIVE = { 'grpc.keepalive_time_ms': 15_000, 'grpc.keepalive_timeout_ms': 5_000 };
 /** How long the servers may take to answer before the log warns of them. */
 const START_PING_MS = 2_000;
-/** For closing the connections to the servers, once those of the clients are closed. */
+/** For closing the connections to the database, once those of the clients are closed. */
 const CLOSE_MS = 1_000;
 
 const config = fromEnvironmentAndProfile(PROGRAMS.api);
@@ -82,11 +82,15 @@ async function warnOfMissingServers(): Promise<void> {
   ]);
 }
 
-/** SIGTERM, from an orchestrator, first gives load balancers time to turn to others; SIGINT, from a terminal, does not. A second signal ends the process at once. */
+/**
+ * SIGTERM, from an orchestrator, first gives load balancers time to turn to others; SIGINT, from a terminal, does not. A second
+ * signal ends the process at once. The connection to Temporal ends with the process: a call that its client is about to repeat
+ * would throw on one that is closed.
+ */
 function onSignal(signal: NodeJS.Signals): void {
   if (isStopping()) process.exit(1);
   void stop({ notice: signal === 'SIGTERM' })
-    .then(() => Promise.race([Promise.all([connection?.close(), db.close()]), sleep(CLOSE_MS)]))
+    .then(() => Promise.race([db.close(), sleep(CLOSE_MS)]))
     .finally(() => process.exit(0));
 }
 process.on('SIGTERM', onSignal).on('SIGINT', onSignal);

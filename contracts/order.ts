@@ -30,7 +30,11 @@ export const Address = v.pipe(
   v.maxEntries(20, 'must have at most 20 fields'),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed || dataset.issues) return;
-    if (!Object.entries(dataset.value).flat().every((part) => v.is(Line, part)))
+    if (
+      !Object.entries(dataset.value)
+        .flat()
+        .every((part) => v.is(Line, part))
+    )
       addIssue({ message: 'has a field whose name or value is not a text of at most 200 characters' });
   }),
   v.check(

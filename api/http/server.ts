@@ -20,6 +20,9 @@ const LOG_DROPS_EVERY_MS = 10_000;
 
 /** After SIGTERM the server still accepts and answers for this long, with `Connection: close`, while load balancers turn to others. */
 const NOTICE_MS = 2_000;
+/** A connection that arrives while the server stops listening is reset. It does so once none has arrived for the first time, at most the second. */
+const QUIET_MS = 10;
+const WAIT_FOR_QUIET_MS = 300;
 /** How long a connection on which no request has arrived stays open once the server accepts no more. */
 const UNUSED_MS = 1_000;
 /** From the signal on: then every connection is closed. Docker and compose kill after 10 s. */
@@ -40,7 +43,13 @@ export function createApiServer(options: {
   fetch: Handler;
   onDropped: (dropped: number, open: number) => void;
 }): ApiServer {
-  const server = createAdaptorServer({ fetch: options.fetch, serverOptions: LIMITS }) as Server;
+  /** While it is there requests wait for it: clients that have no answer open no new connections. */
+  let holding: Promise<void> | undefined;
+  const fetch: Handler = async (request, env) => {
+    await holding;
+    return options.fetch(request, env);
+  };
+  const server = createAdaptorServer({ fetch, serverOptions: LIMITS }) as Server;
   server.maxConnections = Math.min(MAX_CONNECTIONS, openFilesLimit() - RESERVED_DESCRIPTORS);
   reportDrops(server, options.onDropped);
 
@@ -66,8 +75,12 @@ export function createApiServer(options: {
       for (const response of responses) closeAfter(response);
       if (notice) await sleep(NOTICE_MS);
       const closed = once(server, 'close');
+      const held = Promise.withResolvers<void>();
+      holding = held.promise;
+      await quiet(server);
       // Closes idle connections too, but none on which nothing, or half a head, was ever sent.
       server.close();
+      held.resolve();
       await Promise.race([closed, sleep(UNUSED_MS)]);
       const used = new Set([...responses].map(({ req }) => req.socket));
       for (const socket of sockets) if (!used.has(socket)) socket.destroy();
@@ -81,6 +94,19 @@ export function createApiServer(options: {
 /** Tells the client to use the connection no more, unless it has been told otherwise already. */
 function closeAfter(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader('connection', 'close');
+}
+
+/** Resolves once no connection has arrived for QUIET_MS, after WAIT_FOR_QUIET_MS at most. */
+async function quiet(server: Server): Promise<void> {
+  const end = Date.now() + WAIT_FOR_QUIET_MS;
+  let arrived = true;
+  server.on('connection', () => {
+    arrived = true;
+  });
+  while (arrived && Date.now() < end) {
+    arrived = false;
+    await sleep(QUIET_MS);
+  }
 }
 
 function reportDrops(server: Server, onDropped: (dropped: number, open: number) => void): void {

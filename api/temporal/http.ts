@@ -192,9 +192,11 @@ export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch
     },
 
     async ping(timeoutMs) {
-      const signal = AbortSignal.timeout(timeoutMs);
-      const { ok, status, answer } = await answerTo(send(new Request(namespaceUrl, { headers, signal })));
-      if (!ok) throw new HttpError(status, answer);
+      const request = new Request(namespaceUrl, { headers, signal: AbortSignal.timeout(timeoutMs) });
+      const { ok, status, answer } = await answerTo(send(request)).catch((error) => {
+        throw failed(error);
+      });
+      if (!ok) throw failed(new HttpError(status, answer));
     },
   };
 }

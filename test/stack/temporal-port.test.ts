@@ -66,9 +66,9 @@ async function call(temporal: TemporalPort, { db }: typeof bed, path: string, bo
     views: createOrderViews(db),
     attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
+    pingDatabase: db.ping,
     policy: 'exercise',
     onFailure: () => {},
-    pingDatabase: db.ping,
   });
   const headers = { 'content-type': 'application/json', 'idempotency-key': key };
   const response = await app.request(path, { method: 'POST', headers, body: JSON.stringify(body) });
@@ -302,6 +302,8 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await codeOf(nowhere.start(anOrder(), HASH))).toBe('UNAVAILABLE');
     expect(await codeOf(nowhere.signal('x', 'approve', []))).toBe('UNAVAILABLE');
     expect(await codeOf(nowhere.update('x', 'approve', [], freshId(), 1_000))).toBe('UNAVAILABLE');
+    expect(await codeOf(nowhere.ping(1_000))).toBe('UNAVAILABLE');
+    await temporal.ping(1_000);
   });
 
   test.each([
@@ -311,8 +313,8 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
   ])('a call to a server that %s fails within its timeout', async (_, at) => {
     const away = port('default', await at());
     const began = Date.now();
-    const calls = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', [])];
-    expect(await Promise.all(calls.map(codeOf))).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
+    const calls = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', []), away.ping(500)];
+    expect(new Set(await Promise.all(calls.map(codeOf)))).toEqual(new Set(['UNAVAILABLE']));
     // Whether a command was delivered is unknown; the signal that follows it fails as UNAVAILABLE.
     expect(await away.update('x', 'approve', [], freshId(), 500)).toEqual({ outcome: 'not_accepted' });
     expect(await away.query('x', 300)).toBeUndefined();

@@ -59,6 +59,7 @@ async function startApi(limit?: string): Promise<Running> {
 async function holding(port: number, text: string): Promise<Socket> {
   const socket = connect(port, '127.0.0.1');
   closing.push(() => socket.destroy());
+  // Most of these connections are closed by the server, some while they send.
   socket.on('error', () => undefined);
   await once(socket, 'connect');
   if (text) socket.write(text);
@@ -167,6 +168,29 @@ describe.concurrent('the API', () => {
     expect(body?.text).toMatch(/^HTTP\/1.1 408 /);
     expect(body?.took).toBeLessThan(19_000);
     expect((await getBy(agent, port, '/health')).socket).toBe(first.socket);
+  });
+
+  test.each([
+    '/orders/o-1/start',
+    '/trpc/orders.start',
+  ])('tells a client whose body is too large and does not end to close, and reads on until it has: %s', async (path) => {
+    const type = 'Content-Type: application/json';
+    const head = `POST ${path} HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: 1000000000\r\n\r\n`;
+    const socket = await holding(shared.port, head);
+    const sending = setInterval(() => socket.write('x'.repeat(1_000)), 10);
+    let answer = '';
+    socket.on('data', (chunk) => {
+      answer += chunk;
+    });
+    await eventually(async () => answer.includes('PAYLOAD_TOO_LARGE'));
+    expect(answer).toMatch(/^HTTP\/1.1 413 .*\r\nconnection: close\r\n/is);
+    // After the answer the connection is not reset while the client sends.
+    const sent = socket.bytesWritten;
+    await eventually(async () => socket.bytesWritten > sent + 50_000);
+    clearInterval(sending);
+    socket.end();
+    await once(socket, 'close');
+    expect(socket.errored).toBeNull();
   });
 
   test('closes connections beyond the limit, logs it, and answers once the others are gone', async () => {

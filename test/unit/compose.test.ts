@@ -249,7 +249,8 @@ describe('a health check', () => {
     expect((await app.request(`${paths}`)).status).toBe(503);
     expect(await exitCode('api', (url) => app.request(url))).toBe(1);
     expect(await exitCode('api', () => Promise.reject(new Error('connection refused')))).toBe(1);
-    await Promise.all([connection.close(), db.close()]);
+    // The connection stays open: a call that the client repeats later would throw.
+    await db.close();
   });
 
   test('of the worker passes if and only if its container polls both queues', async () => {
