@@ -96,9 +96,6 @@ test.each([
   expect(stderr).not.toContain('s3cret');
 });
 
-const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
-const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
-
 describe('migrate', () => {
   const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
   const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
