@@ -48,6 +48,15 @@ describe.each([
     expect((await order.handle.describe()).memo).toEqual({ note: 'kept' });
   });
 
+  test('before an approval from which its budget counts: it has that whole budget, and ships', async () => {
+    const given = anOrder();
+    const order = await bed.place(given, { args: [{ ...given, policy: 'production' }] });
+    await awaitingApproval(order);
+    await fillHistory(order);
+    expect(await order.update('approve')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('shipped');
+  });
+
   test('while it is charged: it is charged once', async () => {
     const charge = gate();
     const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.afterFirst } });
