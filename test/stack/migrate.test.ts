@@ -97,6 +97,9 @@ test.each([
 });
 
 describe('migrate', () => {
+  const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
+  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
+
   test('prints what it applied', async () => {
     const { url: DATABASE_URL, drop } = await emptyDatabase();
     const applied = [...PRODUCT, ...SANDBOX].map((name) => `applied ${name}\n`).join('');
