@@ -2,6 +2,7 @@
 import { chmod, cp, glob, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ROOT } from '@trellis/local/stack/folder';
 import { freePort, HOST } from '@trellis/local/stack/ports';
 import { type Service, startProcess } from '@trellis/local/stack/processes';
@@ -17,6 +18,8 @@ const PROGRAMS = ['mysqlctl', 'vtcombo', 'vttestserver', 'vtctldclient'];
 /** The keyspaces that `drizzle/vschema` describes, and one without shards. */
 const KEYSPACES = { trellis: 2, trellis_global: 1, unsharded: 1 };
 const VSCHEMA = join(ROOT, 'drizzle/vschema');
+/** The folder of its only MySQL server. */
+const TABLET = 'vt_0000000001';
 /** Ports that the cluster takes from its first one on. */
 const PORTS = { grpc: 1, mysqld: 2, vtgate: 3 };
 
@@ -89,15 +92,19 @@ export async function startVitess(
     ...['--keyspaces', Object.keys(KEYSPACES).join(), '--num-shards', Object.values(KEYSPACES).join()],
     ...['--replica-count', '1', '--rdonly-count', '0', '--mysql-server-version', '8.4.6-Vitess'],
   ];
-  const mysqlctl = (command: string) => {
+  const stopMySql = async () => {
+    const pid = Number(await readFile(join(data, TABLET, 'mysql.pid'), 'utf8').catch(() => 0));
+    while (pid > 0 && !ended(pid)) await sleep(100);
+  };
+  const startMySql = () => {
     const [program = '', ...options] = [...unprivileged(), join(root, 'bin/mysqlctl')];
-    return run(program, [...options, '--tablet-uid', '1', '--mysql-port', `${port + PORTS.mysqld}`, command], { env });
+    return run(program, [...options, '--tablet-uid', '1', '--mysql-port', `${port + PORTS.mysqld}`, 'start'], { env });
   };
   let cluster: Service | undefined;
   atEnd(async () => {
     await cluster?.stop();
     // A process of its own, which the cluster's end does not end.
-    await mysqlctl('shutdown').catch(() => undefined);
+    await stopMySql();
     await rm(home, { recursive: true, force: true });
   });
   cluster = await startProcess(folder, {
@@ -126,10 +133,19 @@ export async function startVitess(
     unsharded: url('unsharded'),
     mysqlVersion: mysql.version,
     async restartMySql() {
-      await mysqlctl('shutdown');
-      await mysqlctl('start');
+      await stopMySql();
+      await startMySql();
     },
   };
+}
+
+/** Asks a process to end; true once it has. */
+function ended(pid: number): boolean {
+  try {
+    return !process.kill(pid, 'SIGTERM');
+  } catch {
+    return true;
+  }
 }
 
 /** The programs refuse to run as root: then they run as nobody, who may read and write root's files here. */
