@@ -361,11 +361,28 @@ export type HistoryEvent = NonNullable<Awaited<ReturnType<WorkflowHandle['fetchH
 async function runsOf({ client, workflowId, firstExecutionRunId }: StartedHandle) {
   const runs: { runId: string; events: HistoryEvent[] }[] = [];
   for (let runId: string | null | undefined = firstExecutionRunId; runId; ) {
-    const { events } = await client.getHandle(workflowId, runId).fetchHistory();
-    runs.push({ runId, events: events ?? [] });
-    runId = events?.at(-1)?.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
+    const events = await eventsOf(client.getHandle(workflowId, runId), runId);
+    runs.push({ runId, events });
+    runId = events.at(-1)?.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
   }
   return runs;
+}
+
+/** An answer of the server may have 4 MB: large events are fetched one by one. */
+async function eventsOf({ client, workflowId, describe }: WorkflowHandle, runId: string): Promise<HistoryEvent[]> {
+  const { historySize } = await describe();
+  const events: HistoryEvent[] = [];
+  for (let nextPageToken: Uint8Array | undefined; ; ) {
+    const page = await client.workflowService.getWorkflowExecutionHistory({
+      namespace: client.options.namespace,
+      execution: { workflowId, runId },
+      maximumPageSize: (historySize ?? 0) > 3_000_000 ? 1 : 1_000,
+      ...(nextPageToken && { nextPageToken }),
+    });
+    events.push(...(page.history?.events ?? []));
+    if (!page.nextPageToken?.length) return events;
+    nextPageToken = page.nextPageToken;
+  }
 }
 
 type Outcome = Awaited<ReturnType<typeof outcomeOf>>;

@@ -212,7 +212,7 @@ test('thousands of commands leave an order decidable, whether a worker runs or n
   });
   await flood(order, FLOOD);
   await own.startWorkers('orders', 'shipping');
-  await eventually(async () => (await order.status()).step === 'awaiting_approval', 30_000);
+  await eventually(async () => (await order.status()).step === 'awaiting_approval', 60_000);
   await flood(order, FLOOD);
   expect(await order.update('approve')).toMatchObject({ changed: true });
   expect(await order.end()).toBe('shipped');
@@ -224,7 +224,7 @@ test('thousands of commands leave an order decidable, whether a worker runs or n
 
 test('the orders of this file leave no violation', async () => {
   for (const bed of beds) expect(await bed.violations()).toEqual([]);
-});
+}, 120_000);
 
 /** More than a run may have. With 10,000, which Temporal lets a run have, it takes longer and is no different. */
 const FLOOD = 1_500;
