@@ -99,7 +99,7 @@ function classOf(
     return ['permanent', 'the database refuses the connection'];
   if (PERMANENT_CLASSES.has(sqlState.slice(0, 2)) || REFUSED_BY_VITESS.test(words))
     return ['permanent', 'the database refused the statement'];
-  const byVitess = BY_VITESS_CODE[body?.code ?? ''];
+  const byVitess = BY_VITESS_CODE[UNAVAILABLE_IN_VITESS.test(words) ? 'UNAVAILABLE' : (body?.code ?? '')];
   if (byVitess) return byVitess;
   if (code === 'NO_ANSWER') return ['silent', 'the database does not answer'];
   // 502 or above: the proxy could not reach the database.
@@ -110,7 +110,8 @@ function classOf(
   return ['unreachable', 'the database does not answer'];
 }
 
-/** Vitess has one errno, 1105, for all that it refuses itself: syntax errors, and VT12001 for what it does not support. */
+/** Vitess has one errno, 1105, for what it answers itself: while a primary is replaced, to syntax errors, and VT12001 to what it does not support. */
+const UNAVAILABLE_IN_VITESS = /no healthy tablet|NOT_SERVING|code = Unavailable|reparent/;
 const REFUSED_BY_VITESS = /^syntax error at position|^VT\d{5}\b/;
 
 /** Errors whose quoted words are names of columns, tables, users or databases. All others may quote a value or a statement. */

@@ -361,11 +361,28 @@ export type HistoryEvent = NonNullable<Awaited<ReturnType<WorkflowHandle['fetchH
 async function runsOf({ client, workflowId, firstExecutionRunId }: StartedHandle) {
   const runs: { runId: string; events: HistoryEvent[] }[] = [];
   for (let runId: string | null | undefined = firstExecutionRunId; runId; ) {
-    const { events } = await client.getHandle(workflowId, runId).fetchHistory();
-    runs.push({ runId, events: events ?? [] });
-    runId = events?.at(-1)?.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
+    const events = await eventsOf(client.getHandle(workflowId, runId), runId);
+    runs.push({ runId, events });
+    runId = events.at(-1)?.workflowExecutionContinuedAsNewEventAttributes?.newExecutionRunId;
   }
   return runs;
+}
+
+/** An answer of the server may have 4 MB: large events are fetched one by one. */
+async function eventsOf({ client, workflowId, describe }: WorkflowHandle, runId: string): Promise<HistoryEvent[]> {
+  const { historySize } = await describe();
+  const events: HistoryEvent[] = [];
+  for (let nextPageToken: Uint8Array | undefined; ; ) {
+    const page = await client.workflowService.getWorkflowExecutionHistory({
+      namespace: client.options.namespace,
+      execution: { workflowId, runId },
+      maximumPageSize: (historySize ?? 0) > 3_000_000 ? 1 : 1_000,
+      ...(nextPageToken && { nextPageToken }),
+    });
+    events.push(...(page.history?.events ?? []));
+    if (!page.nextPageToken?.length) return events;
+    nextPageToken = page.nextPageToken;
+  }
 }
 
 type Outcome = Awaited<ReturnType<typeof outcomeOf>>;
@@ -407,11 +424,12 @@ export const awaitingApproval = (order: PlacedOrder) =>
  */
 export async function fillHistory(
   { handle }: { handle: WorkflowHandle },
-  { signals, length } = { signals: 3, length: 1_900_000 },
+  { signals, length } = { signals: 4, length: 1_900_000 },
 ): Promise<void> {
   const { runId } = await handle.describe();
   const text = 'x'.repeat(length);
-  await Promise.all(Array.from({ length: signals }, () => handle.signal('no_such_signal', text)));
+  // One after the other, or a task that begins before the last one has arrived may be the last one.
+  for (let sent = 0; sent < signals; sent += 1) await handle.signal('no_such_signal', text);
   await eventually(async () => (await handle.describe()).runId !== runId);
 }
 

@@ -204,9 +204,7 @@ function operation({ name, meta, input, output }: RestProcedure): Json {
     ...(rest.method === 'POST' && { requestBody: requestBody(input, Object.fromEntries(elsewhere), needed) }),
     responses: {
       ...successes(output),
-      ...Object.fromEntries(
-        possible.map((code) => [ERRORS[code].status, { $ref: `#/components/responses/${code}` }] as const),
-      ),
+      ...failures(possible),
     },
   };
 }
@@ -253,6 +251,17 @@ function successes(output: Schema): Json {
   return { 200: success('Done', SignalDecided), 202: success('Accepted, to be decided later', SignalQueued) };
 }
 
+/** By status: the response of its code; where several codes share a status, a response that is one of theirs. */
+function failures(codes: ErrorCode[]): Json {
+  const byStatus = Map.groupBy(codes, (code) => ERRORS[code].status);
+  return Object.fromEntries(
+    [...byStatus].map(([status, shared]) => [
+      status,
+      shared.length === 1 ? { $ref: `#/components/responses/${shared[0]}` } : errorResponse(...shared),
+    ]),
+  );
+}
+
 /** Every operation on an order that has been started. */
 function linksFromStart(): Json {
   const onOrder = restProcedures().filter(({ input, output }) => output !== StartOutput && hasOrderId(input));
@@ -267,15 +276,25 @@ function success(description: string, schema: Schema): Json {
   return { description, content: { 'application/json': { schema: inline(schema, 'output') } } };
 }
 
-function errorResponse(code: ErrorCode): Json {
-  const { status, title, retryable } = ERRORS[code];
-  const example = { type: 'about:blank', title, status, detail: title, code, ...EXAMPLES[code] };
+/** The response of one code, or of several with one status. */
+function errorResponse(...codes: ErrorCode[]): Json {
+  const schemas = codes.map((code) => ({ $ref: `#/components/schemas/${problemName(code)}` }));
+  const examples = codes.map((code) => {
+    const { status, title } = ERRORS[code];
+    return [code, { value: { type: 'about:blank', title, status, detail: title, code, ...EXAMPLES[code] } }] as const;
+  });
+  const [schema] = schemas;
   return {
-    description: `${code}: ${title}`,
-    ...(retryable && {
+    description: codes.map((code) => `${code}: ${ERRORS[code].title}`).join('; '),
+    ...(codes.every((code) => ERRORS[code].retryable) && {
       headers: { 'Retry-After': { description: 'Seconds', required: true, schema: { type: 'integer', minimum: 1 } } },
     }),
-    content: { 'application/problem+json': { schema: { $ref: `#/components/schemas/${problemName(code)}` }, example } },
+    content: {
+      'application/problem+json':
+        codes.length === 1
+          ? { schema, example: examples[0]?.[1].value }
+          : { schema: { oneOf: schemas }, examples: Object.fromEntries(examples) },
+    },
   };
 }
 

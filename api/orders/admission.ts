@@ -24,7 +24,7 @@ export interface Admission {
 
 /**
  * Refused orders get retry times one order's time apart, so that the retries are spread. No `retryAfter` is longer than the
- * queue: when the times reach its end, they begin again at its front. So no number of refused starts delays anybody further.
+ * queue: when the times reach its end, they begin again in its middle. So no number of refused starts delays anybody further.
  */
 export function createAdmission(capacity: AdmissionStore, policy: PolicyName): Admission {
   const queueMs = MAX_QUEUE_MS[policy];
@@ -44,7 +44,7 @@ export function createAdmission(capacity: AdmissionStore, policy: PolicyName): A
     // However long the workers are busy, the second half of the queue's time is there to spread the retries.
     const first = Math.min(Math.max(freeAt, now), now + queueMs / 2);
     const next = Math.max(lastRetryAt, first) + msPerOrder;
-    lastRetryAt = next <= now + queueMs ? next : Math.min(first + msPerOrder, now + queueMs);
+    lastRetryAt = next <= now + queueMs ? next : Math.min(now + queueMs / 2 + msPerOrder, now + queueMs);
     return { admitted: false, retryAfter: Math.max(1, Math.ceil((lastRetryAt - now) / 1000)) };
   }
 

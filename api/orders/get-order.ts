@@ -14,7 +14,7 @@ export async function getOrder(
   const recorded = await fromSql(() => views.view(order_id, events_after));
   if (recorded) return recorded;
   const run = await temporal.find(order_id);
-  if (!run) throw noSuchOrder(order_id);
+  if (!run || run.dead) throw noSuchOrder(order_id);
   const unknown = { payment_id: null, amount: null, currency: null, reason: null, address: null, items: null };
   const times = { created_at: run.started_at, updated_at: run.started_at };
   const nothing = { payments: [], shipments: [], events: [], events_next_cursor: null };

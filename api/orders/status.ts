@@ -60,7 +60,7 @@ export function createStatusReader(deps: {
       const answered = await query(orderId);
       if (answered) return assemble(answered, 'workflow', recent);
       if (recorded) return assemble(recorded.status, 'sql', recent, recorded.updated_at);
-      if (!down && (await temporal.find(orderId)))
+      if (!down && (await temporal.find(orderId))?.dead === false)
         return assemble({ ...STARTED, order_id: orderId }, 'temporal', recent);
       if (down) throw new OrderError('UNAVAILABLE', down.message, { retry_after: 1 }, { cause: down });
       throw noSuchOrder(orderId);

@@ -60,10 +60,11 @@ const FILES: Record<string, 'ca' | 'cert' | 'key'> = {
 const plain = (word: string): string => word.toLowerCase().replace(/[-_]/g, '');
 
 /**
- * Reads a `mysql://` URL that has passed the schema of its variable. Throws a ConfigError of one line that begins with `name`, the variable that holds the URL, and
- * contains no part of the URL but the names of its options.
+ * Reads a `mysql://` URL that has passed the schema of its variable. Throws a ConfigError of one line that begins with
+ * `name`, the variable that holds the URL, and contains no part of the URL but the names of its options. The URL of a server
+ * need not name a database.
  */
-export function readMySqlUrl(url: string, name = 'the database’s URL'): MySqlAddress {
+export function readMySqlUrl(url: string, name = 'the database’s URL', needsDatabase = true): MySqlAddress {
   const refuse = (problem: string) => new ConfigError(`${name} ${problem}`);
   const notUrl = refuse('is not a URL: encode special characters in its user and password');
   if (!URL.canParse(url)) throw notUrl;
@@ -71,7 +72,7 @@ export function readMySqlUrl(url: string, name = 'the database’s URL'): MySqlA
   const [database, user, secret] = [pathname.slice(1), username, password].map(decoded);
   if (database === undefined || user === undefined || secret === undefined) throw notUrl;
   if (!hostname) throw refuse('must name a host');
-  if (!database) throw refuse('must name a database: mysql://user:password@host:port/database');
+  if (!database && needsDatabase) throw refuse('must name a database: mysql://user:password@host:port/database');
   const host = hostname.replace(/^\[|\]$/g, '');
   const address = { host, port: Number(port || 3306), user, password: secret, database };
   const { connectionLimit, ssl } = readOptions([...searchParams], isIP(host) !== 0, refuse);

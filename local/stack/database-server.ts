@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { readMySqlUrl } from '@trellis/contracts/config/mysql-url';
 import * as sandbox from '@trellis/drizzle/sandbox/schema';
 import * as product from '@trellis/drizzle/schema';
 import { getTableName, is } from 'drizzle-orm';
@@ -164,7 +165,7 @@ async function checkNamed(url: string): Promise<void> {
     throw new Error(
       'DATABASE_URL must start with mysql:// here: migrations and the gateway speak MySQL’s own protocol',
     );
-  if (!URL.canParse(url)) throw new Error('DATABASE_URL is not a URL');
+  readMySqlUrl(url, 'DATABASE_URL', false);
   await execute(url, 'SELECT 1').catch((cause) => {
     const { host, pathname } = new URL(url);
     throw new Error(`DATABASE_URL: no connection to mysql://${host}${pathname}: ${cause.message || cause.code}`, {
@@ -174,7 +175,7 @@ async function checkNamed(url: string): Promise<void> {
 }
 
 async function execute(url: string, statement: string): Promise<unknown[]> {
-  const connection = await createConnection({ uri: url, connectTimeout: 5_000 });
+  const connection = await createConnection({ ...readMySqlUrl(url, 'DATABASE_URL', false), connectTimeout: 5_000 });
   const [rows] = await connection.query(statement).finally(() => connection.end());
   return Array.isArray(rows) ? rows : [];
 }

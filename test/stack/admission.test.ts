@@ -14,6 +14,7 @@ import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { capacity as capacityTable } from '@trellis/drizzle/schema';
 import { sql } from 'drizzle-orm';
+import { createConnection } from 'mysql2/promise';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, freshDatabase, freshId, overGateway } from '../fixtures.ts';
 import { need } from '../servers.ts';
@@ -31,7 +32,7 @@ async function workersAt(rate: number, over: (url: string) => string | Promise<s
   onTestFinished(db.close);
   const capacity = createCapacityStore(db);
   await capacity.setRate(rate);
-  return { url, db, capacity };
+  return { server: fresh.url, url, db, capacity };
 }
 
 const overMySql = (url: string) => url;
@@ -79,6 +80,15 @@ describe.each([
     expect(await admit(freshId())).toMatchObject({ admitted: false });
     await setBusy(0);
     await expect.poll(async () => (await admit(freshId())).admitted, { timeout: 3_000 }).toBe(true);
+  });
+
+  test('refuses orders while the database does not get to decide about them', async () => {
+    const { server, capacity } = await workersAt(20, over);
+    const holder = await createConnection(server);
+    onTestFinished(() => holder.end());
+    await holder.query('BEGIN');
+    await holder.query('SELECT id FROM capacity FOR UPDATE');
+    expect(await createAdmission(capacity, 'exercise').admit(freshId())).toEqual({ admitted: false, retryAfter: 1 });
   });
 
   test('counts an order once, however often it is sent', async () => {

@@ -96,9 +96,6 @@ test.each([
   expect(stderr).not.toContain('s3cret');
 });
 
-const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
-const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
-
 describe('migrate', () => {
   const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
   const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
@@ -276,6 +273,7 @@ describe('migrate', () => {
     onTestFinished(drop);
     const limited = new URL(at);
     limited.username = `without_index_${name}`.slice(0, 32);
+    limited.password = '';
     await beside(async (connection) => {
       await connection.query(`CREATE USER '${limited.username}'@'%'`);
       await connection.query(`GRANT SELECT, INSERT, UPDATE, CREATE ON ${name}.* TO '${limited.username}'@'%'`);

@@ -14,7 +14,6 @@ import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError, Session } from '@trellis/drizzle/database';
-import { migrate } from '@trellis/drizzle/migrate';
 import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';

@@ -23,6 +23,7 @@ const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = await need('temporal');
 const CLOSED_PORT = '127.0.0.1:1';
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const HASH = 'a'.repeat(64);
+const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
 const bed = await openTestbed({ clock: 'real' });
 afterAll(() => bed.close());
@@ -60,7 +61,7 @@ const codeOf = (calling: Promise<unknown>) =>
   );
 
 /** The answer of the API, on that port and the testbed's database. */
-async function call(temporal: TemporalPort, { db }: typeof bed, path: string, body: object, key = freshId()) {
+async function call(temporal: TemporalPort, { db }: typeof bed, path: string, body?: object, key = freshId()) {
   const app = createApp({
     temporal,
     views: createOrderViews(db),
@@ -71,7 +72,8 @@ async function call(temporal: TemporalPort, { db }: typeof bed, path: string, bo
     onFailure: () => {},
   });
   const headers = { 'content-type': 'application/json', 'idempotency-key': key };
-  const response = await app.request(path, { method: 'POST', headers, body: JSON.stringify(body) });
+  const post = { method: 'POST', headers, body: JSON.stringify(body) };
+  const response = await app.request(path, body === undefined ? {} : post);
   return (await response.json()) as Record<string, unknown>;
 }
 
@@ -103,7 +105,12 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     const started = await temporal.start(order, HASH);
     expect(started).toEqual({ run_id: expect.stringMatching(/^[0-9a-f-]{36}$/) });
     expect(await temporal.start(order, HASH)).toBeUndefined();
-    expect(await temporal.find(order.order_id)).toEqual({ run_id: started?.run_id, request_hash: HASH, dead: false });
+    expect(await temporal.find(order.order_id)).toEqual({
+      run_id: started?.run_id,
+      started_at: expect.stringMatching(ISO),
+      request_hash: HASH,
+      dead: false,
+    });
     expect(await temporal.query(order.order_id, 2_000)).toMatchObject({ order_id: order.order_id });
   });
 
@@ -185,7 +192,11 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     const handle = bed.env.client.workflow.getHandle(orderWorkflowId(order.order_id));
     await eventually(async () => (await temporal.query(order.order_id, 1_000))?.step === 'awaiting_approval');
     await fillHistory({ handle });
-    expect(await temporal.find(order.order_id)).toEqual({ run_id: first?.run_id, request_hash: HASH, dead: false });
+    expect(await temporal.find(order.order_id)).toMatchObject({
+      run_id: first?.run_id,
+      request_hash: HASH,
+      dead: false,
+    });
     expect(await temporal.start(order, HASH, true)).toBeUndefined();
     expect(await send(order.order_id, 'cancel', {})).toMatchObject({ changed: true });
   });
@@ -248,6 +259,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await start()).toEqual(first);
     await empty.env.client.workflow.getHandle(orderWorkflowId(order.order_id)).terminate();
     expect(await idle.find(order.order_id)).toMatchObject({ run_id: first.run_id, dead: true });
+    expect(await call(idle, empty, `/orders/${order.order_id}/status`)).toMatchObject({ code: 'NOT_FOUND' });
     expect(await idle.start(order, await requestHash(order))).toBeUndefined();
     const other = { ...order, items: [{ sku: 'XYZ', qty: 1 }] };
     expect(await start(other)).toMatchObject({ code: 'ORDER_CONFLICT' });

@@ -30,12 +30,15 @@ describe.each([
   ['workflows that replay at every task', replaying],
 ])('an order is continued as new, with %s,', (_, bed) => {
   test('in the review: its window is not restarted, its rules stay, a known id gets its first answer', async () => {
-    const order = await bed.place(anOrder(), { workflowTaskTimeout: '4s', memo: { note: 'kept' } });
+    const given = anOrder();
+    const args = [{ ...given, policy: 'production' }];
+    const order = await bed.place(given, { args, workflowTaskTimeout: '4s', memo: { note: 'kept' } });
     await awaitingApproval(order);
     const first = await order.update('address', [BOSTON], 'move');
     await fillHistory(order);
     expect(await order.update('address', [UNREACHABLE], 'move')).toEqual(first);
-    expect(await order.end()).toBe('expired');
+    expect(await order.update('approve')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('shipped');
     expect((await order.row()).address).toEqual(BOSTON);
     const [before, after] = await order.runs();
     expect(timers(after?.events)[0]).toBeLessThan(timers(before?.events)[0] ?? 0);
@@ -43,6 +46,15 @@ describe.each([
     const started = after?.events[0]?.workflowExecutionStartedEventAttributes;
     expect(Number(started?.workflowTaskTimeout?.seconds)).toBe(4);
     expect((await order.handle.describe()).memo).toEqual({ note: 'kept' });
+  });
+
+  test('before an approval from which its budget counts: it has that whole budget, and ships', async () => {
+    const given = anOrder();
+    const order = await bed.place(given, { args: [{ ...given, policy: 'production' }] });
+    await awaitingApproval(order);
+    await fillHistory(order);
+    expect(await order.update('approve')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('shipped');
   });
 
   test('while it is charged: it is charged once', async () => {
@@ -57,12 +69,12 @@ describe.each([
 
   test('during a shipping attempt: the attempt ends, the next one ships one parcel', async () => {
     const dispatch = gate();
-    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.afterFirst } });
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.after } });
     await dispatch.reached;
     await order.signal('address', BOSTON, 'waits');
     await fillHistory(order);
-    expect(await order.end()).toBe('shipped');
     dispatch.open();
+    expect(await order.end()).toBe('shipped');
     const first = await order.handle.client.getHandle(shippingWorkflowId(order.id, 1)).describe();
     expect(first.status.name).toBe('TERMINATED');
     const { shipments, events } = await order.view();
@@ -75,10 +87,10 @@ describe.each([
   test('between two shipping attempts: the pause is not restarted, and a new address ends it', async () => {
     const given = anOrder({ address: UNREACHABLE });
     const order = await bed.placeApproved(given, { args: [{ ...given, policy: 'production' }] });
-    await eventually(async () => (await order.status()).dispatch_failed_reason);
+    await eventually(async () => timers((await order.runs())[0]?.events).length > 0);
     await fillHistory(order);
-    await eventually(async () => timers((await order.runs()).at(-1)?.events).length > 0);
-    expect(timers((await order.runs()).at(-1)?.events)[0]).toBeLessThan(60_000);
+    const pause = async () => timers((await order.runs())[1]?.events)[0];
+    expect(await eventually(pause)).toBeLessThan(60_000);
     expect(await order.update('address', [BOSTON])).toMatchObject({ changed: true });
     expect(await order.end()).toBe('shipped');
   });
@@ -191,40 +203,31 @@ test('what a caller puts into the second argument means nothing', async () => {
   expect(await order.end()).toBe('expired');
 });
 
-test('ten thousand commands, by signal and by update, leave an order decidable, and its runs short', async () => {
-  const order = await production();
-  const sent = flood(order, 10_000);
-  await eventually(async () => (await order.handle.describe()).runId !== order.handle.firstExecutionRunId, 60_000, 500);
-  expect(await order.status()).toMatchObject({ step: 'awaiting_approval' });
-  await sent;
-  expect(await order.update('approve')).toMatchObject({ changed: true });
-  expect(await order.end()).toBe('shipped');
-  console.log((await order.runs()).map(({ events }) => events.length));
-}, 120_000);
-
-test('ten thousand signals that arrive before any worker runs do not keep an order from being decided', async () => {
+test('thousands of commands leave an order decidable, whether a worker runs or not', async () => {
   const own = await ownTestbed({ queues: [], clock: 'real' });
   const given = anOrder();
   const order = await own.place(given, {
     args: [{ ...given, policy: 'production' }],
     workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS.production,
   });
-  const began = Date.now();
-  await flood(order, 9_900);
-  console.log('sent in', Date.now() - began);
-  const at = Date.now();
+  await flood(order, FLOOD);
   await own.startWorkers('orders', 'shipping');
-  await awaitingApproval(order);
-  console.log('decidable after', Date.now() - at);
-  expect(await order.update('cancel')).toMatchObject({ changed: true });
-  expect(await order.end()).toBe('canceled');
-  console.log((await order.runs()).map(({ events }) => events.length));
+  await eventually(async () => (await order.status()).step === 'awaiting_approval', 60_000);
+  await flood(order, FLOOD);
+  expect(await order.update('approve')).toMatchObject({ changed: true });
+  expect(await order.end()).toBe('shipped');
+  const lengths = (await order.runs()).map(({ events }) => events.length);
+  expect(lengths.length).toBeGreaterThan(1);
+  expect(lengths.at(-1)).toBeLessThan(1_500);
   expect(await own.violations()).toEqual([]);
 }, 120_000);
 
 test('the orders of this file leave no violation', async () => {
   for (const bed of beds) expect(await bed.violations()).toEqual([]);
-});
+}, 120_000);
+
+/** More than a run may have. With 10,000, which Temporal lets a run have, it takes longer and is no different. */
+const FLOOD = 1_500;
 
 /** An order under the production policy that waits for its approval. */
 async function production(faults: Partial<Record<'charge', Fault>> = {}): Promise<PlacedOrder> {

@@ -12,7 +12,6 @@ import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS, Variables } from '@trellis/contracts/config/variables';
-import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
 import { openDatabase } from '@trellis/drizzle/client';
 import { openStores } from '@trellis/drizzle/stores';
 import { describe, expect, test } from 'vitest';
@@ -81,6 +80,7 @@ function serviceOf(name: string): ComposeService {
 async function listening(name: string): Promise<number[]> {
   const { image, command = [], environment = {} } = serviceOf(name);
   if (name === 'api') return [Number(await readAs('PORT', environment.PORT))];
+  if (name === 'worker') return [Number(await readAs('HEALTH_PORT', `${environment.HEALTH_PORT}`))];
   if (image.startsWith('mysql:')) return [3306];
   if (image.startsWith('adminer:')) return [8080];
   return command.flatMap((flag) => flag.match(/^--(?:\w+-)?port=(\d+)$/)?.[1] ?? []).map(Number);
@@ -147,9 +147,11 @@ describe('docker-compose.yaml', () => {
 
   test('publishes the ports that the services listen on, each under its own number, to this machine only', async () => {
     for (const [name, { ports = [] }] of services) {
+      if (name === 'worker') continue;
       const expected = (await listening(name)).map((port) => `127.0.0.1:${port}:${port}`);
       expect(ports, name).toEqual(expected);
     }
+    expect(serviceOf('worker').ports).toBeUndefined();
     expect(serviceOf('temporal').command).toContain('--ip=0.0.0.0');
     expect(serviceOf('api').environment?.HOST).toBe('0.0.0.0');
   });
@@ -253,30 +255,14 @@ describe('a health check', () => {
     await db.close();
   });
 
-  test('of the worker passes if and only if its container polls both queues', async () => {
-    const now = Date.now();
-    const here = { identity: `7@${HOSTNAME}`, lastAccessTime: new Date(now - 60_000).toISOString() };
-    const elsewhere = { ...here, identity: '7@elsewhere' };
-    const longAgo = { ...here, lastAccessTime: new Date(now - 300_000).toISOString() };
-    const { TEMPORAL_NAMESPACE } = serviceOf('worker').environment ?? {};
-    const path = `/api/v1/namespaces/${await readAs('TEMPORAL_NAMESPACE', TEMPORAL_NAMESPACE)}/task-queues`;
-    const answering = (orders: object[] | undefined, shipping: object[] | undefined) =>
-      exitCode('worker', async (url) => {
-        const { pathname } = new URL(url);
-        if (pathname === `${path}/${ORDERS_QUEUE}`) return Response.json({ pollers: orders });
-        if (pathname === `${path}/${SHIPPING_QUEUE}`) return Response.json({ pollers: shipping });
-        return new Response('Not Found', { status: 404 });
-      });
-    expect(await answering([elsewhere, here], [here])).toBe(0);
-    expect(await answering([here], [elsewhere])).toBe(1);
-    expect(await answering([elsewhere], [here])).toBe(1);
-    expect(await answering([here], [longAgo])).toBe(1);
-    expect(await answering([here], undefined)).toBe(1);
+  test('of the worker passes if and only if it says that it is ready', async () => {
+    const answering = (status: number) =>
+      exitCode('worker', (url) => new Response(null, { status: new URL(url).pathname === '/readyz' ? status : 404 }));
+    expect(await answering(200)).toBe(0);
+    expect(await answering(503)).toBe(1);
     expect(await exitCode('worker', () => Promise.reject(new Error('connection refused')))).toBe(1);
   });
 });
-
-const HOSTNAME = 'this-container';
 
 /** Runs the script of a service's health check against `fetch`. */
 function exitCode(name: string, fetch: (url: string) => Response | Promise<Response>): Promise<number> {
@@ -285,7 +271,6 @@ function exitCode(name: string, fetch: (url: string) => Response | Promise<Respo
   return new Promise((resolve) => {
     runInNewContext(script, {
       fetch: async (url: string) => fetch(url),
-      os: { hostname: () => HOSTNAME },
       process: { exit: resolve },
     });
   });

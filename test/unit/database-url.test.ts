@@ -99,7 +99,7 @@ test.each([
   's3cret',
 ])('%s is refused in one line that shows nothing of it', (url) => {
   const read = () => {
-    const { DATABASE_URL } = readConfig(PROGRAMS.api, { DATABASE_URL: url });
+    const { DATABASE_URL } = readConfig(PROGRAMS.audit, { DATABASE_URL: url });
     return DATABASE_URL.startsWith('mysql:') ? readMySqlUrl(DATABASE_URL, 'DATABASE_URL') : url;
   };
   const message = refusal(read);

@@ -60,6 +60,14 @@ test.each(ERROR_CODES)('an answer of %s has its own code and status, so that cli
   });
 });
 
+test('every error code that an operation can answer is in its responses, also where two have one status', () => {
+  const { responses: answers } = document.paths['/orders/{order_id}/signals/approve'].post;
+  expect(valuesOf('$ref', answers[409])).toEqual([
+    '#/components/schemas/TooLateProblem',
+    '#/components/schemas/TooManyProblem',
+  ]);
+});
+
 test('every example of an Idempotency-Key belongs to one command', () => {
   const keys = operations.flatMap(({ parameters = [] }) =>
     parameters.filter(({ name }: { name: string }) => name === 'Idempotency-Key'),

@@ -67,25 +67,25 @@ function endedRuns({ client, views, log, signal }: SweepDeps, settleIfAbandoned:
   /** When an unfinished one was first listed, on this process's own clock. */
   const firstListed = new Map<string, number>();
 
-  async function isDone({ workflow_id, run_id }: Run): Promise<boolean> {
+  async function isDone({ workflow_id }: Run): Promise<boolean> {
     const orderId = orderIdOf(workflow_id);
     if (orderId === undefined || !ID_PATTERN.test(orderId)) return true;
     const row = await views.find(orderId);
     if (row && (isTerminal(row.state) || row.workflow_id !== workflow_id)) return true;
     if (row) await settleIfAbandoned(row, false);
     // Without a row there is nothing to settle yet; a frozen worker may still write one.
-    const first = firstListed.get(run_id) ?? performance.now();
-    firstListed.set(run_id, first);
-    return performance.now() - first > EXAMINED_FOR_MS;
+    return false;
   }
 
   async function examine(run: Run): Promise<boolean> {
+    const first = firstListed.get(run.run_id) ?? performance.now();
+    firstListed.set(run.run_id, first);
     try {
-      return await isDone(run);
+      if (await isDone(run)) return true;
     } catch (error) {
       if (!signal.aborted) log.warn({ err: error, ...run }, 'an ended run could not be examined');
-      return false;
     }
+    return performance.now() - first > EXAMINED_FOR_MS;
   }
 
   return async (mayGoOn) => {

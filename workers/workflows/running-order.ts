@@ -167,8 +167,9 @@ function firstDeadline(policy: Policy): number {
 /** The end of a budget that starts at `from`, or of the run's own timeouts if sooner, less the reserve for a refund. */
 export function deadlineOf({ refund_reserve_ms }: Policy, from: number, budget: number): number {
   const { startTime, runTimeoutMs, executionExpirationTime } = workflowInfo();
-  const runEnds = runTimeoutMs === undefined ? Number.POSITIVE_INFINITY : startTime.getTime() + runTimeoutMs;
-  const executionEnds = executionExpirationTime?.getTime() ?? Number.POSITIVE_INFINITY;
+  // In a run that continues another one, zero means that there is no timeout.
+  const runEnds = runTimeoutMs ? startTime.getTime() + runTimeoutMs : Number.POSITIVE_INFINITY;
+  const executionEnds = executionExpirationTime?.getTime() || Number.POSITIVE_INFINITY;
   return Math.min(from + budget, runEnds, executionEnds) - refund_reserve_ms;
 }
 
