@@ -399,7 +399,8 @@ function workflowFailures({ workflowId, runs, status }: Outcome): string[] {
   );
   return [
     ...failures
-      .filter((message) => message !== undefined)
+      // The server has a task redone that ends or continues the run although a signal arrived during it.
+      .filter((message) => message !== undefined && message !== 'UnhandledCommand')
       .map((message) => `${workflowId}: workflow task failed: ${message}`),
     ...(status === 'COMPLETED' ? [] : [`${workflowId}: the workflow is ${status}`]),
   ];
