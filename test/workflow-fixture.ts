@@ -369,8 +369,9 @@ async function runsOf({ client, workflowId, firstExecutionRunId }: StartedHandle
 }
 
 /** An answer of the server may have 4 MB: large events are fetched one by one. */
-async function eventsOf({ client, workflowId, describe }: WorkflowHandle, runId: string): Promise<HistoryEvent[]> {
-  const { historySize } = await describe();
+async function eventsOf(handle: WorkflowHandle, runId: string): Promise<HistoryEvent[]> {
+  const { client, workflowId } = handle;
+  const { historySize } = await handle.describe();
   const events: HistoryEvent[] = [];
   for (let nextPageToken: Uint8Array | undefined; ; ) {
     const page = await client.workflowService.getWorkflowExecutionHistory({
@@ -398,7 +399,8 @@ function workflowFailures({ workflowId, runs, status }: Outcome): string[] {
   );
   return [
     ...failures
-      .filter((message) => message !== undefined)
+      // The server has a task redone that ends or continues the run although a signal arrived during it.
+      .filter((message) => message !== undefined && message !== 'UnhandledCommand')
       .map((message) => `${workflowId}: workflow task failed: ${message}`),
     ...(status === 'COMPLETED' ? [] : [`${workflowId}: the workflow is ${status}`]),
   ];
