@@ -8,6 +8,8 @@ export interface Replays {
   replayed: number;
   /** The events of the longest history. */
   longest: number;
+  /** The most events of a history without its signals, which Temporal stores whether or not a worker runs. */
+  longestWithoutSignals: number;
   /** The workflows that do not replay, a line each. */
   broken: string[];
 }
@@ -22,10 +24,13 @@ export async function replayAll(address: string): Promise<Replays> {
     });
     let replayed = 0;
     let longest = 0;
+    let longestWithoutSignals = 0;
     async function* histories() {
       for await (const one of workflows.intoHistories()) {
-        const { events } = one.history as { events?: unknown[] };
-        longest = Math.max(longest, events?.length ?? 0);
+        const { events = [] } = one.history as { events?: { workflowExecutionSignaledEventAttributes?: unknown }[] };
+        const others = events.filter((event) => !event.workflowExecutionSignaledEventAttributes);
+        longest = Math.max(longest, events.length);
+        longestWithoutSignals = Math.max(longestWithoutSignals, others.length);
         yield one;
       }
     }
@@ -35,7 +40,7 @@ export async function replayAll(address: string): Promise<Replays> {
       replayed += 1;
       if (error) broken.push(`${workflowId} does not replay: ${error.message}`);
     }
-    return { replayed, longest, broken };
+    return { replayed, longest, longestWithoutSignals, broken };
   } finally {
     await connection.close();
   }
