@@ -61,7 +61,8 @@ export async function startTemporal(options: {
 }): Promise<Service> {
   const { folder, ports, persistent, say } = options;
   // SQLite's default journal mode is several times slower.
-  const hosts = ['127.0.0.1', 'localhost'].map((host) => `${host}:${ports.http}`);
+  // Any port: a proxy in front of it has another one.
+  const hosts = ['127.0.0.1:*', 'localhost:*'];
   const database = ['--db-filename', resolve(folder, 'temporal.db'), '--sqlite-pragma', 'journal_mode=wal'];
   return startProcess(folder, {
     name: 'temporal',

@@ -22,6 +22,8 @@ import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
 const MAX_WORKFLOW_ID_BYTES = 1_000;
 /** An order makes far fewer; the column could hold more. */
 const MAX_ATTEMPT = 1_000_000;
+/** Longer than any policy allows. Not a policy's own number: an order keeps the numbers that it was received with. */
+const MAX_SHIPMENT_MS = 30 * 24 * 3_600_000;
 
 /** Returns the parcel's tracking number. Reports a failure to its parent, then fails with a DispatchFailure as the failure's type. */
 export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingResult> {
@@ -55,12 +57,14 @@ function readInput(input: ShippingInput): ShippingActivityInput {
     address === null
   )
     throw dispatchFailure('UNKNOWN', 'the argument is not a shipment');
-  const latest = Date.now() + policyOf(order.policy).budget_ms;
+  const isMoment = typeof deadline_at === 'number' && Number.isFinite(deadline_at);
   return {
     order_id: order.order_id,
     address,
     attempt: Number.isInteger(attempt) ? Math.min(Math.max(1, Number(attempt)), MAX_ATTEMPT) : 1,
-    deadline_at: Number.isFinite(deadline_at) ? Math.min(Math.max(0, Number(deadline_at)), latest) : latest,
+    deadline_at: isMoment
+      ? Math.min(Math.max(0, deadline_at), Date.now() + MAX_SHIPMENT_MS)
+      : Date.now() + policyOf(order.policy).budget_ms,
   };
 }
 
