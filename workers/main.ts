@@ -108,9 +108,11 @@ process.exit(0);
 /** Ends the process when Temporal can't be reached at its start, or refuses; names the variable that is likely to be wrong. */
 function exitIfUnreachable(error: unknown): never {
   if (!(error instanceof TransportError)) throw error;
-  // A server that refuses the certificate may reset the connection before its alert is read.
+  // A server that refuses the certificate may close the connection before its alert is read.
   const otherwise =
-    config.temporal.tls && /ConnectionReset/.test(error.message) ? 'TEMPORAL_TLS_CLIENT_CERT_PATH' : 'TEMPORAL_ADDRESS';
+    config.temporal.tls && /ConnectionReset|connection closed/.test(error.message)
+      ? 'TEMPORAL_TLS_CLIENT_CERT_PATH'
+      : 'TEMPORAL_ADDRESS';
   const [, variable = otherwise] = CAUSES.find(([words]) => words.test(error.message)) ?? [];
   const reason = error.message.replace(/\s+/g, ' ').slice(0, 300);
   exit(`${variable} (${address}, namespace ${namespace}): ${reason}`);
