@@ -76,8 +76,8 @@ export const policyNameOf = (given: unknown): PolicyName => POLICY_NAMES.find((n
 
 /** The policy that OrderInput.policy names; anything but a known name means exercise. */
 export function policyOf(name: unknown, policies: Readonly<Record<'exercise', Policy>> = POLICIES): Policy {
-  const known: Readonly<Record<string, Policy>> = policies;
-  return (typeof name === 'string' && Object.hasOwn(known, name) && known[name]) || policies.exercise;
+  const known: Readonly<Partial<Record<PolicyName, Policy>>> = policies;
+  return known[policyNameOf(name)] ?? policies.exercise;
 }
 
 /** Longest acceptable queue, for admission: the time that the workers may need for the orders already admitted. */

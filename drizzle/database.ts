@@ -1,5 +1,5 @@
 /** What the stores need from a database. Two adapters: mysql.ts over TCP, planetscale.ts over HTTP. */
-import { DrizzleQueryError } from 'drizzle-orm';
+import { DrizzleQueryError, sql } from 'drizzle-orm';
 import type { MySqlDatabase, MySqlQueryResultHKT, PreparedQueryHKTBase } from 'drizzle-orm/mysql-core';
 import { type Failure, type FailureKind, failureOf } from './failure.ts';
 
@@ -43,6 +43,12 @@ export class DatabaseError extends Error implements Failure {
     if (errno !== undefined) this.errno = errno;
   }
 }
+
+/** The `ping` of a database with this `run`. */
+export const pingBy =
+  (run: Database['run']): Database['ping'] =>
+  async (timeoutMs) =>
+    void (await run((session) => session.execute(sql`SELECT 1`), timeoutMs));
 
 /** How many rows a write has changed. mysql2 and PlanetScale's driver return it in different places. */
 export function rowsChanged(result: unknown): number {

@@ -1,10 +1,17 @@
 /** The database over MySQL's own protocol. */
 import { readMySqlUrl } from '@trellis/contracts/config/mysql-url';
-import { sql } from 'drizzle-orm';
 import type { MySql2Database } from 'drizzle-orm/mysql2';
 import { drizzle } from 'drizzle-orm/mysql2';
 import { createPool, type Pool, type PoolConnection } from 'mysql2/promise';
-import { ANSWER_TIMEOUT_MS, type Database, databaseErrorOf, retrying, type Session, withTimeout } from './database.ts';
+import {
+  ANSWER_TIMEOUT_MS,
+  type Database,
+  databaseErrorOf,
+  pingBy,
+  retrying,
+  type Session,
+  withTimeout,
+} from './database.ts';
 
 const CONNECTIONS = 20;
 /** An idle connection is closed after this time, sooner than routers and load balancers forget it. */
@@ -43,12 +50,12 @@ export function openMySql(url: string): Database {
     connectTimeout: ANSWER_TIMEOUT_MS,
   });
   const onConnection = connectionsOf(pool);
+  const run: Database['run'] = (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
+    retrying(() => onConnection((session) => work(session as unknown as Session), timeoutMs));
   return {
-    run: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
-      retrying(() => onConnection((session) => work(session as unknown as Session), timeoutMs)),
+    run,
     transaction: (work) => retrying(() => onConnection((session) => transact(session, work), ANSWER_TIMEOUT_MS)),
-    ping: (timeoutMs = ANSWER_TIMEOUT_MS) =>
-      retrying(async () => void (await onConnection((session) => session.execute(sql`SELECT 1`), timeoutMs))),
+    ping: pingBy(run),
     close: () => pool.end(),
   };
 }

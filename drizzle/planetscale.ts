@@ -1,8 +1,7 @@
 /** The database over HTTP, for runtimes that only have `fetch`: the protocol of PlanetScale's serverless driver. */
 import { Client, cast } from '@planetscale/database';
-import { sql } from 'drizzle-orm';
 import { drizzle, type PlanetScaleDatabase } from 'drizzle-orm/planetscale-serverless';
-import { ANSWER_TIMEOUT_MS, type Database, retrying, type Session, withTimeout } from './database.ts';
+import { ANSWER_TIMEOUT_MS, type Database, pingBy, retrying, type Session, withTimeout } from './database.ts';
 
 /** Timeout of the ROLLBACK of an abandoned transaction. */
 const ROLLBACK_TIMEOUT_MS = 500;
@@ -36,13 +35,13 @@ export function openPlanetScale(url: string): Database {
       if (givenUp.signal.aborted) await working.catch(() => undefined);
     }
   }
+  const run: Database['run'] = (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
+    retrying(() => execute((db) => work(db as unknown as Session), timeoutMs));
   return {
-    run: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
-      retrying(() => execute((db) => work(db as unknown as Session), timeoutMs)),
+    run,
     transaction: (work) =>
       retrying(() => execute((db) => db.transaction((tx) => work(tx as unknown as Session)), ANSWER_TIMEOUT_MS)),
-    ping: (timeoutMs = ANSWER_TIMEOUT_MS) =>
-      retrying(async () => void (await execute((db) => db.execute(sql`SELECT 1`), timeoutMs))),
+    ping: pingBy(run),
     close: async () => undefined,
   };
 }

@@ -1,5 +1,6 @@
 /** Request bodies: their size, their encoding, and what becomes of the connection when one is refused. */
 import { OrderError } from '@trellis/contracts/error';
+import { after } from '../after.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
 /** How long the answer to a body that is too large waits for its end, after which the connection can be used again. */
@@ -66,5 +67,3 @@ export async function answerRefused(answer: Response, rest: Promise<void> = Prom
   headers.set('connection', 'close');
   return new Response(body, { status, headers });
 }
-
-const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms));

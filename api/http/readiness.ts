@@ -1,12 +1,13 @@
 /** Whether the servers that the API depends on answer, for `GET /readyz`. */
+import { after } from '../after.ts';
 
 /** Asks a server; rejects when it doesn't answer within `timeoutMs` milliseconds. */
 export type Ping = (timeoutMs: number) => Promise<unknown>;
 export type Pings = { [Server in 'database' | 'temporal']: Ping };
 
 const PING_TIMEOUT_MS = 1_000;
-/** Extra time for a ping to report its own timeout. */
-const GRACE_MS = 100;
+/** With extra time for a ping to report its own timeout. */
+const TIMEOUT_MS = PING_TIMEOUT_MS + 100;
 /** How long one answer is shared, so that probes put no load on the servers. */
 const SHARE_FOR_MS = 1_000;
 
@@ -16,11 +17,13 @@ export function createReadiness(pings: Pings): () => Promise<string[]> {
 
   async function ask(): Promise<string[]> {
     const answers = Object.entries(pings).map(([server, ping]) =>
-      // On an edge runtime the answer never arrives when the request that asked was canceled.
-      Promise.race([ping(PING_TIMEOUT_MS), timeout()]).then(
-        () => [],
-        () => [server],
-      ),
+      Promise.race([
+        ping(PING_TIMEOUT_MS).then(
+          () => [],
+          () => [server],
+        ),
+        after(TIMEOUT_MS).then(() => [server]),
+      ]),
     );
     return (await Promise.all(answers)).flat();
   }
@@ -28,9 +31,7 @@ export function createReadiness(pings: Pings): () => Promise<string[]> {
   return () => {
     if (!shared || performance.now() - shared.at >= SHARE_FOR_MS)
       shared = { at: performance.now(), unreachable: ask() };
-    return Promise.race([shared.unreachable, timeout().catch(() => Object.keys(pings))]);
+    // On an edge runtime the request that sent the pings may have been canceled, and then their answers never arrive.
+    return Promise.race([shared.unreachable, after(TIMEOUT_MS).then(() => Object.keys(pings))]);
   };
 }
-
-const timeout = () =>
-  new Promise<never>((_, reject) => setTimeout(() => reject(new Error('no answer')), PING_TIMEOUT_MS + GRACE_MS));

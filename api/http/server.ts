@@ -70,7 +70,7 @@ export function createApiServer(options: {
     server,
     isStopping: () => stopping,
     async stop({ notice }) {
-      const end = Date.now() + STOP_MS;
+      const end = performance.now() + STOP_MS;
       stopping = true;
       for (const response of responses) closeAfter(response);
       if (notice) await sleep(NOTICE_MS);
@@ -84,7 +84,7 @@ export function createApiServer(options: {
       await Promise.race([closed, sleep(UNUSED_MS)]);
       const used = new Set([...responses].map(({ req }) => req.socket));
       for (const socket of sockets) if (!used.has(socket)) socket.destroy();
-      await Promise.race([closed, sleep(end - Date.now())]);
+      await Promise.race([closed, sleep(end - performance.now())]);
       server.closeAllConnections();
       await closed;
     },
@@ -98,12 +98,12 @@ function closeAfter(response: ServerResponse): void {
 
 /** Resolves once no connection has arrived for QUIET_MS, after WAIT_FOR_QUIET_MS at most. */
 async function quiet(server: Server): Promise<void> {
-  const end = Date.now() + WAIT_FOR_QUIET_MS;
+  const end = performance.now() + WAIT_FOR_QUIET_MS;
   let arrived = true;
   server.on('connection', () => {
     arrived = true;
   });
-  while (arrived && Date.now() < end) {
+  while (arrived && performance.now() < end) {
     arrived = false;
     await sleep(QUIET_MS);
   }
@@ -111,12 +111,12 @@ async function quiet(server: Server): Promise<void> {
 
 function reportDrops(server: Server, onDropped: (dropped: number, open: number) => void): void {
   let dropped = 0;
-  let loggedAt = 0;
+  let loggedAt = Number.NEGATIVE_INFINITY;
   server.on('drop', () => {
     dropped += 1;
-    if (Date.now() - loggedAt < LOG_DROPS_EVERY_MS) return;
+    if (performance.now() - loggedAt < LOG_DROPS_EVERY_MS) return;
     onDropped(dropped, server.maxConnections);
-    loggedAt = Date.now();
+    loggedAt = performance.now();
     dropped = 0;
   });
 }

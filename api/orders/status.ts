@@ -5,6 +5,7 @@ import { isTerminal, STEPS, type Step } from '@trellis/contracts/states-and-step
 import type { AttemptReader, RecentAttempts } from '@trellis/drizzle/attempts';
 import { DatabaseError } from '@trellis/drizzle/database';
 import type { OrderViews } from '@trellis/drizzle/order-views';
+import { after } from '../after.ts';
 import type { TemporalPort } from '../temporal/port.ts';
 import { databaseErrorAsValue, fallbackOnDatabaseError, noSuchOrder } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
@@ -73,8 +74,6 @@ export function createStatusReader(deps: {
     },
   };
 }
-
-const after = (ms: number) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms));
 
 const NO_ATTEMPTS: RecentAttempts = { errors: [], failures: 0 };
 

@@ -25,7 +25,15 @@ import {
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
 import pTimeout, { TimeoutError } from 'p-timeout';
-import { CALL_TIMEOUT_MS, isDead, refusalOf, type TemporalPort, unavailable, undefinedIfUnavailable } from './port.ts';
+import {
+  CALL_TIMEOUT_MS,
+  isDead,
+  refusalOf,
+  TAKES_NO_UPDATE,
+  type TemporalPort,
+  unavailable,
+  undefinedIfUnavailable,
+} from './port.ts';
 
 /** Extra time for the client to report its own deadline error. */
 const GRACE_MS = 100;
@@ -129,9 +137,6 @@ export function createGrpcTemporal({ connection, options: { namespace } }: Clien
 }
 
 const RESOURCE_EXHAUSTED = 8;
-const FAILED_PRECONDITION = 9;
-/** The codes for a run that has ten updates in flight, and for one that has had two thousand. */
-const TAKES_NO_UPDATE = [RESOURCE_EXHAUSTED, FAILED_PRECONDITION];
 
 /** Reads a payload that another caller wrote in an encoding unknown here, as in the memo of an order, as null. */
 const readable: PayloadCodec = {

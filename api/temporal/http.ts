@@ -14,6 +14,7 @@ import {
   CALL_TIMEOUT_MS,
   isDead,
   refusalOf,
+  TAKES_NO_UPDATE,
   type TemporalPort,
   type UpdateAnswer,
   unavailable,
@@ -67,9 +68,6 @@ class HttpError extends Error {
   }
 }
 
-/** RESOURCE_EXHAUSTED for a run that has ten updates in flight, FAILED_PRECONDITION for one that has had two thousand. */
-const TAKES_NO_UPDATE: unknown[] = [8, 9];
-
 /** Temporal itself did not answer: it was not reached, took too long, or a proxy answered in its place. */
 class NoAnswer extends Error {
   override readonly name = 'NoAnswer';
@@ -78,7 +76,6 @@ class NoAnswer extends Error {
 /** Creates the port on a server's HTTP API. It connects at the first call. */
 export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch }: HttpTemporalOptions): TemporalPort {
   const namespaceUrl = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}`;
-  const base = `${namespaceUrl}/workflows/`;
   const headers: Record<string, string> = {
     accept: MEDIA_TYPE,
     'content-type': MEDIA_TYPE,
@@ -86,8 +83,8 @@ export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch
   };
 
   /** Throws an HttpError when the status is not 2xx, NoAnswer when there is no JSON object within `timeoutMs`. */
-  async function call<T>(orderId: string, path: string, timeoutMs: number, body?: unknown): Promise<T> {
-    const request = new Request(`${base}${encodeURIComponent(orderWorkflowId(orderId))}${path}`, {
+  async function callNamespace<T>(path: string, timeoutMs: number, body?: unknown): Promise<T> {
+    const request = new Request(`${namespaceUrl}${path}`, {
       headers: { ...headers, 'grpc-timeout': `${timeoutMs}m` },
       signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
@@ -97,6 +94,9 @@ export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch
     if (answer === null || typeof answer !== 'object') throw new NoAnswer('the answer is not an object');
     return answer;
   }
+
+  const call = <T>(orderId: string, path: string, timeoutMs: number, body?: unknown): Promise<T> =>
+    callNamespace(`/workflows/${encodeURIComponent(orderWorkflowId(orderId))}${path}`, timeoutMs, body);
 
   /** Undefined when Temporal has no such run, or none that is running. */
   async function unlessMissing<T>(calling: Promise<T>): Promise<T | undefined> {
@@ -192,11 +192,9 @@ export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch
     },
 
     async ping(timeoutMs) {
-      const request = new Request(namespaceUrl, { headers, signal: AbortSignal.timeout(timeoutMs) });
-      const { ok, status, answer } = await answerTo(send(request)).catch((error) => {
+      await callNamespace('', timeoutMs).catch((error) => {
         throw failed(error);
       });
-      if (!ok) throw failed(new HttpError(status, answer));
     },
   };
 }

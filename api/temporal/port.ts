@@ -52,6 +52,12 @@ export type UpdateAnswer =
   /** The order has no running run: it was never started, or its run has completed or was ended from outside. */
   | { outcome: 'no_open_run' };
 
+/**
+ * gRPC codes, which both adapters meet: RESOURCE_EXHAUSTED for a run with ten updates in flight, FAILED_PRECONDITION for one
+ * that has had two thousand.
+ */
+export const TAKES_NO_UPDATE: readonly unknown[] = [8, 9];
+
 /** Timeout of the calls that take none from the caller, in milliseconds. */
 export const CALL_TIMEOUT_MS = 3_000;
 

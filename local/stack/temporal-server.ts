@@ -60,9 +60,9 @@ export async function startTemporal(options: {
   say: Say;
 }): Promise<Service> {
   const { folder, ports, persistent, say } = options;
-  // SQLite's default journal mode is several times slower.
   // Any port: a proxy in front of it has another one.
   const hosts = ['127.0.0.1:*', 'localhost:*'];
+  // SQLite's default journal mode is several times slower.
   const database = ['--db-filename', resolve(folder, 'temporal.db'), '--sqlite-pragma', 'journal_mode=wal'];
   return startProcess(folder, {
     name: 'temporal',

@@ -19,14 +19,14 @@ export interface AttemptLog {
 
 /**
  * Logs each failed attempt, and writes them to SQL in batches: one statement each would cost the database more than the orders
- * do. The oldest are dropped.
+ * do. Deletes old ones, so that the table stays small.
  */
 export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   let pending: AttemptRecord[] = [];
   let writing = false;
   /** The orders whose failures were written since the last cleaning. */
   let written = new Set<string>();
-  let cleanedAt = Date.now();
+  let cleanedAt = performance.now();
 
   async function flush(): Promise<void> {
     const batch = pending;
@@ -45,7 +45,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
     while (pending.length > 0) {
       await setTimeout(BATCH_INTERVAL_MS);
       await flush();
-      if (Date.now() - cleanedAt >= CLEAN_INTERVAL_MS) await clean();
+      if (performance.now() - cleanedAt >= CLEAN_INTERVAL_MS) await clean();
     }
     writing = false;
   }
@@ -53,7 +53,7 @@ export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   async function clean(): Promise<void> {
     const orders = [...written];
     written = new Set();
-    cleanedAt = Date.now();
+    cleanedAt = performance.now();
     try {
       await store.dropExcess(orders);
       for (let chunk = 0; chunk < MAX_CHUNKS && (await store.dropOld()); chunk += 1);
