@@ -17,7 +17,7 @@ import { createHttpTemporal } from './temporal/http.ts';
 import { fetchWith } from './temporal/tls-fetch.ts';
 
 /**
- * A connection to Temporal that the network forgot is noticed after 20 s instead of gRPC's 45 s. Temporal ends connections whose
+ * A connection to Temporal that the network dropped silently is noticed after 20 s instead of gRPC's 45 s. Temporal ends connections whose
  * pings are less than 10 s apart.
  */
 const KEEPALIVE = { 'grpc.keepalive_time_ms': 15_000, 'grpc.keepalive_timeout_ms': 5_000 };
@@ -83,7 +83,7 @@ async function warnOfMissingServers(): Promise<void> {
 }
 
 /**
- * SIGTERM, from an orchestrator, first gives load balancers time to turn to others; SIGINT, from a terminal, does not. A second
+ * SIGTERM, from an orchestrator, first gives load balancers time to stop routing to it; SIGINT, from a terminal, does not. A second
  * signal ends the process at once. The connection to Temporal ends with the process: a call that its client is about to repeat
  * would throw on one that is closed.
  */

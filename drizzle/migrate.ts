@@ -43,7 +43,7 @@ export async function migrate(url: string, sandboxUrl = url): Promise<string[]> 
   return [...(await apply(PRODUCT, url)), ...(await apply(SANDBOX, sandboxUrl))];
 }
 
-/** Concurrent runs on one database wait for each other. `report` is told the name of each migration that was applied. */
+/** Concurrent runs on one database wait for each other. `report` is called with the name of each migration that was applied. */
 async function apply(
   { folder, table }: Migrations,
   url: string,

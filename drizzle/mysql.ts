@@ -81,8 +81,8 @@ interface Known {
 }
 
 /**
- * Returns a function that runs work on a connection of the pool. A network can forget idle connections without a word to either
- * side. Therefore a connection that was idle has to answer a ping first, and so has each one after another got no answer. Once
+ * Returns a function that runs work on a connection of the pool. A NAT gateway or a firewall can drop an idle connection without
+ * closing it on either side. Therefore a connection that was idle has to answer a ping first, and so has each one after another got no answer. Once
  * one is lost, all that were made before are dropped when their turn comes: a caller waits once, not once for each of them.
  */
 function connectionsOf(pool: Pool) {

@@ -45,7 +45,7 @@ export function createOpenOrders(db: Database) {
   };
 }
 
-/** The first condition says nothing new, but lets the index be read from that order on. */
+/** The first condition is redundant, but lets the index be read from that order on. */
 const isAfter = ({ created_at, order_id }: Position) =>
   and(
     gte(orders.created_at, created_at),

@@ -94,7 +94,7 @@ export function createOrderViews(db: Database) {
 
 type Position = Pick<OrderSummary, 'created_at' | 'order_id'>;
 
-/** Behind this order in the list. The first condition says nothing new, but lets the index be read from that order on. */
+/** Behind this order in the list. The first condition is redundant, but lets the index be read from that order on. */
 const isAfter = ({ created_at, order_id }: Position) =>
   and(
     lte(orders.created_at, created_at),

@@ -39,6 +39,6 @@ export async function serveHealth({ port, serves, checks }: HealthOptions): Prom
       : answer(503, { ok: false, unreachable: missing });
   });
   await once(server.listen(port), 'listening');
-  // The worker ends although somebody holds a connection.
+  // An open connection must not keep the process from ending.
   return server.unref();
 }

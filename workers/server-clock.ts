@@ -12,7 +12,7 @@ export interface ServerClock {
 /** The difference between the clocks is taken anew within twice this time. */
 const WINDOW_MS = 120_000;
 
-/** `elapsed`: milliseconds on a clock that nobody sets. */
+/** `elapsed`: milliseconds on a monotonic clock. */
 export function createServerClock(elapsed = () => performance.now()): ServerClock {
   // A stamp lies in the past by its delay, so the smallest difference seen is the nearest to the true one.
   let smallest = Number.POSITIVE_INFINITY;

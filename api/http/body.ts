@@ -50,7 +50,10 @@ async function discard(reader: ReadableStreamDefaultReader<unknown>): Promise<vo
   while (!(await reader.read()).done);
 }
 
-/** The answer to a refused body. When its client goes on sending, it is told to close the connection, which stays open until it has. */
+/**
+ * The answer to a refused body. When the client is still sending after DISCARD_MS, the answer carries `Connection: close`, and the
+ * connection stays open until the body has ended, at most for LINGER_MS.
+ */
 export async function answerRefused(answer: Response, rest: Promise<void> = Promise.resolve()): Promise<Response> {
   const ended = await Promise.race([rest.then(() => true), after(DISCARD_MS)]);
   if (ended) return answer;

@@ -18,7 +18,7 @@ const MAX_CONNECTIONS = 10_000;
 const RESERVED_DESCRIPTORS = 200;
 const LOG_DROPS_EVERY_MS = 10_000;
 
-/** After SIGTERM the server still accepts and answers for this long, with `Connection: close`, while load balancers turn to others. */
+/** After SIGTERM the server still accepts and answers for this long, with `Connection: close`, so that load balancers stop routing to it. */
 const NOTICE_MS = 2_000;
 /** A connection that arrives while the server stops listening is reset. It does so once none has arrived for the first time, at most the second. */
 const QUIET_MS = 10;
@@ -38,12 +38,12 @@ export interface ApiServer {
   stop(options: { notice: boolean }): Promise<void>;
 }
 
-/** `onDropped` is told how many connections were refused because too many were open, at most once in LOG_DROPS_EVERY_MS. */
+/** `onDropped` is called with the number of connections refused because too many were open, at most once in LOG_DROPS_EVERY_MS. */
 export function createApiServer(options: {
   fetch: Handler;
   onDropped: (dropped: number, open: number) => void;
 }): ApiServer {
-  /** While it is there requests wait for it: clients that have no answer open no new connections. */
+  /** While it is pending, requests wait for it: a client that waits for an answer opens no new connection. */
   let holding: Promise<void> | undefined;
   const fetch: Handler = async (request, env) => {
     await holding;
@@ -91,7 +91,7 @@ export function createApiServer(options: {
   };
 }
 
-/** Tells the client to use the connection no more, unless it has been told otherwise already. */
+/** Sets `Connection: close` on a response whose head has not been sent. */
 function closeAfter(response: ServerResponse): void {
   if (!response.headersSent) response.setHeader('connection', 'close');
 }
@@ -121,7 +121,7 @@ function reportDrops(server: Server, onDropped: (dropped: number, open: number) 
   });
 }
 
-/** Beyond the process's limit of open files the system drops connections, and nobody is told. */
+/** The process's limit of open files. Above it the operating system drops connections, and Node emits no event for that. */
 function openFilesLimit(): number {
   const report = process.report.getReport() as { userLimits?: { open_files?: { soft: unknown } } };
   const soft = Number(report.userLimits?.open_files?.soft);

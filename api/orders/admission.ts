@@ -24,7 +24,7 @@ export interface Admission {
 
 /**
  * Refused orders get retry times one order's time apart, so that the retries are spread. No `retryAfter` is longer than the
- * queue: when the times reach its end, they begin again in its middle. So no number of refused starts delays anybody further.
+ * queue: when the times reach its end, they begin again in its middle. So the number of refused starts never delays a retry beyond that.
  */
 export function createAdmission(capacity: AdmissionStore, policy: PolicyName): Admission {
   const queueMs = MAX_QUEUE_MS[policy];

@@ -71,7 +71,7 @@ async function startNode(script: string, { folder, name, env }: Options & { name
     args: [join(ROOT, script)],
     env: { ...process.env, ...PINNED, ...Object.fromEntries(ofTemporal.map((variable) => [variable, ''])), ...env },
     ipc: true,
-    // As Ctrl-C in a terminal of its own: on SIGTERM the API first goes on for a while, for the sake of load balancers.
+    // As Ctrl-C does in a terminal: on SIGTERM the API first keeps accepting for 2 s, for load balancers.
     stopSignal: 'SIGINT',
   });
 }

@@ -219,7 +219,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     dispatch.open();
   });
 
-  test('ten waiting commands do not shut out the eleventh: it is kept', async () => {
+  test('a command that is sent while ten updates wait is stored as a signal', async () => {
     const dispatch = gate();
     const given = anOrder();
     const order = await bed.placeApproved(given, { faults: { dispatch: dispatch.before } });

@@ -241,7 +241,7 @@ async function production(faults: Partial<Record<'charge', Fault>> = {}): Promis
   return order;
 }
 
-/** Sends address changes, valid and not, and signals that nobody knows. */
+/** Sends address changes, valid and not, and signals without a handler. */
 async function flood(order: PlacedOrder, count: number): Promise<void> {
   const senders = Array.from({ length: 50 }, async (_, sender) => {
     for (let n = sender; n < count; n += 50) {

@@ -41,7 +41,7 @@ test('the worker names TEMPORAL_ADDRESS and the namespace when it can’t reach 
   expect(await run('workers/main.ts', given)).toEqual({ stderr, code: 1 });
 });
 
-test.each(['workers/main.ts', 'api/node.ts'])('%s joins no Temporal that nobody named', async (program) => {
+test.each(['workers/main.ts', 'api/node.ts'])('%s connects to no default Temporal address', async (program) => {
   const home = mkdtempSync(join(tmpdir(), 'home-'));
   onTestFinished(() => rmSync(home, { recursive: true }));
   mkdirSync(join(home, 'temporalio'));

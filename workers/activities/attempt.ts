@@ -113,7 +113,7 @@ export async function attempt<T>(
   }
 }
 
-/** Only a person can cure it, and no repetition. */
+/** Whether no retry can succeed until a person changes the schema, a grant, the data or the configuration. */
 const isPermanent = (error: Error): boolean => error instanceof DatabaseError && error.permanent;
 
 /**

@@ -34,7 +34,7 @@ export type SettleIfAbandoned = (row: OpenRow, isOverdue: boolean) => Promise<Ve
  * then is a run terminated whose workflow tasks fail over and over.
  */
 export function createSettler(client: Client, log: Logger): SettleIfAbandoned {
-  /** When a run was first asked in vain, on this process's own clock. */
+  /** When a run first left a query unanswered, on this process's monotonic clock. */
   const unansweredSince = new Map<string, number>();
 
   const call = <T>(work: () => Promise<T>): Promise<T> =>

@@ -13,7 +13,7 @@ const SWEEP_INTERVAL_MS = 10_000;
 const PASS_TIMEOUT_MS = 60_000;
 /** Runs may be listed this much later than others that ended after them. */
 const LISTING_LAG_MS = 120_000;
-/** A run that could not be settled for this long is left to the look at the idle orders. */
+/** A run that could not be settled for this long is left to the pass over the idle orders. */
 const EXAMINED_FOR_MS = 600_000;
 /** An order's row is looked at once it has not moved for this long beyond what its state allows, and once more after as long. */
 const IDLE_MS = 60_000;

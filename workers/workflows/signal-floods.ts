@@ -2,12 +2,12 @@
 import type { ActivateInput, WorkflowInterceptorsFactory } from '@temporalio/workflow';
 
 /**
- * Signals of one name that a workflow gets in one task. What comes beyond would be refused, or change nothing, since the limits on
- * commands are far below; but handling a signal costs about 0.4 ms of CPU, and thousands may arrive before a task.
+ * Signals of one name that a workflow gets in one task. Further ones would be refused or change nothing, since COMMAND_LIMITS are far
+ * below; but handling a signal costs about 0.4 ms of CPU, and thousands may arrive before a task.
  */
 const MAX_SIGNALS_OF_A_NAME = 250;
 
-/** The SDK calls it for each workflow. It drops a signal before the workflow is told of it; the history keeps it. */
+/** The SDK calls it for each workflow. A signal dropped here never reaches the workflow's handler; it stays in the history. */
 export const interceptors: WorkflowInterceptorsFactory = () => ({
   internals: [
     {
