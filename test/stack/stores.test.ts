@@ -661,9 +661,10 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     test('are cleaned up by the worker that writes them', async () => {
       const id = freshId();
       await attempts.add(Array.from({ length: 130 }, (_, n) => failure(id, 'charge_payment', n)));
-      const log = createAttemptLog(attempts, createLogger('silent'));
-      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11_000 });
+      vi.useFakeTimers({ toFake: ['performance'] });
       onTestFinished(() => void vi.useRealTimers());
+      const log = createAttemptLog(attempts, createLogger('silent'));
+      vi.advanceTimersByTime(11_000);
       log.record(failure(id, 'charge_payment', 131));
       await expect.poll(async () => (await attempts.recent(id, 1)).failures).toBe(100);
     });
