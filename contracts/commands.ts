@@ -59,13 +59,15 @@ export interface CommandAnswer {
   command: Command;
   state: State;
   changed: boolean;
+  /** The hash of the arguments that were decided, if the caller sent it as the last argument. */
+  arguments_hash?: string;
 }
 
 /** How many commands one order takes in. They keep its history, its memory and its events bounded, whoever sends what. */
 export const COMMAND_LIMITS = {
   /** Address changes, valid or not, in the order's whole life. */
   addressChanges: 50,
-  /** Commands of one kind that wait for their decision. */
+  /** Commands of one kind that wait for their decision; of address changes only those sent as updates are refused for it. */
   undecided: 20,
   /** Repetitions that change nothing and are recorded in the history; later ones get their answer without a trace. */
   repetitions: 100,

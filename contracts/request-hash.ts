@@ -21,6 +21,9 @@ export async function isRequestHash(recorded: string | null, order: StartInput):
   return recorded === (await sha256(canonical)) || recorded === (await sha256(JSON.stringify(JSON.parse(canonical))));
 }
 
+/** The hash by which two requests under one Idempotency-Key are recognised as the same command: SHA-256, hex, of its arguments. */
+export const argumentsHash = (args: unknown[]): Promise<string> => sha256(canonicalize(args) ?? '');
+
 function canonicalForm(order: object, { entries }: { entries: Record<string, unknown> }): string {
   return canonicalize(Object.fromEntries(Object.entries(order).filter(([key]) => key in entries))) ?? '';
 }

@@ -44,15 +44,20 @@ export function createOrderStore(db: Database) {
           await addEvent(tx, orderId, 'order_validated', { amount, currency });
       }),
 
-    /** Writes an accepted address, once for each command; false when the order has ended. */
-    changeAddress: (orderId: string, address: Address, commandId: string) =>
-      db.transaction(async (tx): Promise<boolean> => {
+    /**
+     * Writes an accepted address, once for each command, and returns the address that the row then has: another one when a worker that
+     * was lost had written this and a later one already. Undefined when the order has ended. `attempts`: the shipping attempts that
+     * the order had begun at the decision; with more of them the caller is a worker whose work was redone, and nothing is written.
+     */
+    changeAddress: (orderId: string, address: Address, commandId: string, attempts = Number.POSITIVE_INFINITY) =>
+      db.transaction(async (tx): Promise<Address | undefined> => {
         const row = await lockOrder(tx, orderId);
-        if (isTerminal(row.state)) return false;
-        if (await hasEvent(tx, orderId, 'address_updated', commandId)) return true;
+        if (isTerminal(row.state)) return undefined;
+        const isOutdated = row.child_attempts > attempts;
+        if (isOutdated || (await hasEvent(tx, orderId, 'address_updated', commandId))) return row.address ?? undefined;
         await tx.update(orders).set({ address, updated_at: now }).where(eq(orders.order_id, orderId));
         await addEvent(tx, orderId, 'address_updated', { address }, commandId);
-        return true;
+        return address;
       }),
 
     /** A command that was sent as a signal was refused. */

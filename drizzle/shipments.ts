@@ -16,11 +16,15 @@ export type ShipmentStore = ReturnType<typeof createShipmentStore>;
 
 export function createShipmentStore(db: Database) {
   return {
-    /** The parcel is packed. Returns false, without a write, when the order is not paid, has ended, or has begun a later shipping attempt. */
-    prepared: (orderId: string, attempt: number, address: Address) =>
-      db.transaction(async (tx): Promise<boolean> => {
+    /**
+     * The parcel is packed. Returns the order's address, to which it goes: later changes belong to a later attempt. Undefined,
+     * without a write, when the order is not paid, has ended, or has begun a later shipping attempt.
+     */
+    prepared: (orderId: string, attempt: number) =>
+      db.transaction(async (tx): Promise<Address | undefined> => {
         const order = await lockOrder(tx, orderId);
-        if (!PAID.includes(order.state) || attempt < order.child_attempts) return false;
+        const { address } = order;
+        if (!address || !PAID.includes(order.state) || attempt < order.child_attempts) return undefined;
         await tx
           .insert(shipments)
           .values({ order_id: orderId, attempt, status: 'prepared', payload: { address } })
@@ -32,7 +36,7 @@ export function createShipmentStore(db: Database) {
           .set({ step: 'shipping_child', child_attempts: attempt, updated_at: now })
           .where(eq(orders.order_id, orderId));
         await addEvent(tx, orderId, 'package_prepared', { attempt, address }, attempt);
-        return true;
+        return address;
       }),
 
     /**

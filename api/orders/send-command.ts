@@ -1,6 +1,7 @@
 import type { SignalOutput } from '@trellis/contracts/command-inputs';
 import { type Command, repeatsEnd } from '@trellis/contracts/commands';
 import { OrderError } from '@trellis/contracts/error';
+import { argumentsHash } from '@trellis/contracts/request-hash';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { type TemporalPort, unavailable } from '../temporal/port.ts';
@@ -11,8 +12,8 @@ const DECISION_TIMEOUT_MS = 2_000;
 
 /**
  * Sends a command under the id `id`. Sending it again under the same id returns the first answer, also after the order
- * has ended. Throws the refusal (TOO_LATE with the state that forbids the command, INVALID, NOT_FOUND), or UNAVAILABLE or
- * BUSY when Temporal or SQL failed.
+ * has ended. Throws the refusal (TOO_LATE with the state that forbids the command, NOT_FOUND, INVALID, also when the id was used
+ * for another request), or UNAVAILABLE or BUSY when Temporal or SQL failed.
  */
 export async function sendCommand(
   { temporal, views }: { temporal: TemporalPort; views: OrderViews },
@@ -21,21 +22,21 @@ export async function sendCommand(
   args: unknown[],
   id: string,
 ): Promise<SignalOutput> {
-  const send = () => temporal.update(orderId, command, args, id, DECISION_TIMEOUT_MS);
+  const hash = await argumentsHash(args);
+  const send = () => temporal.update(orderId, command, [...args, hash], id, DECISION_TIMEOUT_MS);
   let sent = await send();
   // If the run was continued as new, the next run has the command under this id; if it was ended from outside, there is none.
   if (sent.outcome === 'interrupted') sent = await send();
   if (sent.outcome === 'not_accepted') {
-    if (await temporal.signal(orderId, command, [...args, id])) return { ok: true, queued: true };
+    if (await temporal.signal(orderId, command, [...args, id, hash])) return { ok: true, queued: true };
     // The run has completed meanwhile, perhaps because of this command.
     sent = await send();
   }
   switch (sent.outcome) {
     case 'decided':
-      if (sent.answer.command !== command)
-        throw new OrderError('INVALID', 'the Idempotency-Key was used for another command', {
-          errors: [{ path: 'Idempotency-Key', message: `was used for ${sent.answer.command}` }],
-        });
+      if (sent.answer.command !== command) throw keyWasUsed(`for ${sent.answer.command}`);
+      // Other callers of Temporal send no hash, nor does an older version.
+      if ((sent.answer.arguments_hash ?? hash) !== hash) throw keyWasUsed('with other values');
       return { ok: true, state: sent.answer.state, changed: sent.answer.changed };
     case 'refused':
       throw new OrderError(sent.code, sent.message, sent.details);
@@ -48,6 +49,11 @@ export async function sendCommand(
       return onEnded(views, orderId, command);
   }
 }
+
+const keyWasUsed = (how: string) =>
+  new OrderError('INVALID', 'the Idempotency-Key was used for another request', {
+    errors: [{ path: 'Idempotency-Key', message: `was used ${how}` }],
+  });
 
 /**
  * In a terminal state, the command that led to it is accepted without a change; every other command is TOO_LATE. An order that is

@@ -189,6 +189,20 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       expect(await cancel()).toEqual(first);
     });
 
+    test('may not use an Idempotency-Key again with other values', async () => {
+      const order_id = await started();
+      await awaiting(order_id);
+      const headers = { 'idempotency-key': freshId('key') };
+      const change = (address: object) => http('POST', `/orders/${order_id}/signals/address`, { address }, headers);
+      const first = await change({ line1: 'a', city: 'b' });
+      expect(first).toMatchObject({ status: 200, body: { changed: true } });
+      expect(await change({ line1: 'c', city: 'b' })).toMatchObject({
+        status: 422,
+        body: { code: 'INVALID', errors: [{ path: 'Idempotency-Key' }] },
+      });
+      expect(await change({ city: 'b', line1: 'a' })).toMatchObject({ status: 200, body: first.body });
+    });
+
     test('may not use the Idempotency-Key of another command', async () => {
       const order_id = await started();
       await awaiting(order_id);

@@ -66,7 +66,7 @@ async function openBooks() {
 
   async function dispatched(order_id: string): Promise<StartInput> {
     const order = await charged(order_id);
-    await shipments.prepared(order_id, 1, order.address);
+    await shipments.prepared(order_id, 1);
     await parcels.take(order_id, order.address, 'TRK');
     await shipments.dispatched(order_id, 1, { tracking: 'TRK', address: order.address });
     return order;

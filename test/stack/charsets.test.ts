@@ -71,7 +71,7 @@ describe.each(CHARSETS)('in a database created with the character set %s', (char
       await payments.beginCharge(order_id, payment_id);
       await charges.charge(payment_id, order_id, MONEY, 'charged');
       await payments.charged(order_id, payment_id);
-      await shipments.prepared(order_id, 1, address);
+      await shipments.prepared(order_id, 1);
       await attempts.add([{ order_id, step: 'dispatch_carrier', attempt: 1, error: TEXT }]);
       await shipments.failed(order_id, 1, TEXT);
       return order;

@@ -17,13 +17,13 @@ const startServer = () => Promise.reject(new Error('a server of its own was star
 
 afterEach(() => vi.unstubAllEnvs());
 
-/** The URL of an empty database for a user who has every right in it, and none elsewhere. */
-async function limitedDatabase(): Promise<string> {
+/** The URL of an empty database for a user who has `rights` in it, and none elsewhere. */
+async function limitedDatabase(rights = 'ALL'): Promise<string> {
   const [database, user] = [freshId('limited').replace('-', '_'), freshId('u')];
   const server = await createConnection(DATABASE_URL);
   await server.query(`CREATE DATABASE ${database}`);
   await server.query(`CREATE USER '${user}'@'%' IDENTIFIED BY 'secret'`);
-  await server.query(`GRANT ALL ON ${database}.* TO '${user}'@'%'`);
+  await server.query(`GRANT ${rights} ON ${database}.* TO '${user}'@'%'`);
   onTestFinished(async () => {
     await server.query(`DROP DATABASE ${database}`);
     await server.query(`DROP USER '${user}'@'%'`);
@@ -61,5 +61,15 @@ test.runIf(canCreateDatabases)(
     expect(await createOrderViews(db).find(order.order_id)).toBeUndefined();
     await db.close();
     expect(await prepareDatabase({ persistent: false, startServer })).toMatchObject({ url, created: false });
+  },
+);
+
+test.runIf(canCreateDatabases)(
+  'a named database is not used, and so not emptied, when its orders can’t be read',
+  async () => {
+    vi.stubEnv('DATABASE_URL', await limitedDatabase('INSERT'));
+    await expect(prepareDatabase({ persistent: false, startServer })).rejects.toThrow(
+      'whether its database has orders is unknown',
+    );
   },
 );

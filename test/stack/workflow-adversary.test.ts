@@ -23,6 +23,7 @@ import {
   gate,
   hangs,
   log,
+  onlyFirst,
   openTestbed,
   ownTestbed,
   type PlacedOrder,
@@ -31,6 +32,7 @@ import {
 const bed = await openTestbed({ clock: 'real' });
 afterAll(() => bed.close());
 
+const ELM = { line1: '9 Elm', city: 'Chicago' };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
 const shipping = (order: PlacedOrder) => eventually(async () => (await order.status()).child_attempts > 0);
 
@@ -108,6 +110,33 @@ describe('adversarial timing never leaves money or parcel behind', () => {
     expect(await order.end()).toBe('shipped');
     expect((await order.row()).address).toEqual(BOSTON);
     expect((await bed.books(order.id)).parcel?.address).toEqual(BOSTON);
+  });
+
+  test('address changes that a lost worker applied in another order leave the parcel with the address of the order', async () => {
+    const order = await bed.place();
+    await awaitingApproval(order);
+    await createOrderStore(bed.db).changeAddress(order.id, ELM, 'applied-before');
+    await order.update('address', [BOSTON]);
+    await order.signal('address', ELM, 'applied-before');
+    await order.update('approve');
+    expect(await order.end()).toBe('shipped');
+    expect((await order.row()).address).toEqual(BOSTON);
+    expect((await bed.books(order.id)).parcel?.address).toEqual(BOSTON);
+  });
+
+  test('a ShippingWorkflow that another caller starts with another address ships to the order’s', async () => {
+    const carrier = gate();
+    const order = await bed.placeApproved(anOrder(), { faults: { dispatch: onlyFirst(carrier.before) } });
+    await carrier.reached;
+    const stranger = await bed.env.client.workflow.start(SHIPPING_WORKFLOW, {
+      workflowId: freshId('ship-stranger'),
+      taskQueue: SHIPPING_QUEUE,
+      args: [{ order: { ...order.order, address: ELM }, parent_workflow_id: 'nobody' }],
+    });
+    await stranger.result();
+    expect((await bed.books(order.id)).parcel?.address).toEqual(order.order.address);
+    carrier.open();
+    expect(await order.end()).toBe('shipped');
   });
 
   test('a history with an address change during the validation replays', async () => {

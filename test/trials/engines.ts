@@ -55,6 +55,8 @@ const ODD_SETTINGS = [
   '--transaction-isolation=READ-COMMITTED',
   '--default-time-zone=-05:00',
 ];
+/** Each role of a node of Temporal may open 20 connections to each of its two databases. */
+const ROOM_FOR_TEMPORAL = ['--max-connections=500'];
 /** When the servers are restarted: the orders of the program that runs meanwhile are under way then. */
 const RESTART_AFTER_MS = 25_000;
 
@@ -143,8 +145,8 @@ async function tryMySql(): Promise<boolean> {
 }
 
 /** The first that can be had of an installed program, a container and Debian's packages. */
-async function mySqlServer() {
-  const options: MySqlOptions = { folder, port: await freePort() };
+async function mySqlServer(settings: string[] = []) {
+  const options: MySqlOptions = { folder, port: await freePort(), settings };
   const program = (await installedMySql()) ?? ((await hasContainers()) ? undefined : await debianMySql(print));
   const start = (more: MySqlOptions) => (program ? startMySql(program, more) : startMySqlContainer(more));
   let running = await start(options);
@@ -154,12 +156,12 @@ async function mySqlServer() {
       await running.stop();
       running = await start(options);
     },
-    another: async (settings: string[]) => start({ folder, port: await freePort(), name: 'odd', settings }),
+    another: async (odd: string[]) => start({ folder, port: await freePort(), name: 'odd', settings: odd }),
   };
 }
 
 async function tryTemporal(): Promise<boolean> {
-  const sql = await mySqlServer();
+  const sql = await mySqlServer(ROOM_FOR_TEMPORAL);
   const [first, second] = await startCluster(folder, sql.url, print);
   await query(sql.url, 'CREATE DATABASE trellis');
   const url = `${sql.url}/trellis`;

@@ -1,7 +1,12 @@
+import type { Address } from '@trellis/contracts/order';
 import type { ShipmentStore } from '@trellis/drizzle/shipments';
 import type { Carrier } from '../providers/carrier.ts';
 import { type AttemptDeps, attempt } from './attempt.ts';
-import type { ShippingActivityInput } from './prepare-package.ts';
+import type { PreparePackageInput } from './prepare-package.ts';
+
+export interface DispatchCarrierInput extends PreparePackageInput {
+  address: Address;
+}
 
 export type Dispatched =
   | { outcome: 'taken'; tracking: string }
@@ -11,7 +16,7 @@ export type Dispatched =
 /** Hands the parcel to the carrier: one parcel for each order, however many shipping attempts it takes. */
 export function createDispatchCarrier(deps: AttemptDeps & { shipments: ShipmentStore; carrier: Carrier }) {
   const { shipments, carrier } = deps;
-  return async function dispatch_carrier(input: ShippingActivityInput): Promise<Dispatched> {
+  return async function dispatch_carrier(input: DispatchCarrierInput): Promise<Dispatched> {
     const { order_id, attempt: number, address } = input;
     return attempt(deps, input, async () => {
       const answer = await carrier.dispatch(order_id, address);

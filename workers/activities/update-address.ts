@@ -8,12 +8,13 @@ export interface UpdateAddressInput extends ActivityInput {
   /** As the caller sent it, not validated. */
   address: unknown;
   command_id: string;
+  /** The shipping attempts that the order had begun when the command was decided. */
+  child_attempts?: number;
 }
 
 export type AddressUpdated =
-  | { outcome: 'written'; address: Address }
-  | { outcome: 'invalid'; problems: Problem[] }
-  | { outcome: 'closed' };
+  /** `address`: the order's, which is that of a later command if a lost worker had applied both. */
+  { outcome: 'written'; address: Address } | { outcome: 'invalid'; problems: Problem[] } | { outcome: 'closed' };
 
 /** Validates a new address and writes it to the order's row; `closed` when the order has ended. */
 export function createUpdateAddress(deps: AttemptDeps & { orders: OrderStore }) {
@@ -22,8 +23,9 @@ export function createUpdateAddress(deps: AttemptDeps & { orders: OrderStore }) 
     return attempt(deps, input, async () => {
       const parsed = v.safeParse(Address, input.address);
       if (!parsed.success) return { outcome: 'invalid', problems: problemsOf(parsed.issues) };
-      const written = await orders.changeAddress(input.order_id, parsed.output, input.command_id);
-      return written ? { outcome: 'written', address: parsed.output } : { outcome: 'closed' };
+      const { order_id, command_id, child_attempts } = input;
+      const address = await orders.changeAddress(order_id, parsed.output, command_id, child_attempts);
+      return address ? { outcome: 'written', address } : { outcome: 'closed' };
     });
   };
 }

@@ -49,12 +49,12 @@ export function acceptCommands(order: RunningOrder): void {
 }
 
 /** Not validated: a caller may send any values. */
-type Arguments = [unknown?, unknown?];
+type Arguments = [unknown?, unknown?, unknown?];
 
 /** Not a valid command id, so no caller can use it. */
 const TEMPORAL_CANCEL = 'Temporal cancellation';
 
-/** Registers a command's update and its signal. The signal's last argument may be the command's id. */
+/** Registers a command's update and its signal. Behind the command's own argument, if any, a signal may have the command's id, and both a hash. */
 function accept(order: RunningOrder, command: Command): void {
   const idAt = COMMANDS[command].argument === null ? 0 : 1;
   // A run that continues as new abandons its handlers: the next run decides their commands.
@@ -62,16 +62,18 @@ function accept(order: RunningOrder, command: Command): void {
 
   setHandler<CommandAnswer, Arguments, UpdateDefinition<CommandAnswer, Arguments>>(
     defineUpdate(COMMANDS[command].temporal),
-    (argument) => {
+    (...args) => {
       const id = commandId(currentUpdateInfo()?.id);
-      return applyOnce(order, { command, id, argument: readArgument[command](argument), by: 'update' });
+      const argument = readArgument[command](args[0]);
+      return applyOnce(order, { command, id, argument, ...hashIn(args[idAt]), by: 'update' });
     },
     {
       // An update that the validator refuses is not recorded in the history. It runs only once, so it must not ask `bounded`.
       validator: () => {
         if (order.answers.has(currentUpdateInfo()?.id ?? '')) return;
         refuseIfTooLate(order, command);
-        if (isTooMany(order, command)) throw tooMany(command);
+        const isCrowded = command === 'address' && waiting(order, command) >= COMMAND_LIMITS.undecided;
+        if (isCrowded || isTooMany(order, command)) throw tooMany(command);
         if (repeats(order, command) && order.repetitions >= COMMAND_LIMITS.repetitions) throw noChange(order, command);
       },
       unfinishedPolicy,
@@ -85,6 +87,7 @@ function accept(order: RunningOrder, command: Command): void {
         command,
         id: commandId(args[idAt]),
         argument: readArgument[command](args[0]),
+        ...hashIn(args[idAt + 1]),
         by: 'signal',
       }),
     { unfinishedPolicy },
@@ -130,7 +133,7 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
     order.undecided.set(id, sent);
     try {
       const changed = await decide[command](order, sent);
-      const given = { command, state: order.state, changed };
+      const given: CommandAnswer = { command, state: order.state, changed, ...hashIn(sent.arguments_hash) };
       if (!isRepetition) {
         order.applied.set(id, given);
         log.info('command accepted', { order_id: order.order_id, command, changed, step: order.step });
@@ -177,7 +180,8 @@ async function changeAddress(order: RunningOrder, { argument, id }: SentCommand)
     order.phase !== 'open' || (order.received && !order.carrierMayHaveParcel && order.pendingDecisions === 0);
   const change = async () => {
     refuseIfTooLate(order, 'address');
-    const updated = await runLocally('update_address', { order_id: order.order_id, address: argument, command_id: id });
+    const { order_id, child_attempts } = order;
+    const updated = await runLocally('update_address', { order_id, address: argument, command_id: id, child_attempts });
     if (updated.outcome === 'closed') throw tooLate(order);
     if (updated.outcome === 'invalid')
       throw refused('INVALID', 'the address is not valid', { errors: updated.problems });
@@ -212,12 +216,18 @@ function refuseIfTooLate(order: RunningOrder, command: Command): void {
 
 const isTooLate = (order: RunningOrder): boolean => order.cancel !== null || order.phase !== 'open';
 
+/**
+ * Must not depend on how far the address changes are that were received before: they are decided by local activities, and a worker
+ * that takes over redoes those that are not in the history yet, perhaps after signals that arrived meanwhile.
+ */
 function isTooMany(order: RunningOrder, command: Command): boolean {
   if (repeats(order, command)) return false;
-  const waiting = [...order.undecided.values()].filter((sent) => sent.command === command);
-  if (waiting.length >= COMMAND_LIMITS.undecided) return true;
-  return command === 'address' && order.addressChanges >= COMMAND_LIMITS.addressChanges;
+  if (command === 'address') return order.addressChanges >= COMMAND_LIMITS.addressChanges;
+  return waiting(order, command) >= COMMAND_LIMITS.undecided;
 }
+
+const waiting = (order: RunningOrder, command: Command): number =>
+  [...order.undecided.values()].filter((sent) => sent.command === command).length;
 
 const tooLate = (order: RunningOrder) =>
   refused('TOO_LATE', `too late: the order is ${order.state}`, { state: order.state });
@@ -245,6 +255,9 @@ async function recordRefusal(order: RunningOrder, { command, id }: SentCommand, 
     if (order.received) await runLocally('refuse_command', { order_id: order.order_id, refusal });
   });
 }
+
+const hashIn = (given: unknown): { arguments_hash?: string } =>
+  typeof given === 'string' && given.length <= 64 ? { arguments_hash: given } : {};
 
 const commandId = (given: unknown): string =>
   typeof given === 'string' && COMMAND_ID_PATTERN.test(given) ? given : uuid4();

@@ -72,6 +72,8 @@ export interface SentCommand {
   command: Command;
   id: string;
   argument: unknown;
+  /** Returned with the answer, so that the caller knows which of two requests under one id was decided. */
+  arguments_hash?: string;
   /** `run before`: it was received and counted there. */
   by: 'update' | 'signal' | 'run before';
 }

@@ -15,7 +15,7 @@ import {
   type ShippingInput,
   type ShippingResult,
 } from '@trellis/contracts/temporal';
-import type { ShippingActivityInput } from '../activities/prepare-package.ts';
+import type { DispatchCarrierInput } from '../activities/dispatch-carrier.ts';
 import { MAX_ADDRESS_LENGTH, within } from './bounds.ts';
 import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
 
@@ -36,10 +36,12 @@ export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingRe
   }
 }
 
-async function ship(shipment: ShippingActivityInput): Promise<ShippingResult> {
+async function ship(shipment: DispatchCarrierInput): Promise<ShippingResult> {
   const prepared = await runLocally('prepare_package', shipment);
   if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order must not be shipped');
-  const dispatched = await runRemotely('dispatch_carrier', shipment);
+  // In histories of versions up to 0.3 the activity has returned no address.
+  const address = prepared.address ?? shipment.address;
+  const dispatched = await runRemotely('dispatch_carrier', { ...shipment, address });
   if (dispatched.outcome === 'refused') throw dispatchFailure('CARRIER_REFUSED', dispatched.reason);
   if (dispatched.outcome === 'closed')
     throw dispatchFailure('CARRIER_CLOSED', 'the order must not be shipped any more');
@@ -47,7 +49,7 @@ async function ship(shipment: ShippingActivityInput): Promise<ShippingResult> {
 }
 
 /** Reads the argument, which may come from any caller. Without a valid deadline the shipment gets the policy's whole budget. */
-function readInput(input: ShippingInput): ShippingActivityInput {
+function readInput(input: ShippingInput): DispatchCarrierInput {
   const { order, attempt, deadline_at } = input ?? {};
   const address = within(MAX_ADDRESS_LENGTH, order?.address);
   if (

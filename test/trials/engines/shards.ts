@@ -119,9 +119,9 @@ async function charged(stores: Stores): Promise<StartInput> {
 
 async function ship(stores: Stores): Promise<void> {
   const { order_id } = await charged(stores);
-  await stores.shipments.prepared(order_id, 1, ADDRESS);
+  await stores.shipments.prepared(order_id, 1);
   await stores.shipments.failed(order_id, 1, 'refused');
-  await stores.shipments.prepared(order_id, 2, ADDRESS);
+  await stores.shipments.prepared(order_id, 2);
   await stores.parcels.take(order_id, ADDRESS, 'TRK');
   await stores.shipments.dispatched(order_id, 2, { tracking: 'TRK', address: ADDRESS });
   await stores.orders.shipped(order_id, { ...PROGRESS, child_attempts: 2 });
