@@ -8,7 +8,9 @@ import {
 } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
-import { Worker } from '@temporalio/worker';
+import { Worker, type WorkflowBundle } from '@temporalio/worker';
+import { createApp } from '@trellis/api/http/app';
+import type { TemporalPort } from '@trellis/api/temporal/port';
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
@@ -16,6 +18,7 @@ import type { StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
+import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { createOrderViews } from '@trellis/drizzle/order-views';
@@ -172,8 +175,10 @@ export async function openTestbed(options: TestbedOptions = {}) {
   const placed: PlacedOrder[] = [];
 
   /** Starts workers on the queues; resolves with the function that stops them. */
-  async function startWorkers(...names: QueueName[]): Promise<() => Promise<void>> {
-    const workflowBundle = await bundle;
+  const startWorkers = async (...names: QueueName[]) => startWorkersOf(await bundle, ...names);
+
+  /** Starts workers with other workflow code. */
+  async function startWorkersOf(workflowBundle: WorkflowBundle, ...names: QueueName[]): Promise<() => Promise<void>> {
     const { nativeConnection: connection } = env;
     const cache = cacheWorkflows ? {} : { maxCachedWorkflows: 0 };
     const workers = await Promise.all(
@@ -195,6 +200,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
     db,
     databaseUrl: url,
     startWorkers,
+    startWorkersOf,
     /** A client that does not skip time while it waits for a result. */
     realTimeClient: createTemporalClient(env.connection, namespace),
 
@@ -306,6 +312,26 @@ export async function ownTestbed(options: TestbedOptions): Promise<Testbed> {
 export type PlacedOrder = ReturnType<typeof placedOrder>;
 
 type StartedHandle = WorkflowHandle & { firstExecutionRunId: string };
+
+/** The API on a testbed's database and a port to its Temporal server. `key`: the Idempotency-Key. */
+export function apiOn({ db }: Testbed, temporal: TemporalPort) {
+  const app = createApp({
+    temporal,
+    views: createOrderViews(db),
+    attempts: createAttemptStore(db),
+    capacity: createCapacityStore(db),
+    pingDatabase: db.ping,
+    policy: 'exercise',
+    onFailure: () => {},
+  });
+  return {
+    get: async (path: string) => app.request(path),
+    post: async (path: string, body: object, key = freshId()) => {
+      const headers = { 'content-type': 'application/json', 'idempotency-key': key };
+      return app.request(path, { method: 'POST', headers, body: JSON.stringify(body) });
+    },
+  };
+}
 
 function placedOrder(order: StartInput, handle: StartedHandle, { find, view }: ReturnType<typeof createOrderViews>) {
   const id = order.order_id;

@@ -1,14 +1,6 @@
 /** An order keeps the numbers it was received with when the workers' code changes. */
 
-import { openDatabase } from '@trellis/drizzle/client';
-import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
-import { openStores } from '@trellis/drizzle/stores';
-import { createActivities } from '@trellis/workers/activities/index';
-import { createWorker, QUEUES, type QueueName } from '@trellis/workers/create-worker';
-import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
-import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
-import { createServerClock } from '@trellis/workers/server-clock';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { bundleEdited, otherPolicies } from '../edited-workflows.ts';
 import { eventually } from '../fixtures.ts';
 import { ownTestbed } from '../workflow-fixture.ts';
@@ -20,28 +12,9 @@ test('an order that began before its policy was edited ships under the numbers i
   await eventually(async () => (await order.status()).step === 'awaiting_approval');
   await stop();
 
-  const sandbox = openDatabase(bed.databaseUrl);
-  const activities = createActivities({
-    ...openStores(bed.db),
-    paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
-    carrier: createSandboxCarrier(createParcelBook(sandbox)),
-    clock: createServerClock(),
-    onFailedAttempt: () => {},
-  });
   // With the edited numbers the order's deadline has passed: it would end failed, uncharged.
-  const workflowBundle = await bundleEdited({ 'contracts/policy.ts': otherPolicies({ frozen: true }) });
-  const { nativeConnection: connection, namespace = 'default' } = bed.env;
-  const workers = await Promise.all(
-    (Object.keys(QUEUES) as QueueName[]).map((queue) =>
-      createWorker(queue, { connection, namespace, activities, workflowBundle }),
-    ),
-  );
-  const running = Promise.all(workers.map((worker) => worker.run()));
-  onTestFinished(async () => {
-    for (const worker of workers) worker.shutdown();
-    await running;
-    await sandbox.close();
-  });
+  const edited = await bundleEdited({ 'contracts/policy.ts': otherPolicies({ frozen: true }) });
+  await bed.startWorkersOf(edited, 'orders', 'shipping');
   await order.update('approve');
   expect(await order.end()).toBe('shipped');
 });

@@ -2,7 +2,6 @@
 import { createServer as createHttpServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { Connection } from '@temporalio/client';
-import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createHttpTemporal } from '@trellis/api/temporal/http';
 import type { TemporalPort } from '@trellis/api/temporal/port';
@@ -11,13 +10,10 @@ import { createTemporalClient } from '@trellis/contracts/config/temporal-client'
 import { OrderError } from '@trellis/contracts/error';
 import { requestHash } from '@trellis/contracts/request-hash';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, REQUEST_HASH_MEMO } from '@trellis/contracts/temporal';
-import { createAttemptStore } from '@trellis/drizzle/attempts';
-import { createCapacityStore } from '@trellis/drizzle/capacity';
-import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { need } from '../servers.ts';
-import { fillHistory, gate, onlyFirst, openTestbed } from '../workflow-fixture.ts';
+import { apiOn, fillHistory, gate, onlyFirst, openTestbed } from '../workflow-fixture.ts';
 
 const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = await need('temporal');
 const CLOSED_PORT = '127.0.0.1:1';
@@ -60,22 +56,7 @@ const codeOf = (calling: Promise<unknown>) =>
     (error: unknown) => (error instanceof OrderError ? error.code : error),
   );
 
-/** The answer of the API, on that port and the testbed's database. */
-async function call(temporal: TemporalPort, { db }: typeof bed, path: string, body?: object, key = freshId()) {
-  const app = createApp({
-    temporal,
-    views: createOrderViews(db),
-    attempts: createAttemptStore(db),
-    capacity: createCapacityStore(db),
-    pingDatabase: db.ping,
-    policy: 'exercise',
-    onFailure: () => {},
-  });
-  const headers = { 'content-type': 'application/json', 'idempotency-key': key };
-  const post = { method: 'POST', headers, body: JSON.stringify(body) };
-  const response = await app.request(path, body === undefined ? {} : post);
-  return (await response.json()) as Record<string, unknown>;
-}
+const bodyOf = async (answer: Promise<Response>) => (await answer).json() as Promise<Record<string, unknown>>;
 
 describe.each(ADAPTERS)('over $name', ({ port }) => {
   const temporal = port(namespaceOf(bed));
@@ -84,7 +65,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
 
   /** Sends a command through the API. */
   const send = (id: string, command: 'address' | 'cancel', body: object, key = freshId()) =>
-    call(temporal, bed, `/orders/${id}/signals/${command}`, body, key);
+    bodyOf(apiOn(bed, temporal).post(`/orders/${id}/signals/${command}`, body, key));
 
   /** An order that waits for its approval. */
   async function atReview(given = anOrder()) {
@@ -254,12 +235,13 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
 
   test('an order whose run was ended before it had a row is started again by the same request only', async () => {
     const order = anOrder();
-    const start = (given = order) => call(idle, empty, `/orders/${order.order_id}/start`, given);
+    const api = apiOn(empty, idle);
+    const start = (given = order) => bodyOf(api.post(`/orders/${order.order_id}/start`, given));
     const first = await start();
     expect(await start()).toEqual(first);
     await empty.env.client.workflow.getHandle(orderWorkflowId(order.order_id)).terminate();
     expect(await idle.find(order.order_id)).toMatchObject({ run_id: first.run_id, dead: true });
-    expect(await call(idle, empty, `/orders/${order.order_id}/status`)).toMatchObject({ code: 'NOT_FOUND' });
+    expect(await bodyOf(api.get(`/orders/${order.order_id}/status`))).toMatchObject({ code: 'NOT_FOUND' });
     expect(await idle.start(order, await requestHash(order))).toBeUndefined();
     const other = { ...order, items: [{ sku: 'XYZ', qty: 1 }] };
     expect(await start(other)).toMatchObject({ code: 'ORDER_CONFLICT' });
