@@ -9,7 +9,13 @@ import { COMMAND_LIMITS } from '@trellis/contracts/commands';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { OrderError } from '@trellis/contracts/error';
 import { requestHash } from '@trellis/contracts/request-hash';
-import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, REQUEST_HASH_MEMO } from '@trellis/contracts/temporal';
+import {
+  ORDER_WORKFLOW,
+  ORDERS_QUEUE,
+  orderWorkflowId,
+  REQUEST_HASH_MEMO,
+  WORKFLOW_TASK_TIMEOUT_MS,
+} from '@trellis/contracts/temporal';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { need } from '../servers.ts';
@@ -93,6 +99,16 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
       dead: false,
     });
     expect(await temporal.query(order.order_id, 2_000)).toMatchObject({ order_id: order.order_id });
+  });
+
+  test('an order is started with the workflow task timeout of its policy', async () => {
+    for (const policy of ['exercise', 'production'] as const) {
+      const { order_id } = anOrder();
+      await idle.start({ ...anOrder({ order_id }), policy }, HASH);
+      const { events } = await empty.realTimeClient.workflow.getHandle(orderWorkflowId(order_id)).fetchHistory();
+      const timeout = events?.[0]?.workflowExecutionStartedEventAttributes?.workflowTaskTimeout?.seconds;
+      expect(Number(timeout) * 1_000).toBe(WORKFLOW_TASK_TIMEOUT_MS[policy]);
+    }
   });
 
   test('an order that has ended is found, answers a query, and is not started again', async () => {

@@ -69,7 +69,7 @@ let drawn = 0;
 /** Numbers from 0 up to 1, the same for the same seed. */
 const random = (): number => createHash('sha256').update(`${seed} ${drawn++}`).digest().readUInt32BE() / 2 ** 32;
 
-const { folder, remove } = await throwAwayFolder(print);
+const { folder, remove, keep } = await throwAwayFolder(print);
 const proxies: SqlProxy[] = [];
 const proxy = async (url: string): Promise<SqlProxy> => {
   const opened = await openSqlProxy(url);
@@ -118,7 +118,7 @@ try {
   await stack.stop();
   for (const opened of proxies) opened.close();
   if (process.exitCode === 0) await remove();
-  else print(`logs and data are kept in ${folder}`);
+  else print(`logs and data are kept in ${await keep()}`);
 }
 process.exit();
 

@@ -74,7 +74,7 @@ const cli = script(
 const [engine] = cli.processedArgs;
 const { short = false, ifAvailable = false } = cli.opts();
 
-const { folder, remove } = await throwAwayFolder(print);
+const { folder, remove, keep } = await throwAwayFolder(print);
 /** What ends besides the processes of the folder. */
 const cleanUp: (() => Promise<void>)[] = [];
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
@@ -87,7 +87,7 @@ const passed = await tryEngine().catch((error: unknown) => {
 });
 await end();
 if (passed) await remove();
-else print(`logs and data are kept in ${folder}`);
+else print(`logs and data are kept in ${await keep()}`);
 process.exit(passed ? 0 : 1);
 
 async function end(): Promise<void> {
