@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
-import { Client, type ConnectionLike } from '@temporalio/client';
+import { Client, type ConnectionLike, defaultPayloadConverter, type Payload } from '@temporalio/client';
 import {
   type ClientConfigProfile,
   type ClientConnectConfig,
@@ -71,5 +71,21 @@ function checked<T>(variable: string, read: () => T): T {
 
 /** A client on a connection, which the caller closes. */
 export function createTemporalClient(connection: ConnectionLike, namespace = 'default'): Client {
-  return new Client({ connection, namespace });
+  return new Client({ connection, namespace, dataConverter: { payloadCodecs: [readable] } });
+}
+
+/** Reads a payload that another caller wrote in an encoding unknown here, as in the memo of an order, as null. */
+const readable = {
+  encode: async (payloads: Payload[]) => payloads,
+  decode: async (payloads: Payload[]) =>
+    payloads.map((payload) => (isReadable(payload) ? payload : defaultPayloadConverter.toPayload(null))),
+};
+
+function isReadable(payload: Payload): boolean {
+  try {
+    defaultPayloadConverter.fromPayload(payload);
+    return true;
+  } catch {
+    return false;
+  }
 }
