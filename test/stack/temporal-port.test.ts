@@ -255,9 +255,12 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     const start = (given = order) => bodyOf(api.post(`/orders/${order.order_id}/start`, given));
     const first = await start();
     expect(await start()).toEqual(first);
+    const view = () => bodyOf(api.get(`/orders/${order.order_id}`));
+    expect(await view()).toMatchObject({ order_id: order.order_id, state: 'received', events: [] });
     await empty.env.client.workflow.getHandle(orderWorkflowId(order.order_id)).terminate();
     expect(await idle.find(order.order_id)).toMatchObject({ run_id: first.run_id, dead: true });
     expect(await bodyOf(api.get(`/orders/${order.order_id}/status`))).toMatchObject({ code: 'NOT_FOUND' });
+    expect(await view()).toMatchObject({ code: 'NOT_FOUND' });
     expect(await idle.start(order, await requestHash(order))).toBeUndefined();
     const other = { ...order, items: [{ sku: 'XYZ', qty: 1 }] };
     expect(await start(other)).toMatchObject({ code: 'ORDER_CONFLICT' });
