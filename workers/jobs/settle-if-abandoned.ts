@@ -14,7 +14,7 @@ import type { Logger } from 'pino';
 const CALL_TIMEOUT_MS = 5_000;
 /** A run that has ended and that has answered no query for this long is settled without its answer. */
 const UNANSWERED_LIMIT_MS = 60_000;
-/** A workflow task that failed or timed out this often is not a passing trouble. */
+/** A workflow task at this attempt or a later one counts as stuck. */
 const WEDGED_AFTER_ATTEMPTS = 5;
 
 /** An order whose row is open: bound to its first run, which later runs of the same workflow id may continue. */
