@@ -14,7 +14,7 @@ import type { GenericSchema, InferOutput } from 'valibot';
 import { readOrExit } from './environment.ts';
 import { ConfigError, readConfig } from './variables.ts';
 
-/** What `Connection` and `NativeConnection` need beside the address. An API key turns TLS on unless TEMPORAL_TLS is false. */
+/** The options of `Connection` and `NativeConnection` besides the address. An API key turns TLS on unless TEMPORAL_TLS is false. */
 export type TemporalOptions = Omit<ClientConnectConfig['connectionOptions'], 'address'>;
 
 /**
@@ -37,7 +37,7 @@ export function fromEnvironmentAndProfile<S extends GenericSchema<unknown, objec
   });
 }
 
-/** The profile, with the variables of the environment in place of what it says. */
+/** The profile; variables of the environment override its values. */
 function profileFrom(env: NodeJS.ProcessEnv): ClientConfigProfile {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value)) as Record<string, string>;
   const { TEMPORAL_CONFIG_FILE: file, TEMPORAL_PROFILE: name } = set;
