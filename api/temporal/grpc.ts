@@ -138,7 +138,7 @@ export function createGrpcTemporal({ connection, options: { namespace } }: Clien
 
 const RESOURCE_EXHAUSTED = 8;
 
-/** Reads a payload that another caller wrote in an encoding unknown here, as in the memo of an order, as null. */
+/** Reads a payload in an unknown encoding as null: another caller may have written an order's memo in one. */
 const readable: PayloadCodec = {
   encode: async (payloads) => payloads,
   decode: async (payloads) =>

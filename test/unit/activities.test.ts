@@ -59,14 +59,14 @@ describe('an activity whose effect fails', () => {
     cause: new Error('Failed query: params: Jane Doe'),
   });
 
-  test('is repeated at once, and ever more seldom the longer it fails', async () => {
+  test('is repeated at once, then with growing pauses', async () => {
     const { calls } = await failing(refused, 1);
     expect(calls).toBeGreaterThanOrEqual(6);
     expect(calls).toBeLessThanOrEqual(12);
     expect((await failing(refused, 4)).calls).toBe(1);
   });
 
-  test('for a reason that no repetition cures is left to Temporal’s pauses, which grow to a minute', async () => {
+  test('with a permanent error is left to Temporal’s pauses, which grow to a minute', async () => {
     const error = new DatabaseError('the database refused the statement', { kind: 'permanent' });
     const failures = await Promise.all([1, 4, 9].map((schedule) => failing(error, schedule)));
     expect(failures.map(({ calls, failure }) => [calls, failure.nextRetryDelay])).toEqual([
