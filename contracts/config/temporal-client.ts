@@ -14,7 +14,7 @@ import type { GenericSchema, InferOutput } from 'valibot';
 import { readOrExit } from './environment.ts';
 import { ConfigError, readConfig } from './variables.ts';
 
-/** What `Connection` and `NativeConnection` need beside the address. An API key turns TLS on unless TEMPORAL_TLS is false. */
+/** The options of `Connection` and `NativeConnection` besides the address. An API key turns TLS on unless TEMPORAL_TLS is false. */
 export type TemporalOptions = Omit<ClientConnectConfig['connectionOptions'], 'address'>;
 
 /**
@@ -37,7 +37,7 @@ export function fromEnvironmentAndProfile<S extends GenericSchema<unknown, objec
   });
 }
 
-/** The profile, with the variables of the environment in place of what it says. */
+/** The profile; variables of the environment override its values. */
 function profileFrom(env: NodeJS.ProcessEnv): ClientConfigProfile {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value)) as Record<string, string>;
   const { TEMPORAL_CONFIG_FILE: file, TEMPORAL_PROFILE: name } = set;
@@ -74,7 +74,7 @@ export function createTemporalClient(connection: ConnectionLike, namespace = 'de
   return new Client({ connection, namespace, dataConverter: { payloadCodecs: [readable] } });
 }
 
-/** Reads a payload that another caller wrote in an encoding unknown here, as in the memo of an order, as null. */
+/** Reads a payload in an unknown encoding as null: another caller may have written an order's memo in one. */
 const readable = {
   encode: async (payloads: Payload[]) => payloads,
   decode: async (payloads: Payload[]) =>

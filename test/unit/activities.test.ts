@@ -64,7 +64,7 @@ describe('an activity whose effect fails', () => {
     cause: new Error('Failed query: params: Jane Doe'),
   });
 
-  test('is repeated at once, and ever more seldom the longer it fails', async () => {
+  test('is repeated at once, then with growing pauses', async () => {
     const { calls } = await failing(refused, 1);
     expect(calls).toBeGreaterThanOrEqual(6);
     expect(calls).toBeLessThanOrEqual(12);
@@ -80,7 +80,7 @@ describe('an activity whose effect fails', () => {
     expect((await failing(error, 1)).reported).toEqual([[record, 'ER_DATA_TOO_LONG']]);
   });
 
-  test('for a reason that no repetition cures is left to Temporal’s pauses, which grow to a minute', async () => {
+  test('with a permanent error is left to Temporal’s pauses, which grow to a minute', async () => {
     const error = new DatabaseError('the database refused the statement', { kind: 'permanent' });
     const failures = await Promise.all([1, 4, 9].map((schedule) => failing(error, schedule)));
     expect(failures.map(({ calls, failure }) => [calls, failure.nextRetryDelay])).toEqual([

@@ -98,7 +98,7 @@ const [shared, narrow, stopped, held, interrupted] = await Promise.all([
 ]);
 
 describe.concurrent('the API', () => {
-  test('tells its clients to go at SIGTERM, while it is alive but not ready, answers what is under way, and resets none', async () => {
+  test('after SIGTERM is alive but not ready, asks clients to close, answers what is under way, and resets no connection', async () => {
     const { port } = stopped;
     await holding(port, HELD['no byte']);
     await holding(port, HELD['half a head']);

@@ -16,7 +16,7 @@ interface WatchOptions {
   signal: AbortSignal;
 }
 
-/** Until the deployment has a current version, warns every minute that its workers receive no orders, with the command that ends it. */
+/** Until the deployment has a current version, warns every minute that its workers receive no orders, with the command that makes this version current. */
 export async function warnWithoutCurrentVersion({
   client,
   version,
