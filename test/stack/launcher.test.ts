@@ -264,3 +264,17 @@ describe('the options of the scripts', () => {
     expect(stderr).toMatch(/^option '--orders .*'200,many'.* whole number.*\n$/);
   });
 });
+  test('a URL that is malformed ends a script with one line, which contains no password', async () => {
+    const { code, stderr } = await runWith(
+      {
+        DATABASE_URL: 'mysql://shop:secret@127.0.0.1:1/trellis?ssl-mode=PREFERRED',
+        TEMPORAL_ADDRESS: 'server:7233',
+        TEMPORAL_HTTP_URL: 'http://shop:secret@127.0.0.1:1',
+      },
+      'races',
+    );
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^DATABASE_URL option ssl-mode must be one of .*\n$/);
+    expect(stderr).not.toContain('secret');
+  }, 60_000);
+
