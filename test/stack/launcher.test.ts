@@ -101,6 +101,10 @@ describe('npm start', () => {
       'DATABASE_URL',
       'PLANETSCALE_URL',
     ]);
+    const { password } = new URL(`${env.DATABASE_URL}`);
+    expect(password).not.toBe('');
+    expect(first.output()).toMatch(/^DATABASE_URL +mysql:\/\/root@127\.0\.0\.1:\d+\/trellis$/m);
+    expect(first.output()).not.toContain(password);
     const order = anOrder();
     await createOrdersClient(env.API_URL ?? '').start.mutate(order);
 
