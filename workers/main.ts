@@ -1,5 +1,6 @@
 /** `npm run worker`: the process that runs workflows and activities. It polls both task queues unless WORKER_QUEUES names one. */
 import { NativeConnection, TransportError } from '@temporalio/worker';
+import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
@@ -31,6 +32,7 @@ const CAUSES: [RegExp, string][] = [
   [/code: NotFound/, 'TEMPORAL_NAMESPACE'],
 ];
 
+readCommandLine('npm run worker', 'Run the workflows and activities of the orders.');
 const config = fromEnvironmentAndProfile(PROGRAMS.worker);
 
 const log = createLogger(config.LOG_LEVEL);
