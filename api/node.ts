@@ -86,8 +86,8 @@ async function warnOfMissingServers(): Promise<void> {
 
 /**
  * SIGTERM, from an orchestrator, first gives load balancers time to stop routing to it; SIGINT, from a terminal, does not. A second
- * signal ends the process at once. The connection to Temporal ends with the process: a call that its client is about to repeat
- * would throw on one that is closed.
+ * signal ends the process at once. The connection to Temporal ends with the process: if it were closed before, a call that the client
+ * is about to retry would throw.
  */
 function onSignal(signal: NodeJS.Signals): void {
   if (isStopping()) process.exit(1);

@@ -63,7 +63,7 @@ export interface CommandAnswer {
   arguments_hash?: string;
 }
 
-/** How many commands one order takes in. They keep its history, its memory and its events bounded, whoever sends what. */
+/** How many commands one order accepts. They bound its history, its memory and its events, whatever callers send. */
 export const COMMAND_LIMITS = {
   /** Address changes, valid or not, in the order's whole life. */
   addressChanges: 50,

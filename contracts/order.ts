@@ -48,8 +48,8 @@ export const Address = v.pipe(
 export type Address = v.InferOutput<typeof Address>;
 
 /**
- * The schema's output with every key of its input. valibot drops `__proto__`, `prototype` and `constructor` unseen, and a
- * request would be accepted without them; their values are left to the caller of this function to check.
+ * The schema with an output that has every key of its input. valibot silently drops `__proto__`, `prototype` and `constructor`, so a
+ * request would be accepted without them. The values of these keys are not validated here: the caller adds that check.
  */
 function keepingEveryKey<S extends v.GenericSchema>(schema: S): S {
   return {

@@ -13,9 +13,9 @@ export interface RecentAttempts {
   failures: number;
 }
 
-/** What a status shows. */
+/** Reads the failed attempts that a status shows. */
 export type AttemptReader = ReturnType<typeof createAttemptReader>;
-/** And what the workers write. */
+/** Also writes and deletes them, for the workers. */
 export type AttemptStore = ReturnType<typeof createAttemptStore>;
 
 /** Of each order the newest attempts are kept. */

@@ -17,16 +17,16 @@ export interface Rates {
   shippedPerSecond: number;
 }
 
-/** What a start needs. */
+/** Admits orders, for the API. */
 export type AdmissionStore = ReturnType<typeof createAdmissionStore>;
-/** And what the workers measure. */
+/** Also stores what the workers measure. */
 export type CapacityStore = ReturnType<typeof createCapacityStore>;
 
 /** Workers have nothing to do for an order that awaits an approval. */
 const IN_WORK = OPEN_STATES.filter((state) => state !== 'awaiting_approval');
 /** The shortest pause between two counts, however many workers there are. */
 const COUNT_INTERVAL_MS = 1_000;
-/** The pause is at least this many times what the count took: all counts together take a hundredth of the database's time. */
+/** The pause is at least this many times as long as the count took: counting takes at most a hundredth of the time. */
 const COUNT_PAUSE_FACTOR = 100;
 const COUNT_TIMEOUT_MS = 10_000;
 /** After this another worker counts, when the one that began to count was killed or did not succeed. */

@@ -12,7 +12,7 @@ export function openDatabase(url: string): Database {
   return url.startsWith('mysql:') ? openMySql(url) : openPlanetScale(url);
 }
 
-/** What a statement answers when the schema is older than this release. */
+/** Errnos of a missing table and of a missing column: the schema is older than this release. */
 const OUTDATED_SCHEMA = new Set([1146, 1054]);
 
 /**

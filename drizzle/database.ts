@@ -76,12 +76,12 @@ export async function withTimeout<T>(timeoutMs: number, work: Promise<T>, giveUp
   }
 }
 
-/** How often each kind of failure is retried, within ANSWER_TIMEOUT_MS. A server that lost a connection may be down: few, so that the caller soon knows. */
+/** How often each kind of failure is retried, within ANSWER_TIMEOUT_MS. `lost` is retried least: the server may be down, and the caller should learn it soon. */
 const RETRIES: Partial<Record<FailureKind, number>> = { conflict: 30, busy: 30, lost: 6 };
 const MIN_PAUSE_MS = 5;
 const MAX_PAUSE_MS = 100;
 
-/** Retries `work` with backoff while the failure may pass at once. Throws a DatabaseError when the database failed, any other error as it is. */
+/** Retries `work` with backoff while the failure may be transient. Throws a DatabaseError when the database failed, any other error as it is. */
 export async function retrying<T>(work: () => Promise<T>): Promise<T> {
   const began = performance.now();
   for (let failures = 1; ; failures += 1) {

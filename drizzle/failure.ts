@@ -1,4 +1,4 @@
-/** What the error of a database driver means, whichever driver: how it is treated and what may be said about it. */
+/** Classifies the errors of both database drivers: how each is treated, and which text may be shown to callers or logged. */
 
 /**
  * How a failure is treated. `conflict`, `lost` and `busy` are retried at once; `permanent` fails again until a person changes the
@@ -38,7 +38,7 @@ const BY_ERRNO: [kind: FailureKind, message: string, errnos: number[]][] = [
   ['permanent', 'the database refused the statement', [1366, 1265, 1364, 1235, 3819, 4025]],
 ];
 
-/** SQLSTATE classes of errors that the same statement meets again: data, constraints, authorization, no such database, syntax and access. */
+/** SQLSTATE classes of errors that repeating the statement can't cure: data, constraints, authorization, no such database, syntax and access. */
 const PERMANENT_CLASSES = new Set(['21', '22', '23', '28', '3D', '42']);
 const ACCESS_DENIED = new Set([1044, 1045, 1049, 1698]);
 
@@ -110,11 +110,11 @@ function classOf(
   return ['unreachable', 'the database does not answer'];
 }
 
-/** Vitess has one errno, 1105, for what it answers itself: while a primary is replaced, to syntax errors, and VT12001 to what it does not support. */
+/** Vitess's own errors share one errno, 1105, so their text decides: a primary is being replaced; or a syntax error, or a code such as VT12001, "unsupported". */
 const UNAVAILABLE_IN_VITESS = /no healthy tablet|NOT_SERVING|code = Unavailable|reparent/;
 const REFUSED_BY_VITESS = /^syntax error at position|^VT\d{5}\b/;
 
-/** Errors whose quoted words are names of columns, tables, users or databases. All others may quote a value or a statement. */
+/** Errnos whose messages quote only names of columns, tables, users or databases. All others may quote a value or a statement. */
 const QUOTE_NAMES = new Set([
   1044, 1045, 1046, 1048, 1049, 1054, 1142, 1143, 1146, 1213, 1205, 1264, 1290, 1364, 1406, 1698,
 ]);

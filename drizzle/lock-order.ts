@@ -8,8 +8,8 @@ import { orders } from './schema.ts';
 export type OrderRow = typeof orders.$inferSelect;
 
 /**
- * Locks the order's row, which every transaction on an order does first. Lock order: orders, payments, events; it prevents
- * deadlocks. Throws when there is no row.
+ * Locks the order's row. Every transaction on an order begins with it, and locks rows in one order, which prevents deadlocks:
+ * orders, payments, events. Throws when there is no row.
  */
 export async function lockOrder(tx: Session, orderId: string): Promise<OrderRow> {
   const [row] = await tx.select().from(orders).where(eq(orders.order_id, orderId)).for('update');

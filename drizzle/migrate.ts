@@ -32,7 +32,7 @@ interface Migration {
 const LOCK_TIMEOUT_MS = 60_000;
 /** A statement waits this long for others to leave its table. While it waits, all later ones wait behind it, those of the product too. */
 const METADATA_LOCK_TIMEOUT_MS = 10_000;
-/** What a statement answers that was applied before: the table, column or index exists; the column or index is gone. */
+/** Errnos of a statement that has already been applied: the table, column or index exists; the column or index is gone. */
 const APPLIED_BEFORE = new Set([1050, 1060, 1061, 1091]);
 
 /**
@@ -100,8 +100,8 @@ async function read(folder: URL): Promise<Migration[]> {
 
 /**
  * Applies what is left of a migration. MySQL commits each statement that changes the schema, so the record of a migration that is
- * under way says which statement is next. It has no time: drizzle's migrator does not count it. After a kill, the next statement
- * alone may have been applied without being recorded, so that one may answer that it was; after a refusal, it may not.
+ * under way says which statement is next. That record has no time, so that drizzle's migrator ignores it. After a kill only the next
+ * statement may have been applied without a record, so its error "exists already" counts as success; after a refusal it does not.
  */
 async function applyOne(
   connection: Connection,
@@ -119,7 +119,7 @@ async function applyOne(
   if (begunHash !== hash)
     throw new DatabaseError(`${tag} is not the migration that was begun; run migrate of the release that began it`);
 
-  // From now on a kill leaves it in doubt again.
+  // From here on a kill again leaves unknown whether the statement was applied.
   if (refused) await record(`${hash} ${next}`);
 
   for (const [n, statement] of [...statements.entries()].slice(Number(next))) {
@@ -142,7 +142,7 @@ async function applyOne(
   await connection.query('UPDATE ?? SET hash = ?, created_at = ? WHERE created_at IS NULL', [table, hash, when]);
 }
 
-/** Before a migration begins none of the tables that it makes may be there. */
+/** Throws when a table that the migration creates exists before the migration has begun. */
 async function refuseOthersTables(connection: Connection, tag: string, statements: string[]): Promise<void> {
   const [rows] = await connection.query<RowDataPacket[]>('SHOW TABLES');
   const there = new Set(rows.map((row) => Object.values(row)[0]));

@@ -16,9 +16,9 @@ import {
 const CONNECTIONS = 20;
 /** An idle connection is closed after this time, sooner than routers and load balancers forget it. */
 const IDLE_TIMEOUT_MS = 60_000;
-/** A connection that has been idle longer is asked before it is used. */
+/** A connection that has been idle longer is pinged before it is used. */
 const TRUSTED_FOR_MS = 500;
-/** How long it may take to answer that. */
+/** Timeout of that ping. */
 const PING_TIMEOUT_MS = 300;
 
 /**
@@ -32,7 +32,7 @@ export const SESSION_SETUP = [
   'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
 ] as const;
 
-/** The driver's options for a `mysql://` URL, which it does not see itself: its errors would print the password. */
+/** The driver's options for a `mysql://` URL. The driver does not get the URL itself: its errors would print the password. */
 export function connectionOptions(url: string) {
   return { ...readMySqlUrl(url), timezone: 'Z', jsonStrings: true, keepAliveInitialDelay: IDLE_TIMEOUT_MS / 2 };
 }
@@ -74,7 +74,7 @@ async function transact<T>(session: MySql2Database, work: (session: Session) => 
   }
 }
 
-/** `losses`: how many had happened when the connection was made. `answeredAt`: when the server last answered on it, by performance.now(). */
+/** `losses`: the number of lost connections counted when this one was opened. `answeredAt`: when the server last answered on it, by performance.now(). */
 interface Known {
   losses: number;
   answeredAt: number;
@@ -82,8 +82,8 @@ interface Known {
 
 /**
  * Returns a function that runs work on a connection of the pool. A NAT gateway or a firewall can drop an idle connection without
- * closing it on either side. Therefore a connection that was idle has to answer a ping first, and so has each one after another got no answer. Once
- * one is lost, all that were made before are dropped when their turn comes: a caller waits once, not once for each of them.
+ * closing it on either side. Therefore a connection is pinged first if it was idle, or if another one has got no answer since its last
+ * answer. Once one is lost, every connection opened before is dropped when the pool hands it out: a caller waits once, not once for each.
  */
 function connectionsOf(pool: Pool) {
   /** By the driver's own connection; the pool wraps it anew each time. */

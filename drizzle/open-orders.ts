@@ -7,7 +7,7 @@ import type { Database } from './database.ts';
 import type { OrderRow } from './lock-order.ts';
 import { orders } from './schema.ts';
 
-/** An order that has not ended. `idle_ms`: since its row was last changed, by the database's clock. */
+/** An order that has not ended. `idle_ms`: milliseconds since its row was last changed, by the database's clock. */
 export type OpenOrder = Run & Pick<OrderRow, 'order_id' | 'created_at' | 'state' | 'policy'> & { idle_ms: number };
 
 const OPEN_ORDER = {

@@ -36,7 +36,7 @@ const PROGRESS = {
 } satisfies Record<keyof Progress, unknown>;
 const RUN = { workflow_id: orders.workflow_id, run_id: orders.run_id } satisfies Record<keyof Run, unknown>;
 
-/** An order has as many as its callers and its carrier cause; a view of it stays small. */
+/** Bounds of a view: callers and the carrier can cause any number of events and shipments. */
 const MAX_SHIPMENTS = 100;
 const EVENTS_PAGE = 100;
 
@@ -94,7 +94,7 @@ export function createOrderViews(db: Database) {
 
 type Position = Pick<OrderSummary, 'created_at' | 'order_id'>;
 
-/** Behind this order in the list. The first condition is redundant, but lets the index be read from that order on. */
+/** The orders after this one in the list. The first condition is redundant, but lets the index be read from that order on. */
 const isAfter = ({ created_at, order_id }: Position) =>
   and(
     lte(orders.created_at, created_at),

@@ -45,9 +45,9 @@ export function createOrderStore(db: Database) {
       }),
 
     /**
-     * Writes an accepted address, once for each command, and returns the address that the row then has: another one when a worker that
-     * was lost had written this and a later one already. Undefined when the order has ended. `attempts`: the shipping attempts that
-     * the order had begun at the decision; with more of them the caller is a worker whose work was redone, and nothing is written.
+     * Writes an accepted address, once for each command, and returns the address that the row then has: a different one if a lost
+     * worker had already written this one and a later one. Undefined when the order has ended. `attempts`: the shipping attempts that
+     * the order had begun at the decision; if the row has more, the call is an outdated repetition and nothing is written.
      */
     changeAddress: (orderId: string, address: Address, commandId: string, attempts = Number.POSITIVE_INFINITY) =>
       db.transaction(async (tx): Promise<Address | undefined> => {

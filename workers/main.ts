@@ -22,7 +22,7 @@ import { createSandboxPaymentCompany } from './providers/sandbox/payment-company
 import { createServerClock } from './server-clock.ts';
 import { installTemporalRuntime } from './temporal-runtime.ts';
 
-/** The words of a failed connection, and the variable to look at. The server's certificate is judged first, then the client's. */
+/** Patterns in the message of a failed connection, and the variable that is likely to be wrong. The server's certificate is checked before the client's. */
 const CAUSES: [RegExp, string][] = [
   [/NotValidForName/, 'TEMPORAL_TLS_SERVER_NAME'],
   [/InvalidCertificate/, 'TEMPORAL_TLS_SERVER_CA_CERT_PATH'],

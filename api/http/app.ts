@@ -35,7 +35,7 @@ export interface AppDeps {
   onFailure: (failure: Failure) => void;
 }
 
-/** What the API's answers carry: they are data of one caller, never a page. */
+/** Security headers of every answer without its own: an answer is one caller's data and never a page. */
 const HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",

@@ -16,7 +16,7 @@ export const DOCS = {
   'docs/swagger-ui-bundle.js': resolve('swagger-ui-dist/swagger-ui-bundle.js'),
 };
 
-/** Scripts of this server and the page's own one, by its hash; calls to this server alone. Swagger UI sets styles of its own. */
+/** Allows this server's scripts and the page's inline one, by its hash, and requests to this server only. Swagger UI needs inline styles. */
 const POLICY = [
   "default-src 'none'",
   `script-src 'self' '${hashOf(/<script>(.*?)<\/script>/s.exec(readFileSync(PAGE, 'utf8'))?.[1] ?? '')}'`,

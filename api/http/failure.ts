@@ -1,4 +1,4 @@
-/** What is logged of a call that failed on our side: one line, without statements, parameters and bodies. */
+/** The log entry of an INTERNAL or UNAVAILABLE answer: one line, without statements, parameters and bodies. */
 import type { ErrorCode, OrderError } from '@trellis/contracts/error';
 import { ID_PATTERN } from '@trellis/contracts/id';
 import { DatabaseError } from '@trellis/drizzle/database';
@@ -33,7 +33,7 @@ export function failureOf(
   };
 }
 
-/** In one line, what is at the bottom of an error. */
+/** The message of an error's innermost cause, in one line. */
 export function reasonOf(error: Error): string {
   const cause = causeOf(error);
   return (cause instanceof DatabaseError ? cause.reason : `${cause}`).replace(/\s+/g, ' ').slice(0, MAX_LENGTH);

@@ -20,12 +20,12 @@ const LOG_DROPS_EVERY_MS = 10_000;
 
 /** After SIGTERM the server still accepts and answers for this long, with `Connection: close`, so that load balancers stop routing to it. */
 const NOTICE_MS = 2_000;
-/** A connection that arrives while the server stops listening is reset. It does so once none has arrived for the first time, at most the second. */
+/** A connection that arrives while the server stops listening is reset. So it stops listening once none has arrived for QUIET_MS, after WAIT_FOR_QUIET_MS at the latest. */
 const QUIET_MS = 10;
 const WAIT_FOR_QUIET_MS = 300;
 /** How long a connection on which no request has arrived stays open once the server accepts no more. */
 const UNUSED_MS = 1_000;
-/** From the signal on: then every connection is closed. Docker and compose kill after 10 s. */
+/** Counted from the signal: after this every connection is closed. Docker and compose kill after 10 s. */
 const STOP_MS = 7_500;
 
 type Handler = Parameters<typeof createAdaptorServer>[0]['fetch'];
@@ -34,7 +34,7 @@ export interface ApiServer {
   server: Server;
   /** Whether the server is about to stop. */
   isStopping(): boolean;
-  /** Ends every connection within STOP_MS. `notice`: first goes on for NOTICE_MS. */
+  /** Ends every connection within STOP_MS. `notice`: accepts and answers requests for NOTICE_MS first. */
   stop(options: { notice: boolean }): Promise<void>;
 }
 

@@ -30,7 +30,7 @@ export function createAdmission(capacity: AdmissionStore, policy: PolicyName): A
   const queueMs = MAX_QUEUE_MS[policy];
   const admitted = createExpiringMap<true>(ADMITTED_FOR_MS);
   let concurrentQueries = 0;
-  // The times are milliseconds on a clock that is never set.
+  // All times are milliseconds on a monotonic clock.
   /** Until then orders are refused without a query. */
   let refuseUntil = 0;
   /** When the next order can be admitted, as the last query said. */

@@ -45,10 +45,14 @@ export function toTRPCError(error: OrderError): TRPCError {
 export async function fromSql<T>(read: () => Promise<T>): Promise<T> {
   try {
     return await read();
-  } catch (cause) {
-    if (!(cause instanceof DatabaseError) || cause.permanent) throw cause;
-    throw new OrderError('UNAVAILABLE', cause.message, { retry_after: 1 }, { cause });
+  } catch (error) {
+    throw error instanceof DatabaseError ? databaseFailed(error) : error;
   }
+}
+
+/** The error for a call of the database that failed: UNAVAILABLE, or the error itself when no repetition helps. */
+export function databaseFailed(cause: DatabaseError): Error {
+  return cause.permanent ? cause : new OrderError('UNAVAILABLE', cause.message, { retry_after: 1 }, { cause });
 }
 
 /** The result of a database call, or `fallback` when the database failed; any other error is a bug and is thrown unchanged. */

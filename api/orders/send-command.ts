@@ -44,7 +44,7 @@ export async function sendCommand(
     case 'interrupted':
       return { ok: true, queued: true };
     case 'not_accepted':
-      throw unavailable(undefined, false);
+      throw unavailable(undefined);
     case 'no_open_run':
       return onEnded(views, orderId, command);
   }

@@ -1,5 +1,4 @@
 import { ACTIVITIES } from '@trellis/contracts/activities';
-import { OrderError } from '@trellis/contracts/error';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/order-status';
 import { isTerminal, STEPS, type Step } from '@trellis/contracts/states-and-steps';
 import type { AttemptReader, RecentAttempts } from '@trellis/drizzle/attempts';
@@ -7,7 +6,7 @@ import { DatabaseError } from '@trellis/drizzle/database';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { after } from '../after.ts';
 import type { TemporalPort } from '../temporal/port.ts';
-import { databaseErrorAsValue, fallbackOnDatabaseError, noSuchOrder } from './errors.ts';
+import { databaseErrorAsValue, databaseFailed, fallbackOnDatabaseError, noSuchOrder } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
 
 const QUERY_TIMEOUT_MS = 300;
@@ -19,7 +18,7 @@ const SHARE_QUERY_FOR_MS = 250;
 const MAX_RECENT_ERRORS = 5;
 
 export interface StatusReader {
-  /** Throws NOT_FOUND for an order that neither SQL nor Temporal has, UNAVAILABLE when neither answers. */
+  /** Throws NOT_FOUND for an order that neither SQL nor Temporal has, UNAVAILABLE when neither answers, INTERNAL when SQL refuses. */
   read(orderId: string): Promise<OrderStatus>;
   /** Discards the shared query of an order, so that the next status shows a command sent after it. */
   forget(orderId: string): void;
@@ -63,7 +62,7 @@ export function createStatusReader(deps: {
       if (recorded) return assemble(recorded.status, 'sql', recent, recorded.updated_at);
       if (!down && (await temporal.find(orderId))?.dead === false)
         return assemble({ ...STARTED, order_id: orderId }, 'temporal', recent);
-      if (down) throw new OrderError('UNAVAILABLE', down.message, { retry_after: 1 }, { cause: down });
+      if (down) throw databaseFailed(down);
       throw noSuchOrder(orderId);
     },
     forget(orderId) {

@@ -1,10 +1,8 @@
 /** The Temporal port over gRPC, for Node. */
 import {
   ApplicationFailure,
-  Client,
-  defaultPayloadConverter,
+  type Client,
   isGrpcServiceError,
-  type Payload,
   QueryNotRegisteredError,
   QueryRejectedError,
   ServiceError,
@@ -12,7 +10,7 @@ import {
   WorkflowUpdateFailedError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
-import { NamespaceNotFoundError, type PayloadCodec, WorkflowNotFoundError } from '@temporalio/common';
+import { NamespaceNotFoundError, WorkflowNotFoundError } from '@temporalio/common';
 import { COMMANDS, type CommandAnswer } from '@trellis/contracts/commands';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { policyNameOf } from '@trellis/contracts/policy';
@@ -38,9 +36,8 @@ import {
 /** Extra time for the client to report its own deadline error. */
 const GRACE_MS = 100;
 
-/** Creates the port on a client's connection and namespace. The connection may be lazy; the caller closes it. */
-export function createGrpcTemporal({ connection, options: { namespace } }: Client): TemporalPort {
-  const client = new Client({ connection, namespace, dataConverter: { payloadCodecs: [readable] } });
+/** Creates the port on a client, whose connection may be lazy; the caller closes it. */
+export function createGrpcTemporal(client: Client): TemporalPort {
   const handleOf = (orderId: string) => client.workflow.getHandle(orderWorkflowId(orderId));
 
   /** The client's own deadline doesn't interrupt the pause between two of its retries, which may take seconds. */
@@ -136,41 +133,18 @@ export function createGrpcTemporal({ connection, options: { namespace } }: Clien
   };
 }
 
-const RESOURCE_EXHAUSTED = 8;
-
-/** Reads a payload that another caller wrote in an encoding unknown here, as in the memo of an order, as null. */
-const readable: PayloadCodec = {
-  encode: async (payloads) => payloads,
-  decode: async (payloads) =>
-    payloads.map((payload) => (isReadable(payload) ? payload : defaultPayloadConverter.toPayload(null))),
-};
-
-function isReadable(payload: Payload): boolean {
-  try {
-    defaultPayloadConverter.fromPayload(payload);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** What a call rejects with: an OrderError when Temporal or the connection failed, the error itself when it is a bug. */
 function failed(error: unknown): unknown {
   const causes = causesOf(error);
-  const reported = causes.filter(isGrpcServiceError);
-  if (reported.some(({ code }) => code === RESOURCE_EXHAUSTED)) return unavailable(error, true);
-  const isFailure =
-    reported.length > 0 || FAILURES.some((type) => error instanceof type) || causes.some(isConnectionError);
-  return isFailure ? unavailable(error, false) : error;
+  const reported = causes.find(isGrpcServiceError);
+  if (reported) return unavailable(error, reported.code);
+  if (error instanceof NamespaceNotFoundError) return unavailable(error, NOT_FOUND);
+  return FAILURES.some((type) => error instanceof type) || causes.some(isConnectionError) ? unavailable(error) : error;
 }
 
-const FAILURES = [
-  TimeoutError,
-  NamespaceNotFoundError,
-  QueryNotRegisteredError,
-  QueryRejectedError,
-  WorkflowUpdateRPCTimeoutOrCancelledError,
-];
+const NOT_FOUND = 5;
+
+const FAILURES = [TimeoutError, QueryNotRegisteredError, QueryRejectedError, WorkflowUpdateRPCTimeoutOrCancelledError];
 
 /** The client wraps every error in a ServiceError. grpc-js reports a failed connection as a plain Error; a bug throws a subclass, such as TypeError. */
 function isConnectionError(error: Error): boolean {

@@ -149,11 +149,10 @@ export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch
       );
       if (!found) return undefined;
       const { execution, startTime, firstRunId, status, memo } = found.workflowExecutionInfo;
-      const hash = decoded(memo?.fields?.[REQUEST_HASH_MEMO]);
       return {
         run_id: firstRunId || execution.runId,
         started_at: new Date(startTime).toISOString(),
-        request_hash: typeof hash === 'string' ? hash : undefined,
+        request_hash: textIn(memo?.fields?.[REQUEST_HASH_MEMO]),
         dead: isDead(status),
       };
     },
@@ -225,9 +224,12 @@ function isLost(error: unknown): boolean {
 
 /** What a call rejects with: an OrderError when Temporal or the connection to it failed, the error itself when it is a bug. */
 function failed(error: unknown): unknown {
-  if (error instanceof HttpError) return unavailable(error, error.status === 429);
-  return error instanceof NoAnswer ? unavailable(error, false) : error;
+  if (error instanceof HttpError) return unavailable(error, error.code ?? CODE_OF_STATUS[error.status]);
+  return error instanceof NoAnswer ? unavailable(error) : error;
 }
+
+/** The gRPC codes of a proxy's answers. */
+const CODE_OF_STATUS: Record<number, number> = { 400: 3, 401: 16, 403: 7, 404: 5, 429: 8 };
 
 async function answerTo(calling: Promise<Response>) {
   try {
@@ -248,9 +250,19 @@ function encoded(value: unknown): Payload {
   return { metadata: { encoding: JSON_PLAIN }, data: btoa(binary) };
 }
 
-/** Undefined when there is no payload, or its encoding is not JSON. */
+/** Undefined when there is no payload, or its encoding is not JSON. Throws a SyntaxError when it is no JSON. */
 function decoded(payload: Payload | undefined): unknown {
   if (payload?.metadata?.encoding !== JSON_PLAIN) return undefined;
   const bytes = Uint8Array.from(atob(payload.data ?? ''), (character) => character.charCodeAt(0));
   return JSON.parse(new TextDecoder().decode(bytes));
+}
+
+/** The text in a memo, which any caller may have written. */
+function textIn(payload: Payload | undefined): string | undefined {
+  try {
+    const text = decoded(payload);
+    return typeof text === 'string' ? text : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -74,11 +74,15 @@ export function refusalOf(type: string | null | undefined, message: string, deta
   return { outcome: 'refused', code, message, details: (details ?? {}) as ErrorDetailsByCode[ErrorCode] };
 }
 
-/** The error for a call that failed in Temporal or in the connection to it. `busy`: Temporal limits the rate. */
-export function unavailable(cause: unknown, busy: boolean): OrderError {
-  return busy
-    ? new OrderError('BUSY', 'too many calls at once', { retry_after: 1 }, { cause })
-    : new OrderError('UNAVAILABLE', 'Temporal does not answer', { retry_after: 1 }, { cause });
+/** gRPC codes: RESOURCE_EXHAUSTED; and INVALID_ARGUMENT, NOT_FOUND (the namespace), PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED. */
+const BUSY = 8;
+const REFUSED: unknown[] = [3, 5, 7, 12, 16];
+
+/** The error for a call that failed in Temporal, with its gRPC code, or in the connection to it. */
+export function unavailable(cause: unknown, code?: unknown): OrderError {
+  if (code === BUSY) return new OrderError('BUSY', 'too many calls at once', { retry_after: 1 }, { cause });
+  const detail = REFUSED.includes(code) ? 'Temporal refuses the call' : 'Temporal does not answer';
+  return new OrderError('UNAVAILABLE', detail, { retry_after: 1 }, { cause });
 }
 
 /** The result of a call, or undefined when it failed with UNAVAILABLE or BUSY, for callers that have another source. A bug still rejects. */

@@ -12,7 +12,7 @@ export function fetchWith(tls: TemporalOptions['tls']): ((request: Request) => P
       ...(servername && { servername }),
     },
   });
-  // Node's own fetch takes a dispatcher of its own version of undici alone.
+  // Node's built-in fetch takes only a dispatcher of the undici version that is built in.
   return async (request) => {
     const { url, method, headers, signal } = request;
     const body = request.body === null ? {} : { body: await request.text() };

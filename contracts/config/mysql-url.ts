@@ -1,9 +1,9 @@
-/** What a `mysql://` URL says, for Node programs. The edge reads `https://` URLs only, and its bundle does not hold this. */
+/** Parses `mysql://` URLs, for Node programs. The edge takes URLs over HTTP only, so its bundle does not include this module. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { ConfigError } from './variables.ts';
 
-/** TLS options of the driver: chain and host name are checked only as told. */
+/** TLS options of the driver: chain and host name are checked only if these options say so. */
 interface Tls {
   rejectUnauthorized?: boolean;
   verifyIdentity?: boolean;
@@ -24,7 +24,7 @@ export interface MySqlAddress {
   connectionLimit?: number;
 }
 
-/** What TLS checks: nothing; the certificate's chain; its host name too. `on` leaves open what is checked, `off` is no TLS. */
+/** Which checks TLS makes: `any` none, `chain` the certificate's chain, `identity` its host name too. `on`: TLS whose checks the other options decide. `off`: no TLS. */
 type Mode = 'off' | 'on' | 'any' | 'chain' | 'identity';
 const STRENGTH: Mode[] = ['off', 'on', 'any', 'chain', 'identity'];
 
@@ -111,7 +111,7 @@ function readOptions(
   const [strongest = 'chain'] = modes.sort((one, other) => STRENGTH.indexOf(other) - STRENGTH.indexOf(one));
   if (strongest === 'identity' && hostIsAddress)
     throw refuse('must name its host and not the address, so that it can be compared with the certificate');
-  // Whoever names a certificate authority wants the chain to be checked.
+  // An option that names a certificate authority implies that the chain is checked.
   const rejectUnauthorized = strongest !== 'any' || files.ca !== undefined;
   const verifyIdentity = strongest === 'identity' || (strongest === 'on' && !hostIsAddress);
   return { ssl: { rejectUnauthorized, verifyIdentity, ...files }, ...limit };

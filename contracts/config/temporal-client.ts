@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
-import { Client, type ConnectionLike } from '@temporalio/client';
+import { Client, type ConnectionLike, defaultPayloadConverter, type Payload } from '@temporalio/client';
 import {
   type ClientConfigProfile,
   type ClientConnectConfig,
@@ -14,7 +14,7 @@ import type { GenericSchema, InferOutput } from 'valibot';
 import { readOrExit } from './environment.ts';
 import { ConfigError, readConfig } from './variables.ts';
 
-/** What `Connection` and `NativeConnection` need beside the address. An API key turns TLS on unless TEMPORAL_TLS is false. */
+/** The options of `Connection` and `NativeConnection` besides the address. An API key turns TLS on unless TEMPORAL_TLS is false. */
 export type TemporalOptions = Omit<ClientConnectConfig['connectionOptions'], 'address'>;
 
 /**
@@ -37,7 +37,7 @@ export function fromEnvironmentAndProfile<S extends GenericSchema<unknown, objec
   });
 }
 
-/** The profile, with the variables of the environment in place of what it says. */
+/** The profile; variables of the environment override its values. */
 function profileFrom(env: NodeJS.ProcessEnv): ClientConfigProfile {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value)) as Record<string, string>;
   const { TEMPORAL_CONFIG_FILE: file, TEMPORAL_PROFILE: name } = set;
@@ -73,5 +73,21 @@ function checked<T>(variable: string, read: () => T): T {
 
 /** A client on a connection, which the caller closes. */
 export function createTemporalClient(connection: ConnectionLike, namespace = 'default'): Client {
-  return new Client({ connection, namespace });
+  return new Client({ connection, namespace, dataConverter: { payloadCodecs: [readable] } });
+}
+
+/** Reads a payload in an unknown encoding as null: another caller may have written an order's memo in one. */
+const readable = {
+  encode: async (payloads: Payload[]) => payloads,
+  decode: async (payloads: Payload[]) =>
+    payloads.map((payload) => (isReadable(payload) ? payload : defaultPayloadConverter.toPayload(null))),
+};
+
+function isReadable(payload: Payload): boolean {
+  try {
+    defaultPayloadConverter.fromPayload(payload);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -47,7 +47,7 @@ export async function audit(db: Database): Promise<Violation[]> {
   }
 }
 
-/** A page is not read in one moment. What moved meanwhile is in order when its order is read once more. */
+/** A page is not one snapshot: an order that changed while its page was read shows no violation when it is read once more. */
 async function confirmed(db: Database, found: Violation[]): Promise<Violation[]> {
   const ids = [...new Set(found.map(keyOf))];
   if (ids.length === 0) return [];
@@ -71,7 +71,7 @@ async function readPage(session: Session, after: string): Promise<{ books: Books
 /** What each side has recorded about some orders. */
 type Books = Awaited<ReturnType<typeof readBooks>>;
 
-/** The orders first: what an ended order owes was settled before its terminal state was written. */
+/** Reads the orders first: what an ended order owes was settled before its terminal state was written. */
 async function readBooks(session: Session, chosen: (orderId: MySqlColumn) => SQL | undefined) {
   const { order_id, state, amount, currency } = orders;
   return {

@@ -79,7 +79,7 @@ export async function startDatabase(options: {
   return { ...service, url };
 }
 
-/** A database to run in. */
+/** The database of a stack or of a test run. */
 export interface PreparedDatabase {
   url: string;
   /** False when it is the one that DATABASE_URL names, because no other could be created there. */

@@ -1,7 +1,7 @@
 /**
  * A development tool: serves PlanetScale's HTTP protocol (`psdb.v1alpha1`) in front of one MySQL-compatible server, so that
- * the API on the edge can be run and tested without PlanetScale. It listens on 127.0.0.1 only, under a password, and answers
- * no request that names another host: a page of a browser can resolve its own host's name to 127.0.0.1.
+ * the API on the edge can be run and tested without PlanetScale. It listens on 127.0.0.1 only, requires a password, and refuses
+ * every other Host header, against DNS rebinding: a web page may have its own host name resolve to 127.0.0.1.
  */
 import { randomUUID } from 'node:crypto';
 import { serve } from '@hono/node-server';

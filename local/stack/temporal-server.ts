@@ -78,7 +78,7 @@ export async function startTemporal(options: {
       ...['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error'],
       ...['--port', `${ports.grpc}`, '--http-port', `${ports.http}`],
       ...['--ui-port', `${ports.ui}`, '--metrics-port', `${ports.metrics}`],
-      // Its HTTP API else answers whatever host a request names: a page of a browser can resolve its own to 127.0.0.1.
+      // By default its HTTP API accepts every Host header, and so DNS rebinding: a web page's own name may resolve to 127.0.0.1.
       ...['--dynamic-config-value', `frontend.httpAllowedHosts=${JSON.stringify(hosts)}`],
       ...(persistent ? [...database, '--sqlite-pragma', 'synchronous=normal'] : []),
     ],

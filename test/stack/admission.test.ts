@@ -82,7 +82,7 @@ describe.each([
     await expect.poll(async () => (await admit(freshId())).admitted, { timeout: 3_000 }).toBe(true);
   });
 
-  test('refuses orders while the database does not get to decide about them', async () => {
+  test('refuses orders while the database is too busy to answer', async () => {
     const { server, capacity } = await workersAt(20, over);
     const holder = await createConnection(server);
     onTestFinished(() => holder.end());

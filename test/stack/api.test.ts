@@ -389,6 +389,15 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     });
   });
 
+  test('requests that their clients break off leave the others answered', async () => {
+    const brokenOff = Array.from({ length: 60 }, (_, n) =>
+      fetch(`${API_URL}/orders/${freshId()}/status`, { signal: AbortSignal.timeout(1 + n) }).catch(() => undefined),
+    );
+    const others = Array.from({ length: 60 }, () => fetch(`${API_URL}/orders/${freshId()}/status`));
+    expect(new Set((await Promise.all(others)).map(({ status }) => status))).toEqual(new Set([404]));
+    await Promise.all(brokenOff);
+  });
+
   test('a batch of tRPC calls is refused', async () => {
     const input = encodeURIComponent(JSON.stringify({ 0: {}, 1: {} }));
     const answer = await fetch(`${API_URL}/trpc/orders.list,orders.list?batch=1&input=${input}`);

@@ -88,7 +88,7 @@ describe('npm start', () => {
     return launched;
   }
 
-  test('keeps orders and addresses across a restart, stops on Ctrl-C within seconds, and refuses to run twice in one folder, whatever Temporal .env names', async () => {
+  test('keeps orders and addresses across a restart, stops on Ctrl-C within seconds, and refuses to run twice in one folder, whatever Temporal server .env names', async () => {
     const first = await up();
     const env = await addresses();
     expect(Object.keys(env)).toEqual([

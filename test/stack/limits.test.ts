@@ -1,4 +1,4 @@
-/** Whatever the API accepts works to the end: each limit of the contracts, through the whole life of an order, on every road. */
+/** Whatever the API accepts works to the end: each limit of the contracts, through the whole life of an order, over every way to start one. */
 import { MAX_REASON_LENGTH } from '@trellis/contracts/commands';
 import { Address, type StartInput } from '@trellis/contracts/order';
 import { isTerminal } from '@trellis/contracts/states-and-steps';

@@ -268,7 +268,7 @@ describe('migrate', () => {
     expect(await tables()).toEqual(['__drizzle_migrations', 'orders']);
   });
 
-  test('names the statement that the server refused, and takes nothing for applied that was refused', async () => {
+  test('names the statement that the server refused, and does not record it as applied', async () => {
     const { url: at, name, drop } = await emptyDatabase();
     onTestFinished(drop);
     const limited = new URL(at);

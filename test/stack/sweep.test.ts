@@ -1,4 +1,5 @@
 /** The sweep ends every order that no run is going to end, whatever stands beside it, and no other order. */
+import { Client } from '@temporalio/client';
 import type { StartInput } from '@trellis/contracts/order';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
@@ -78,10 +79,30 @@ for (const workflowId of ['order-größe-1', `order-${'x'.repeat(65)}`]) {
   const foreign = await bed.env.client.workflow.start(ORDER_WORKFLOW, { workflowId, taskQueue: freshId('nobody') });
   await foreign.terminate();
 }
-const [terminated, continued, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime] =
+/** A client of a caller who encrypts the memos with this text. */
+const SEALED = 'sealed';
+const sealing = new Client({
+  connection: bed.env.connection,
+  namespace,
+  dataConverter: {
+    payloadCodecs: [
+      {
+        encode: async (payloads) =>
+          payloads.map((payload) =>
+            `${payload.data}`.includes(SEALED)
+              ? { ...payload, metadata: { encoding: Buffer.from('binary/encrypted') } }
+              : payload,
+          ),
+        decode: async (payloads) => payloads,
+      },
+    ],
+  },
+});
+const [terminated, continued, sealed, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime] =
   await Promise.all([
     paid(),
     paid(),
+    paid({}, { client: sealing, memo: { note: Buffer.from(SEALED) } }),
     paid(),
     paid({}, { workflowId: freshId('shop-7') }),
     paid(),
@@ -91,7 +112,7 @@ const [terminated, continued, unreadable, renamed, lost, lostInTime, healthy, fa
     wedged(5),
   ]);
 await (await reset(continued)).terminate();
-await Promise.all([terminated, unreadable, renamed].map(({ handle }) => handle.terminate()));
+await Promise.all([terminated, sealed, unreadable, renamed].map(({ handle }) => handle.terminate()));
 await Promise.all([lost, lostInTime].map(forget));
 // Past both policies, past the exercise's alone.
 await Promise.all([failing].map((order) => age(order, 31 * 60)));
@@ -124,6 +145,7 @@ const ended = (order: { id: string }) =>
 
 test.each([
   ['a run that was terminated, though a run beside it has an id that no order can have', terminated],
+  ['a run with a memo that its caller encrypted, which was terminated', sealed],
   ['a run that went on in a second one, which was terminated', continued],
   ['a run that was started under an id of the caller’s own, and terminated', renamed],
   ['a run that Temporal has forgotten, once the order is past all its policy allows', lost],

@@ -255,9 +255,12 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     const start = (given = order) => bodyOf(api.post(`/orders/${order.order_id}/start`, given));
     const first = await start();
     expect(await start()).toEqual(first);
+    const view = () => bodyOf(api.get(`/orders/${order.order_id}`));
+    expect(await view()).toMatchObject({ order_id: order.order_id, state: 'received', events: [] });
     await empty.env.client.workflow.getHandle(orderWorkflowId(order.order_id)).terminate();
     expect(await idle.find(order.order_id)).toMatchObject({ run_id: first.run_id, dead: true });
     expect(await bodyOf(api.get(`/orders/${order.order_id}/status`))).toMatchObject({ code: 'NOT_FOUND' });
+    expect(await view()).toMatchObject({ code: 'NOT_FOUND' });
     expect(await idle.start(order, await requestHash(order))).toBeUndefined();
     const other = { ...order, items: [{ sku: 'XYZ', qty: 1 }] };
     expect(await start(other)).toMatchObject({ code: 'ORDER_CONFLICT' });
@@ -306,9 +309,12 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     expect(await idle.signal(order.order_id, 'approve', [freshId()])).toBe(true);
   });
 
-  test('a namespace that does not exist is reported as UNAVAILABLE, not as a missing order', async () => {
+  test('a namespace that does not exist is reported as a refusal, not as a missing order or silence', async () => {
     const nowhere = port(freshId('nowhere'));
-    expect(await codeOf(nowhere.find('x'))).toBe('UNAVAILABLE');
+    await expect(nowhere.find('x')).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: 'Temporal refuses the call',
+    });
     expect(await codeOf(nowhere.start(anOrder(), HASH))).toBe('UNAVAILABLE');
     expect(await codeOf(nowhere.signal('x', 'approve', []))).toBe('UNAVAILABLE');
     expect(await codeOf(nowhere.update('x', 'approve', [], freshId(), 1_000))).toBe('UNAVAILABLE');
@@ -323,6 +329,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
   ])('a call to a server that %s fails within its timeout', async (_, at) => {
     const away = port('default', await at());
     const began = Date.now();
+    await expect(away.ping(500)).rejects.toMatchObject({ message: 'Temporal does not answer' });
     const calls = [away.start(anOrder(), HASH), away.find('x'), away.signal('x', 'approve', []), away.ping(500)];
     expect(new Set(await Promise.all(calls.map(codeOf)))).toEqual(new Set(['UNAVAILABLE']));
     // Whether a command was delivered is unknown; the signal that follows it fails as UNAVAILABLE.

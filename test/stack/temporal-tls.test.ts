@@ -35,8 +35,8 @@ const RIGHT = {
   TEMPORAL_TLS_SERVER_NAME: SERVER_NAME,
 };
 
-test('an order ships: the worker over gRPC, the API over Temporal’s HTTP API, both with certificates', async () => {
-  const port = await freePort();
+test('an order ships: the worker over gRPC, an API over gRPC and one over Temporal’s HTTP API, all with certificates', async () => {
+  const ports = { grpc: await freePort(), http: await freePort() };
   const asText = {
     TEMPORAL_TLS_CLIENT_CERT_PATH: '',
     TEMPORAL_TLS_CLIENT_CERT_DATA: readFileSync(client.cert, 'utf8'),
@@ -45,22 +45,25 @@ test('an order ships: the worker over gRPC, the API over Temporal’s HTTP API, 
   };
   const programs = await Promise.all([
     startWorker({ folder, name: 'tls-worker', env: { ...RIGHT, FLAKY_CALL: 'off' } }),
+    startApi({ folder, name: 'tls-api', port: ports.grpc, env: RIGHT }),
     startApi({
       folder,
-      name: 'tls-api',
-      port,
+      name: 'tls-api-over-http',
+      port: ports.http,
       env: { ...RIGHT, ...asText, TEMPORAL_ADDRESS: `https://${http.address}` },
     }),
   ]);
   try {
-    const { order_id, ...order } = anOrder();
-    const call = async (path: string, body?: unknown) => {
-      const sent = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
-      return (await fetch(`http://127.0.0.1:${port}/orders/${order_id}/${path}`, sent)).json();
-    };
-    expect(await call('start', order)).toMatchObject({ run_id: expect.any(String) });
-    expect(await call('signals/approve', {})).toMatchObject({ ok: true });
-    await eventually(async () => ((await call('status')) as { state: string }).state === 'shipped');
+    for (const port of Object.values(ports)) {
+      const { order_id, ...order } = anOrder();
+      const call = async (path: string, body?: unknown) => {
+        const sent = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+        return (await fetch(`http://127.0.0.1:${port}/orders/${order_id}/${path}`, sent)).json();
+      };
+      expect(await call('start', order)).toMatchObject({ run_id: expect.any(String) });
+      expect(await call('signals/approve', {})).toMatchObject({ ok: true });
+      await eventually(async () => ((await call('status')) as { state: string }).state === 'shipped');
+    }
   } finally {
     await Promise.all(programs.map((program) => program.stop()));
   }

@@ -1,4 +1,4 @@
-/** The worker as a process: what it says of itself, on its health port and in its log, and how it ends. */
+/** The worker as a process: its health port, its log, and how it stops. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
@@ -58,7 +58,7 @@ test('it is ready while it polls and its servers answer, and drains on SIGTERM, 
   expect(await bed.violations()).toEqual([]);
 }, 60_000);
 
-test('without its database, and of a version that gets no orders, it says both', async () => {
+test('without its database, and while its version is not current, it warns of both', async () => {
   const { child, port, get, started, ended } = await start({
     DATABASE_URL: 'mysql://root:secret@127.0.0.1:1/x',
     TEMPORAL_WORKER_BUILD_ID: 'b-1',

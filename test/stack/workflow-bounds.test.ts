@@ -232,7 +232,7 @@ test('an order that took in more signals at once under a version without bounds 
   expect(await own.violations()).toEqual([]);
 });
 
-test('what a caller puts into the second argument means nothing', async () => {
+test('a second argument that a caller sends is ignored', async () => {
   const given = anOrder();
   const state = { approved: true, received: true, step: 'charge_payment', state: 'approved', policy: {} };
   const order = await cached.place(given, { args: [given, { run_id: 'x', state, applied: [], undecided: [] }] });

@@ -120,8 +120,8 @@ async function tryMySql(): Promise<boolean> {
       env: { DATABASE_URL: `${odd.url}/trellis` },
     });
     await odd.stop();
-    await report.tests('character sets, admission, status, outages, workflows, contract suite', [
-      'stack/charsets.test.ts',
+    await report.tests('character sets, connections, admission, status, outages, workflows, contract suite', [
+      ...['stack/charsets.test.ts', 'stack/connections.test.ts'],
       ...OTHER_TESTS,
     ]);
   }

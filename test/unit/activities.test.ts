@@ -46,12 +46,17 @@ test('the six steps and the refund await flaky_call before each attempt, other e
 /** Runs an activity whose effect always fails with `error`, at Temporal's attempt `schedule`. */
 async function failing(error: Error, schedule: number) {
   const effect = vi.fn(() => Promise.reject(error));
-  const deps = { clock: createServerClock(), onFailedAttempt: () => {} };
+  const onFailedAttempt = vi.fn();
+  const deps = { clock: createServerClock(), onFailedAttempt };
   const environment = new MockActivityEnvironment({ activityType: 'close_order', attempt: schedule });
   const failure = await environment
     .run(() => attempt(deps, { order_id: 'o-1' }, effect))
     .catch((thrown) => thrown as ApplicationFailure);
-  return { failure: failure as ApplicationFailure, calls: effect.mock.calls.length };
+  return {
+    failure: failure as ApplicationFailure,
+    calls: effect.mock.calls.length,
+    reported: onFailedAttempt.mock.calls,
+  };
 }
 
 describe('an activity whose effect fails', () => {
@@ -59,14 +64,23 @@ describe('an activity whose effect fails', () => {
     cause: new Error('Failed query: params: Jane Doe'),
   });
 
-  test('is repeated at once, and ever more seldom the longer it fails', async () => {
+  test('is repeated at once, then with growing pauses', async () => {
     const { calls } = await failing(refused, 1);
     expect(calls).toBeGreaterThanOrEqual(6);
     expect(calls).toBeLessThanOrEqual(12);
     expect((await failing(refused, 4)).calls).toBe(1);
   });
 
-  test('for a reason that no repetition cures is left to Temporal’s pauses, which grow to a minute', async () => {
+  test('reports the words of the database for the log, beside those that callers see', async () => {
+    const error = new DatabaseError('the database refused the statement', {
+      kind: 'permanent',
+      reason: 'ER_DATA_TOO_LONG',
+    });
+    const record = { order_id: 'o-1', step: 'close_order', attempt: 1, error: 'the database refused the statement' };
+    expect((await failing(error, 1)).reported).toEqual([[record, 'ER_DATA_TOO_LONG']]);
+  });
+
+  test('with a permanent error is left to Temporal’s pauses, which grow to a minute', async () => {
     const error = new DatabaseError('the database refused the statement', { kind: 'permanent' });
     const failures = await Promise.all([1, 4, 9].map((schedule) => failing(error, schedule)));
     expect(failures.map(({ calls, failure }) => [calls, failure.nextRetryDelay])).toEqual([

@@ -98,7 +98,7 @@ const [shared, narrow, stopped, held, interrupted] = await Promise.all([
 ]);
 
 describe.concurrent('the API', () => {
-  test('tells its clients to go at SIGTERM, while it is alive but not ready, answers what is under way, and resets none', async () => {
+  test('after SIGTERM is alive but not ready, asks clients to close, answers what is under way, and resets no connection', async () => {
     const { port } = stopped;
     await holding(port, HELD['no byte']);
     await holding(port, HELD['half a head']);
@@ -205,6 +205,25 @@ describe.concurrent('the API', () => {
         () => false,
       ),
     );
+  });
+
+  test.each([
+    'TRACE / HTTP/1.1\r\nHost: x',
+    'CONNECT x:1 HTTP/1.1\r\nHost: x',
+    'OPTIONS * HTTP/1.1\r\nHost: x',
+    'GET //[ HTTP/1.1\r\nHost: x',
+    'GET http://[/ HTTP/1.1\r\nHost: x',
+    'GET /%zz HTTP/1.1\r\nHost: x',
+    'GET /health HTTP/1.1\r\nHost: a b',
+    'GET /health HTTP/1.1',
+    'GET /health HTTP/9.9\r\nHost: x',
+    'POST /orders/o-1/start HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked',
+    '\u0000\u0001',
+  ])('%j does not crash it', async (head) => {
+    const socket = await holding(narrow.port, `${head}\r\nConnection: close\r\n\r\n`);
+    const { text } = await receivedUntilClosed(socket);
+    expect(text).toMatch(/^(HTTP\/1\.1 [24]\d\d |$)/);
+    expect((await fetch(`http://127.0.0.1:${narrow.port}/health`)).status).toBe(200);
   });
 
   test('logs a failed call in one line, and nothing of a body that its client cuts off', async () => {

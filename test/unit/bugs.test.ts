@@ -17,6 +17,8 @@ import { anOrder } from '../fixtures.ts';
 
 const BUG = new TypeError("Cannot read properties of undefined (reading 'map')");
 const OUTAGE = new DatabaseError('the database does not answer');
+const FULL = new DatabaseError('the database has too many connections', { kind: 'busy' });
+const DENIED = new DatabaseError('the database refuses the connection', { kind: 'permanent' });
 const CLOSED_PORT = '127.0.0.1:1';
 
 /** Stores on a database whose every call fails with `error`. */
@@ -61,7 +63,16 @@ describe('a bug in a store', () => {
     await expect(admissionWith(BUG).giveBack()).rejects.toBe(BUG);
     expect(await admissionWith(OUTAGE).admit('o-1')).toEqual({ admitted: true, counted: false });
     await admissionWith(OUTAGE).giveBack();
+    expect(await admissionWith(FULL).admit('o-1')).toMatchObject({ admitted: false });
   });
+});
+
+// A start does without SQL.
+test.each(CALLS.slice(1))('a permanent error of SQL is INTERNAL and reported: %s %s', async (method, path) => {
+  const { app, reported } = appWith(unreachable(), DENIED);
+  const response = await app.request(path, { method });
+  expect(await response.json()).toMatchObject({ status: 500, code: 'INTERNAL' });
+  expect(reported).toMatchObject([{ code: 'INTERNAL' }]);
 });
 
 test.each(CALLS)('an outage of SQL and Temporal is UNAVAILABLE: %s %s', async (method, path, body) => {

@@ -8,7 +8,7 @@ describe('the admission rate', () => {
     expect(nextRate(at(12, 0.5), 0)).toBe(12);
   });
 
-  test('that an overload lowered comes back within minutes, though few orders arrive, to the one it began with', () => {
+  test('recovers from an overload within minutes to its initial value, though few orders arrive', () => {
     let rate = 2;
     for (let second = 0; second < 180; second += 1) rate = nextRate(at(rate, 0.5), 0);
     expect(rate).toBe(8);

@@ -48,7 +48,7 @@ test('it follows at once when Temporal’s clock is set ahead, and within minute
   expect(behind()).toBe(5);
 });
 
-test('a quiet hour does not make it forget', () => {
+test('it keeps the difference through an hour without stamps', () => {
   const { pass, receive, behind } = aClock();
   receive(5);
   pass(3_600_000);

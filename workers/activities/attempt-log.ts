@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 const BATCH_INTERVAL_MS = 100;
 /** While the database is unavailable the oldest pending records beyond this are dropped. */
 const MAX_PENDING = 1_000;
-/** The table is cleaned after it was written to, as only then it grows. */
+/** The table is cleaned after writes only, at most this often: without writes it does not grow. */
 const CLEAN_INTERVAL_MS = 10_000;
 /** Most orders, and most chunks of old attempts, that one cleaning looks at; the next one goes on. */
 const MAX_CLEANED = 1_000;
@@ -18,8 +18,8 @@ export interface AttemptLog {
 }
 
 /**
- * Logs each failed attempt, and writes them to SQL in batches: one statement each would cost the database more than the orders
- * do. Deletes old ones, so that the table stays small.
+ * Logs each failed attempt, and writes them to SQL in batches: one statement for each attempt would cost the database more than the
+ * orders do. Deletes old ones, so that the table stays small.
  */
 export function createAttemptLog(store: AttemptStore, log: Logger): AttemptLog {
   let pending: AttemptRecord[] = [];

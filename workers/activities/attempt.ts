@@ -14,7 +14,7 @@ export interface AttemptDeps {
   flakyCall?: () => Promise<void>;
   /** The clock that deadlines are judged by. */
   clock: ServerClock;
-  /** `reason`: what the record does not say, for the log: the database's own words, without values. */
+  /** `reason`: for the log only: the database's own words, without values. */
   onFailedAttempt(record: AttemptRecord, reason?: string): void;
 }
 
@@ -27,9 +27,9 @@ export interface ActivityInput {
   sent_at?: number;
 }
 
-/** Short, because the exercise's fault sleeps for minutes and an activity has seconds. */
+/** Timeout of flaky_call, which sleeps for minutes. Short, because an activity has seconds. */
 const FLAKY_CALL_TIMEOUT_MS = 50;
-/** Longer, because databases and other companies are slower and a repeated call costs more than waiting. */
+/** Timeout of an effect. Longer, because databases and other companies are slower and a repeated call costs more than waiting. */
 const EFFECT_TIMEOUT_MS = 2_000;
 /** After this a remote activity starts no further attempt and fails; Temporal then schedules it anew, perhaps on another worker. */
 const REMOTE_RETRY_TIME_MS = 3_500;
@@ -38,9 +38,9 @@ const EFFECT_PAUSE_MS = 10;
 const MAX_EFFECT_PAUSE_MS = 1_000;
 /** After this many failures of its effect a local activity fails; the workflow then runs it remotely. */
 const MAX_LOCAL_EFFECT_FAILURES = 3;
-/** Scheduled more often than this, a remote activity fails at the first failure of its effect: an outage lasts, and only Temporal's pauses are long. */
+/** Scheduled more often than this, a remote activity ends at the first failure of its effect: in a long outage Temporal's backoff, which is longer, takes over. */
 const QUICK_SCHEDULES = 3;
-/** Longest pause before Temporal schedules an activity anew whose error no repetition is known to cure. */
+/** Longest pause before Temporal schedules an activity anew after a permanent error. */
 const MAX_PERMANENT_ERROR_PAUSE_MS = 60_000;
 
 /**

@@ -14,7 +14,7 @@ const MAX_WINDOW_S = 10;
 const OVERLOAD_LATENCY_MS = 200;
 /** Orders a second. At zero no order would arrive, and recovery could not be measured. */
 const MIN_RATE = 2;
-/** What the table begins with: what is promised while nothing has been measured. */
+/** The table's initial value, used until something has been measured. */
 const INITIAL_RATE = 8;
 
 /** Collects how long remote activities wait from being scheduled to being started. */
@@ -50,7 +50,7 @@ export function createStartLatencies(clock: ServerClock): StartLatencies {
 /**
  * The next rate, in orders a second. After `MIN_WINDOW_S` of overload it moves towards what the workers ship. Without overload
  * it grows a little as long as the workers ship nearly all that is admitted; up to `INITIAL_RATE` it also grows, slower,
- * when few orders arrive: else a shop with little traffic would keep what one overload left.
+ * when few orders arrive: else a shop with little traffic would keep the low rate that one overload left.
  */
 export function nextRate({ ordersPerSecond, shippedPerSecond }: Rates, secondsOverloaded: number): number {
   if (secondsOverloaded >= MIN_WINDOW_S)

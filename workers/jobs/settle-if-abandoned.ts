@@ -14,7 +14,7 @@ import type { Logger } from 'pino';
 const CALL_TIMEOUT_MS = 5_000;
 /** A run that has ended and that has answered no query for this long is settled without its answer. */
 const UNANSWERED_LIMIT_MS = 60_000;
-/** A workflow task that failed or timed out this often is not a passing trouble. */
+/** A workflow task at this attempt or a later one counts as stuck. */
 const WEDGED_AFTER_ATTEMPTS = 5;
 
 /** An order whose row is open: bound to its first run, which later runs of the same workflow id may continue. */
@@ -22,7 +22,7 @@ export interface OpenRow extends Run {
   order_id: string;
 }
 
-/** `unknown`: Temporal has no such run, and the order's time is not over. `left`: the run runs, or its end is not clear yet. */
+/** `unknown`: Temporal has no such run, and the order's time is not over. `left`: the run is running, or has not yet answered whether it accepted a cancel. */
 export type Verdict = 'settling' | 'unknown' | 'left';
 
 export type SettleIfAbandoned = (row: OpenRow, isOverdue: boolean) => Promise<Verdict>;
@@ -63,7 +63,7 @@ export function createSettler(client: Client, log: Logger): SettleIfAbandoned {
     return (await call(() => run.query<WorkflowStatus>(STATUS_QUERY))).cancel_reason;
   }
 
-  /** As above; undefined while the run has not answered for less than UNANSWERED_LIMIT_MS, then null. */
+  /** As above for an ended run, which a worker must replay to answer. Until it answers: undefined, and null after UNANSWERED_LIMIT_MS. */
   async function cancelReasonOfEnded(run: WorkflowExecutionDescription): Promise<string | null | undefined> {
     try {
       return await cancelReasonOf(run);

@@ -15,7 +15,7 @@ interface WatchOptions {
   signal: AbortSignal;
 }
 
-/** Until the deployment has a current version, warns every minute that its workers receive no orders, with the command that ends it. */
+/** Until the deployment has a current version, warns every minute that its workers receive no orders, with the command that makes this version current. */
 export async function warnWithoutCurrentVersion({
   client,
   version,
@@ -38,7 +38,7 @@ export async function warnWithoutCurrentVersion({
 
 /**
  * For a worker without a build id: while a version is current for its queue, warns every minute that it receives no new orders,
- * with the command that ends it.
+ * with the command that makes the unversioned workers current.
  */
 export async function warnOfCurrentVersion({
   client,

@@ -35,7 +35,7 @@ import { type RunningOrder, type SentCommand, statusOf, whenReady } from './runn
 export function acceptCommands(order: RunningOrder): void {
   setHandler(defineQuery<WorkflowStatus>(STATUS_QUERY), () => statusOf(order));
 
-  // Those that the run before did not decide were sent before those that this run receives.
+  // Commands that the run before left undecided are older than those that this run receives.
   for (const sent of order.inherited) void applySignal(order, sent);
   for (const command of COMMAND_NAMES) accept(order, command);
 
@@ -68,7 +68,7 @@ function accept(order: RunningOrder, command: Command): void {
       return applyOnce(order, { command, id, argument, ...hashIn(args[idAt]), by: 'update' });
     },
     {
-      // An update that the validator refuses is not recorded in the history. It runs only once, so it must not ask `bounded`.
+      // An update that the validator refuses is not recorded in the history. Replay skips validators, so this one must not call `bounded`.
       validator: () => {
         if (order.answers.has(currentUpdateInfo()?.id ?? '')) return;
         refuseIfTooLate(order, command);
@@ -94,14 +94,14 @@ function accept(order: RunningOrder, command: Command): void {
   );
 }
 
-/** What a command keeps of its argument, which may be anything, until it is decided. */
+/** The part of a command's argument, which may be any value, that is kept until the command is decided. */
 const readArgument: Record<Command, (given: unknown) => unknown> = {
   approve: () => undefined,
   cancel: cancelReasonOf,
   address: (given) => within(MAX_ADDRESS_LENGTH, given) ?? null,
 };
 
-/** Decides a command: whether it changed the order. Throws a refusal. */
+/** Decides a command and resolves with whether it changed the order. Throws when it refuses. */
 const decide: Record<Command, (order: RunningOrder, sent: SentCommand) => Promise<boolean>> = {
   approve,
   cancel,
@@ -217,8 +217,8 @@ function refuseIfTooLate(order: RunningOrder, command: Command): void {
 const isTooLate = (order: RunningOrder): boolean => order.cancel !== null || order.phase !== 'open';
 
 /**
- * Must not depend on how far the address changes are that were received before: they are decided by local activities, and a worker
- * that takes over redoes those that are not in the history yet, perhaps after signals that arrived meanwhile.
+ * Must not depend on how many of the earlier address changes are decided: local activities decide them, and a worker that takes over
+ * redoes those that are not in the history yet, perhaps after signals that arrived meanwhile.
  */
 function isTooMany(order: RunningOrder, command: Command): boolean {
   if (repeats(order, command)) return false;

@@ -1,4 +1,4 @@
-/** The exceptions that end an order's steps before it ships, and the ending that each stands for. */
+/** The exceptions that end an order's steps before it ships, and the ending that each leads to. */
 import { condition } from '@temporalio/workflow';
 import type { Ending, FailureReason } from '@trellis/contracts/states-and-steps';
 import { DeadlineExceeded } from './run-activity.ts';

@@ -95,7 +95,7 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
   const given = (typeof argument === 'object' && argument !== null ? argument : {}) as OrderInput;
   const before = continued as Continued | null | undefined;
   const { workflowId, continuedFromExecutionRunId } = workflowInfo();
-  // A caller can't know it: a run's id is drawn when the run starts.
+  // A caller can't know that id: Temporal draws it when the run starts.
   const isContinued = continuedFromExecutionRunId !== undefined && before?.run_id === continuedFromExecutionRunId;
   const orderId = [given.order_id, orderIdOf(workflowId)].find((id) => typeof id === 'string' && ID_PATTERN.test(id));
   if (!isContinued && orderId === undefined) return undefined;
@@ -105,7 +105,7 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
     // The run before may have been of a version without some of the fields.
     ...first.state,
     ...state,
-    // It is passed on to activities, whose input Temporal limits to 2 MB: nothing is left of one that is too large to be valid.
+    // It is passed on to activities, whose input Temporal limits to 2 MB: an argument that is too large to be valid is dropped.
     input: within(MAX_ORDER_LENGTH, given) ?? ({} as OrderInput),
     answers: new Map(applied.map(([id, answer]) => [id, Promise.resolve(answer)])),
     applied: new Map(applied),

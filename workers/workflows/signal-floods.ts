@@ -9,8 +9,8 @@ import { BOUNDS, bounded } from './bounds.ts';
 const MAX_SIGNALS_OF_A_NAME = 250;
 
 /**
- * The SDK calls it for each workflow. A signal dropped here never reaches the workflow's handler; it stays in the history. Dropping
- * it in `handleSignal` would do, but costs three times as much.
+ * The SDK calls it for each run. A dropped signal stays in the history but never reaches the workflow's handler. `activate` drops
+ * most of them: dropping all in `handleSignal` would be enough, but costs three times as much.
  */
 export const interceptors: WorkflowInterceptorsFactory = () => {
   const counts = new Map<string, number>();
