@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
+import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
@@ -26,6 +27,7 @@ const START_PING_MS = 2_000;
 /** For closing the connections to the database, once those of the clients are closed. */
 const CLOSE_MS = 1_000;
 
+readCommandLine('npm run api', 'Serve the API on Node.');
 const config = fromEnvironmentAndProfile(PROGRAMS.api);
 const log = createLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);

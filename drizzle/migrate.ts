@@ -1,6 +1,7 @@
 /** `npm run migrate`: applies the missing migrations of the product and of the sandbox. */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
@@ -154,6 +155,7 @@ async function refuseOthersTables(connection: Connection, tag: string, statement
 }
 
 if (import.meta.main) {
+  readCommandLine('npm run migrate', 'Apply the missing migrations of the product and of the sandbox.');
   const { DATABASE_URL, SANDBOX_DATABASE_URL } = fromEnvironment(PROGRAMS.migrate);
   const targets = [
     { variable: 'DATABASE_URL', url: DATABASE_URL, migrations: PRODUCT },

@@ -21,8 +21,11 @@ const { programVariables } = await import('./stack/node-programs.ts');
 const interrupted = interruption();
 try {
   const stack = await startStack({ folder: LOCAL, persistent: true, edge, say: print });
-  for (const [name, address] of Object.entries(stack.addresses)) print(`${name.padEnd(21)} ${address}`);
-  print('Trellis Orders is up. The addresses are in .local/env, the logs in .local/logs. Ctrl-C stops it.');
+  for (const [name, address] of Object.entries(stack.addresses))
+    print(`${name.padEnd(21)} ${withoutPassword(address)}`);
+  print(
+    'Trellis Orders is up. The addresses are in .local/env, with their passwords, the logs in .local/logs. Ctrl-C stops it.',
+  );
   await printFirstSteps(stack.addresses.API_URL);
   let stopping = false;
   for (const { name, exited } of stack.services)
@@ -40,6 +43,13 @@ try {
   await releaseLock(LOCAL, 'start');
 }
 process.exit();
+
+/** What a terminal may keep: of a URL with a user only the user, the server and the path. */
+function withoutPassword(address: string): string {
+  if (!URL.canParse(address)) return address;
+  const { protocol, username, host, pathname } = new URL(address);
+  return username ? `${protocol}//${username}@${host}${pathname}` : address;
+}
 
 /** Prints a line of shell that ships an order through this stack, and how long a person has to approve one. */
 async function printFirstSteps(apiUrl: string): Promise<void> {

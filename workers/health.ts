@@ -3,6 +3,8 @@ import { createServer, type Server } from 'node:http';
 import pTimeout from 'p-timeout';
 
 const CHECK_TIMEOUT_MS = 2_000;
+/** How long one answer of the servers is shared, so that whoever reaches the port puts no load on them. */
+const SHARE_FOR_MS = 1_000;
 
 export interface HealthOptions {
   port: number;
@@ -14,10 +16,12 @@ export interface HealthOptions {
 
 /**
  * Serves `GET /livez`, which answers while the process runs, and `GET /readyz`: 200 if it serves and each of its servers answers,
- * else 503 with the names of those that don't. Rejects when the port is taken.
+ * else 503 with the names of those that don't. It listens on every address. Rejects when the port is taken.
  */
 export async function serveHealth({ port, serves, checks }: HealthOptions): Promise<Server> {
-  async function unreachable(): Promise<string[]> {
+  let shared: { at: number; unreachable: Promise<string[]> } | undefined;
+
+  async function ask(): Promise<string[]> {
     const names = Object.entries(checks).map(async ([name, check]) => {
       const answers = await pTimeout(check(), { milliseconds: CHECK_TIMEOUT_MS }).then(
         () => true,
@@ -26,6 +30,12 @@ export async function serveHealth({ port, serves, checks }: HealthOptions): Prom
       return answers ? [] : [name];
     });
     return (await Promise.all(names)).flat();
+  }
+
+  function unreachable(): Promise<string[]> {
+    if (!shared || performance.now() - shared.at >= SHARE_FOR_MS)
+      shared = { at: performance.now(), unreachable: ask() };
+    return shared.unreachable;
   }
 
   const server = createServer(async ({ url }, response) => {

@@ -1,5 +1,6 @@
 /** `npm run worker`: the process that runs workflows and activities. It polls both task queues unless WORKER_QUEUES names one. */
 import { NativeConnection, TransportError } from '@temporalio/worker';
+import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
@@ -10,11 +11,11 @@ import { openStores } from '@trellis/drizzle/stores';
 import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
-import { bundleWorkflows, createWorker } from './create-worker.ts';
+import { bundleWorkflows, createWorker, QUEUES } from './create-worker.ts';
 import { serveHealth } from './health.ts';
 import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.ts';
 import { sweep } from './jobs/sweep.ts';
-import { warnWithoutCurrentVersion } from './jobs/watch-version.ts';
+import { warnOfCurrentVersion, warnWithoutCurrentVersion } from './jobs/watch-version.ts';
 import manifest from './package.json' with { type: 'json' };
 import { createSandboxCarrier } from './providers/sandbox/carrier.ts';
 import { createSandboxPaymentCompany } from './providers/sandbox/payment-company.ts';
@@ -31,6 +32,7 @@ const CAUSES: [RegExp, string][] = [
   [/code: NotFound/, 'TEMPORAL_NAMESPACE'],
 ];
 
+readCommandLine('npm run worker', 'Run the workflows and activities of the orders.');
 const config = fromEnvironmentAndProfile(PROGRAMS.worker);
 
 const log = createLogger(config.LOG_LEVEL);
@@ -79,7 +81,9 @@ const { signal } = stopping;
 const jobs = [
   measureCapacity({ capacity: stores.capacity, latencies, log, signal }),
   ...(queues.includes('orders') ? [sweep({ client, ...stores, log, signal })] : []),
-  ...(version ? [warnWithoutCurrentVersion({ client, version, address, log, signal })] : []),
+  version
+    ? warnWithoutCurrentVersion({ client, version, address, log, signal })
+    : warnOfCurrentVersion({ client, taskQueue: QUEUES[queues[0] ?? 'orders'], address, log, signal }),
 ];
 
 // Also called by further signals, which must not end the process before its work.

@@ -158,14 +158,16 @@ export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch
     },
 
     async update(orderId, command, args, id, timeoutMs) {
-      const end = Date.now() + timeoutMs;
+      const end = performance.now() + timeoutMs;
       let accepted = false;
       try {
         let answer = await update(orderId, command, args, id, timeoutMs, 'ACCEPTED');
         accepted = answer.stage !== undefined && !/UNSPECIFIED|ADMITTED/.test(answer.stage);
         // The HTTP API has no call that polls an update; sending it again under its id waits for the same one.
-        if (accepted && !answer.outcome)
-          answer = await update(orderId, command, args, id, Math.max(1, end - Date.now()), 'COMPLETED');
+        if (accepted && !answer.outcome) {
+          const left = Math.max(1, Math.ceil(end - performance.now()));
+          answer = await update(orderId, command, args, id, left, 'COMPLETED');
+        }
         return answerOf(answer) ?? { outcome: accepted ? 'accepted' : 'not_accepted' };
       } catch (error) {
         if (isMissing(error)) return { outcome: 'no_open_run' };

@@ -43,7 +43,8 @@ function profileFrom(env: NodeJS.ProcessEnv): ClientConfigProfile {
   const { TEMPORAL_CONFIG_FILE: file, TEMPORAL_PROFILE: name } = set;
   if (file !== undefined && !existsSync(file)) throw new ConfigError(`TEMPORAL_CONFIG_FILE: there is no file ${file}`);
   const disableFile = file === undefined && name === undefined;
-  return checked(disableFile ? 'TEMPORAL_TLS' : 'TEMPORAL_PROFILE', () =>
+  const ofFile = name === undefined ? 'TEMPORAL_CONFIG_FILE' : 'TEMPORAL_PROFILE';
+  return checked(disableFile ? 'TEMPORAL_TLS' : ofFile, () =>
     loadClientConfigProfile({ overrideEnvVars: set, disableFile }),
   );
 }
@@ -61,11 +62,12 @@ function checkCertificates({ tls = {} }: ClientConfigProfile): void {
   checked('TEMPORAL_TLS_CLIENT_KEY', () => createSecureContext({ cert: Buffer.from(cert), key: Buffer.from(key) }));
 }
 
+/** Only the first line of an error is shown: those of a file that can't be parsed quote it, a key beside the fault too. */
 function checked<T>(variable: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    throw new ConfigError(`${variable}: ${(error as Error).message.replace(/\s+/g, ' ')}`);
+    throw new ConfigError(`${variable}: ${(error as Error).message.trim().split('\n', 1)}`);
   }
 }
 

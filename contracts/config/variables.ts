@@ -21,9 +21,9 @@ const MySqlUrl = url(/^mysql:\/\//, 'must start with mysql://');
 const PlanetScaleUrl = url(/^https?:\/\//, 'must start with https:// or http://');
 const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https:// or http://');
 
-/** host:port is Temporal's gRPC API, a URL its HTTP API. */
-const TemporalAddress = text(/^[^/\s]+:\d+$/, 'must be host:port');
-const TemporalUrl = text(/^https?:\/\/[^/\s]+\/?$/, 'must be an http or https URL');
+/** host:port is Temporal's gRPC API, a URL its HTTP API. Logs print both, so that neither may hold a password. */
+const TemporalAddress = text(/^[^/@\s]+:\d+$/, 'must be host:port');
+const TemporalUrl = text(/^https?:\/\/[^/@\s]+\/?$/, 'must be an http or https URL without user and password');
 
 const Queues = v.pipe(
   v.string(),
@@ -74,7 +74,10 @@ export const Variables = {
 } as const;
 
 /** A `TEMPORAL_ADDRESS` of either of Temporal's APIs. */
-const TemporalEndpoint = v.union([TemporalAddress, TemporalUrl], 'must be host:port, or an http or https URL');
+const TemporalEndpoint = v.union(
+  [TemporalAddress, TemporalUrl],
+  'must be host:port, or an http or https URL without user and password',
+);
 
 /** How a program on Node reaches Temporal; @temporalio/envconfig reads them too (temporal-client.ts). */
 const TEMPORAL = [

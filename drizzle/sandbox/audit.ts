@@ -1,4 +1,5 @@
 /** `npm run audit`: checks the money invariant for every order, over the product's and the companies' books. */
+import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
@@ -161,6 +162,7 @@ function disagree(payment: Books['payments'][number], charge: Books['charges'][n
 }
 
 if (import.meta.main) {
+  readCommandLine('npm run audit', 'Compare the books of the product and of the sandbox companies, order by order.');
   const { DATABASE_URL } = fromEnvironment(PROGRAMS.audit);
   try {
     const db = openDatabase(DATABASE_URL);

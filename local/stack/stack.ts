@@ -1,6 +1,7 @@
 /** The whole product on one machine: SQL and Temporal servers, migrations, worker, API. */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ConfigError } from '@trellis/contracts/config/variables';
 import { migrate } from '@trellis/drizzle/migrate';
 import { ReportedError } from '../options.ts';
 import { prepareDatabase, startDatabase } from './database-server.ts';
@@ -148,7 +149,7 @@ export async function startStack({
     await stop();
     await reap(folder);
     // Not a TypeError or the like, which is a bug and needs its stack.
-    throw error instanceof Error && error.constructor === Error
+    throw error instanceof Error && (error.constructor === Error || error instanceof ConfigError)
       ? new ReportedError(error.message, { cause: error })
       : error;
   }

@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { PROGRAMS, readConfig, Variables } from '@trellis/contracts/config/variables';
 import pRetry from 'p-retry';
+import { object } from 'valibot';
 import { type Service, startProcess } from './processes.ts';
 import { cached, findExecutable, run } from './programs.ts';
 
@@ -10,6 +12,11 @@ const CLI_VERSION = '1.9.1';
 const TEST_SERVER_VERSION = '1.40.0';
 
 type Say = (line: string) => void;
+
+const Named = object({
+  TEMPORAL_ADDRESS: Variables.TEMPORAL_ADDRESS,
+  TEMPORAL_HTTP_URL: PROGRAMS.edge.entries.TEMPORAL_ADDRESS,
+});
 
 /** A Temporal server to run on, and the namespace there. */
 export interface TemporalAddresses {
@@ -29,8 +36,8 @@ export async function prepareTemporal(options: {
   persistent: boolean;
   startServer: () => Promise<TemporalAddresses>;
 }): Promise<TemporalAddresses> {
-  const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = process.env;
-  if (!TEMPORAL_ADDRESS || !TEMPORAL_HTTP_URL) return options.startServer();
+  if (!process.env.TEMPORAL_ADDRESS || !process.env.TEMPORAL_HTTP_URL) return options.startServer();
+  const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = readConfig(Named, process.env);
   const namespace = options.persistent ? 'default' : `trellis-${randomBytes(4).toString('hex')}`;
   if (!options.persistent) await registerNamespace(TEMPORAL_HTTP_URL, namespace);
   return { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE: namespace };

@@ -101,6 +101,10 @@ describe('npm start', () => {
       'DATABASE_URL',
       'PLANETSCALE_URL',
     ]);
+    const { password } = new URL(`${env.DATABASE_URL}`);
+    expect(password).not.toBe('');
+    expect(first.output()).toMatch(/^DATABASE_URL +mysql:\/\/root@127\.0\.0\.1:\d+\/trellis$/m);
+    expect(first.output()).not.toContain(password);
     const order = anOrder();
     await createOrdersClient(env.API_URL ?? '').start.mutate(order);
 
@@ -212,7 +216,10 @@ describe('npm start', () => {
 });
 
 describe('the options of the scripts', () => {
-  const scripts = ['demo', 'start', 'edge', 'edge-cost', 'ship-rate', 'burst', 'fuzz', 'races', 'chaos', 'model'];
+  const scripts = [
+    ...['demo', 'start', 'edge', 'edge-cost', 'ship-rate', 'burst', 'fuzz', 'races', 'chaos', 'model', 'engines'],
+    ...['api', 'worker', 'migrate', 'audit'],
+  ];
 
   type Result = { code: number | null; stdout: string; stderr: string };
   const run = (name: string, ...args: string[]): Promise<Result> => runWith({}, name, ...args);
@@ -238,7 +245,9 @@ describe('the options of the scripts', () => {
     for (const args of [['--edeg'], ['one', 'two']]) {
       const wrong = await run(name, ...args);
       expect(wrong).toMatchObject({ code: 2, stdout: '' });
-      expect(wrong.stderr).toMatch(/^.*--edeg.*--help.*\n$|^too many arguments.*--help.*\n$/);
+      expect(wrong.stderr).toMatch(
+        /^.*--edeg.*--help.*\n$|^(too many arguments|Unexpected argument 'one').*--help.*\n$/,
+      );
     }
   });
 
@@ -256,6 +265,20 @@ describe('the options of the scripts', () => {
       code: 1,
       stderr: 'DATABASE_URL: no connection to mysql://127.0.0.1:1/trellis: connect ECONNREFUSED 127.0.0.1:1\n',
     });
+  }, 60_000);
+
+  test('a URL that is malformed ends a script with one line, which contains no password', async () => {
+    const { code, stderr } = await runWith(
+      {
+        DATABASE_URL: 'mysql://shop:secret@127.0.0.1:1/trellis?ssl-mode=PREFERRED',
+        TEMPORAL_ADDRESS: 'server:7233',
+        TEMPORAL_HTTP_URL: 'http://shop:secret@127.0.0.1:1',
+      },
+      'races',
+    );
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^DATABASE_URL option ssl-mode must be one of .*\n$/);
+    expect(stderr).not.toContain('secret');
   }, 60_000);
 
   test('a number is checked, and the message names its option', async () => {

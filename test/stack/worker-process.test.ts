@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { ORDERS_QUEUE } from '@trellis/contracts/temporal';
 import { freePort } from '@trellis/local/stack/ports';
 import { afterAll, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
@@ -22,18 +23,18 @@ async function start(variables: NodeJS.ProcessEnv) {
   const child = spawn(process.execPath, [script], {
     env: { ...process.env, ...servers, HEALTH_PORT: `${port}`, FLAKY_CALL: 'off', ...variables },
   });
-  const ended = Promise.all([text(child.stdout), text(child.stderr), once(child, 'exit')]).then(
-    ([stdout, stderr, [code]]) => {
-      const lines = stdout.split('\n').filter((line) => line.startsWith('{'));
-      return { code, stderr, log: lines.map((line): Record<string, unknown> => JSON.parse(line)) };
-    },
-  );
+  let stdout = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk) => (stdout += chunk));
+  const log = (): Record<string, unknown>[] => stdout.match(/^\{.*\}$/gm)?.map((line) => JSON.parse(line)) ?? [];
+  const ended = Promise.all([text(child.stderr), once(child, 'close')]).then(([stderr, [code]]) => {
+    return { code, stderr, log: log() };
+  });
   const get = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${port}${path}`);
     return { status: response.status, body: await response.json() };
   };
   const started = () => eventually(() => get('/livez').catch(() => false), 30_000);
-  return { child, port, ended, get, started };
+  return { child, port, log, ended, get, started };
 }
 
 test('it is ready while it polls and its servers answer, and drains on SIGTERM, however often that comes', async () => {
@@ -86,4 +87,30 @@ test('without its database, and while its version is not current, it warns of bo
     }),
   );
   expect(JSON.stringify(log)).not.toContain('secret');
+}, 60_000);
+
+test('without a build id, while a version is current, it says that it receives no new order', async () => {
+  const [deploymentName, buildId] = ['shop-workers', 'b-2'];
+  const { workflowService } = bed.env.connection;
+  const versioned = await start({ TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId });
+  const setCurrent = (id: string) =>
+    workflowService
+      .setWorkerDeploymentCurrentVersion({ namespace, deploymentName, buildId: id, ignoreMissingTaskQueues: true })
+      .catch(() => false as const);
+  await eventually(() => setCurrent(buildId), 30_000);
+  const taskQueue = { name: ORDERS_QUEUE };
+  await eventually(async () => {
+    const { versioningInfo } = await workflowService.describeTaskQueue({ namespace, taskQueue });
+    return versioningInfo?.currentDeploymentVersion?.buildId === buildId;
+  });
+  const unversioned = await start({});
+  const { command } = await eventually(
+    async () => unversioned.log().find(({ current_build_id: id }) => id === buildId),
+    30_000,
+  );
+  expect(command).toBe(
+    `temporal worker deployment set-current-version --address ${TEMPORAL_ADDRESS} --namespace ${namespace} --deployment-name ${deploymentName} --unversioned --yes`,
+  );
+  for (const { child } of [versioned, unversioned]) child.kill('SIGTERM');
+  expect(await Promise.all([versioned.ended, unversioned.ended])).toMatchObject([{ code: 0 }, { code: 0 }]);
 }, 60_000);

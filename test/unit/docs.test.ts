@@ -40,6 +40,17 @@ function rowsBelow(document: string, heading: string): string[][] {
 
 const unquoted = (cell = ''): string => cell.replaceAll('`', '');
 
+test('every `docker run` of a document and of an error message publishes its ports to this machine only', () => {
+  const texts = [...DOCUMENTS, 'local/stack/database-server.ts'].map(read);
+  const commands = texts.flatMap((text) => [...text.matchAll(/docker run .*/g)].map(([command]) => command));
+  expect(commands.length).toBeGreaterThan(1);
+  const published = (command: string) => [...command.matchAll(/ (?:-p|--publish)[ =]?(\S+)/g)].map(([, port]) => port);
+  for (const command of commands) {
+    expect(command).not.toMatch(/ (-P|--publish-all|--net(work)?[ =]host)\b/);
+    for (const port of published(command)) expect(port, command).toMatch(/^127\.0\.0\.1:/);
+  }
+});
+
 test('README.md has at most 130 lines', () => {
   expect(read('README.md').trimEnd().split('\n').length).toBeLessThanOrEqual(130);
 });

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished, test } from 'vitest';
+import { prepareTemporal } from '@trellis/local/stack/temporal-server';
+import { expect, onTestFinished, test, vi } from 'vitest';
 
 const run = async (program: string, variables: NodeJS.ProcessEnv) => {
   const { stderr, code } = await runNode([fileURLToPath(new URL(`../../${program}`, import.meta.url))], variables);
@@ -50,15 +51,15 @@ test.each(['workers/main.ts', 'api/node.ts'])('%s connects to no default Tempora
   expect(await run(program, given)).toEqual({ stderr: 'TEMPORAL_ADDRESS is not set\n', code: 1 });
 });
 
-/** Reads a worker's configuration, prints it, and does nothing else. */
-const readConfiguration = (variables: NodeJS.ProcessEnv) =>
+/** Reads the configuration of a program, prints it, and does nothing else. */
+const readConfiguration = (variables: NodeJS.ProcessEnv, program = 'worker') =>
   runNode(
     [
       '--input-type=module',
       '--eval',
       `import { fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
        import { PROGRAMS } from '@trellis/contracts/config/variables';
-       console.log(JSON.stringify(fromEnvironmentAndProfile(PROGRAMS.worker)));`,
+       console.log(JSON.stringify(fromEnvironmentAndProfile(PROGRAMS.${program})));`,
     ],
     { DATABASE_URL: 'mysql://server/x', ...variables },
   );
@@ -75,6 +76,41 @@ test.concurrent.for<[NodeJS.ProcessEnv, string]>([
   const { stderr, code } = await readConfiguration({ TEMPORAL_ADDRESS: 'server:7233', ...given });
   expect(stderr).toMatch(new RegExp(`^${line}.*\n$`));
   expect(code).toBe(1);
+});
+
+test('a fault in the file of profiles is named without a line of that file', async () => {
+  const home = mkdtempSync(join(tmpdir(), 'home-'));
+  onTestFinished(() => rmSync(home, { recursive: true }));
+  const file = join(home, 'temporal.toml');
+  writeFileSync(file, '[profile.default]\naddress = "server:7233"\napi_key = secret-1\n');
+  const { stderr, code } = await readConfiguration({ TEMPORAL_CONFIG_FILE: file, TEMPORAL_ADDRESS: '' });
+  expect({ stderr, code }).toEqual({
+    stderr: 'TEMPORAL_CONFIG_FILE: Invalid TOML document: invalid value\n',
+    code: 1,
+  });
+});
+
+test.concurrent.for([
+  ['worker', 'user:secret@server:7233'],
+  ['api', 'user:secret@server:7233'],
+  ['api', 'https://user:secret@server'],
+])('the %s refuses an address of Temporal with a password, %s, and does not repeat it', async ([program, address], {
+  expect,
+}) => {
+  const { stderr, code } = await readConfiguration({ TEMPORAL_ADDRESS: address }, program);
+  expect(stderr).toMatch(/^TEMPORAL_ADDRESS must be host:port.*\n$/);
+  expect(stderr).not.toContain('secret');
+  expect(code).toBe(1);
+});
+
+test('the local stack refuses a URL of Temporal’s HTTP API with a password, and does not repeat it', async () => {
+  vi.stubEnv('TEMPORAL_ADDRESS', 'server:7233');
+  vi.stubEnv('TEMPORAL_HTTP_URL', 'https://user:secret@server');
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const startServer = () => Promise.reject(new Error('a server of its own was started'));
+  await expect(prepareTemporal({ persistent: true, startServer })).rejects.toThrow(
+    /^TEMPORAL_HTTP_URL must be an http or https URL without user and password$/,
+  );
 });
 
 test('a profile provides what the environment lacks', async () => {

@@ -9,7 +9,6 @@ const FIRST_POLL_MS = 2_000;
 
 interface WatchOptions {
   client: Client;
-  version: WorkerDeploymentVersion;
   address: string;
   log: Logger;
   /** Stops the watch when it aborts. */
@@ -23,11 +22,10 @@ export async function warnWithoutCurrentVersion({
   address,
   log,
   signal,
-}: WatchOptions): Promise<void> {
+}: WatchOptions & { version: WorkerDeploymentVersion }): Promise<void> {
   const { deploymentName, buildId } = version;
   const namespace = client.options.namespace;
-  const where = `--address ${address} --namespace ${namespace} --deployment-name ${deploymentName}`;
-  const command = `temporal worker deployment set-current-version ${where} --build-id ${buildId} --yes`;
+  const command = commandFor(`--build-id ${buildId}`, { address, namespace, deploymentName });
   while (!signal.aborted) {
     const described = await client.workflowService
       .describeWorkerDeployment({ namespace, deploymentName })
@@ -36,4 +34,37 @@ export async function warnWithoutCurrentVersion({
     if (described) log.warn({ command }, 'no version of this deployment is current: its workers receive no order');
     await setTimeout(described ? INTERVAL_MS : FIRST_POLL_MS, undefined, { signal }).catch(() => undefined);
   }
+}
+
+/**
+ * For a worker without a build id: while a version is current for its queue, warns every minute that it receives no new orders,
+ * with the command that makes the unversioned workers current.
+ */
+export async function warnOfCurrentVersion({
+  client,
+  taskQueue,
+  address,
+  log,
+  signal,
+}: WatchOptions & { taskQueue: string }): Promise<void> {
+  const namespace = client.options.namespace;
+  while (!signal.aborted) {
+    const described = await client.workflowService
+      .describeTaskQueue({ namespace, taskQueue: { name: taskQueue } })
+      .catch(() => undefined);
+    const { deploymentName, buildId } = described?.versioningInfo?.currentDeploymentVersion ?? {};
+    if (deploymentName) {
+      const command = commandFor('--unversioned', { address, namespace, deploymentName });
+      log.warn(
+        { command, current_build_id: buildId },
+        'a version is current: workers without a build id receive no new order',
+      );
+    }
+    await setTimeout(INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+function commandFor(target: string, of: { address: string; namespace: string; deploymentName: string }): string {
+  const where = `--address ${of.address} --namespace ${of.namespace} --deployment-name ${of.deploymentName}`;
+  return `temporal worker deployment set-current-version ${where} ${target} --yes`;
 }
