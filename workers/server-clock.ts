@@ -23,7 +23,8 @@ export function createServerClock(elapsed = () => performance.now()): ServerCloc
     observe(stamp) {
       const now = elapsed();
       if (now >= windowEnds) {
-        smallestBefore = smallest;
+        // A difference that is older than a window says nothing of clocks that drift, or were set meanwhile.
+        smallestBefore = now - windowEnds < WINDOW_MS ? smallest : Number.POSITIVE_INFINITY;
         smallest = Number.POSITIVE_INFINITY;
         windowEnds = now + WINDOW_MS;
       }

@@ -38,18 +38,18 @@ export async function startOrder(
   const row = await fallbackOnDatabaseError(views.find(order_id), 'down' as const);
   if (row !== 'down' && row) return answer(row);
 
-  /** The run of the same request. `lost`: it was ended from outside before it wrote the order's row, so there is no order. */
+  /** The run of the same request. `lost`: a run was ended from outside before it wrote the order's row, so there is no order. */
   const findStarted = async () => {
     const run = await temporal.find(order_id);
+    if (run?.dead && row === undefined) return 'lost';
     if (!run?.request_hash) return undefined;
-    const { run_id, request_hash, dead } = run;
-    return { started: await answer({ run_id, request_hash }), lost: dead && row === undefined };
+    return answer({ run_id: run.run_id, request_hash: run.request_hash });
   };
   const decision = await admission.admit(order_id);
   if (!decision.admitted) {
     // An order that was started before is answered, not refused. While Temporal fails it is refused like any other.
     const running = await undefinedIfUnavailable(findStarted());
-    if (running && !running.lost) return running.started;
+    if (running && running !== 'lost') return running;
     const { retryAfter: retry_after } = decision;
     throw new OrderError('BUSY', `the workers are at capacity; try again in ${retry_after} s`, {
       retry_after,
@@ -62,11 +62,11 @@ export async function startOrder(
 
   const before = await findStarted();
   // If a frozen worker still writes the row for the lost run, the row stays that run's, and the order is settled.
-  const again = before?.lost ? await temporal.start(input, hash, true) : undefined;
+  const again = before === 'lost' ? await temporal.start(input, hash, true) : undefined;
   if (again) return { workflow_id: orderWorkflowId(order_id), run_id: again.run_id };
 
   if (decision.counted) await admission.giveBack();
-  if (before) return before.started;
+  if (before && before !== 'lost') return before;
   throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`, {
     retry_after: 1,
   });

@@ -216,8 +216,7 @@ test('an order that took in more signals at once under a version without bounds 
   for (let n = 1; n <= 40; n += 1) await order.signal('address', { ...BOSTON, line1: `${n}` });
   const floods = 'workers/workflows/signal-floods.ts';
   const older = await bundleEdited({
-    'workers/workflows/bounds.ts': (text) => text.replace('patched(BOUNDS)', 'false'),
-    [floods]: (text) => text.replace('hasBounds &&', 'false &&'),
+    'workers/workflows/bounds.ts': (text) => text.replace("patched('bounds')", 'false'),
   });
   const newer = await bundleEdited({
     [floods]: (text) => text.replace('MAX_SIGNALS_OF_A_NAME = 250', 'MAX_SIGNALS_OF_A_NAME = 20'),

@@ -10,9 +10,11 @@ const MAX_HISTORY_BYTES = 4_000_000;
  */
 const EVENTS_TO_TRY = 200;
 
-/** Longer than the JSON of any valid order, and of any valid address. */
-export const MAX_ORDER_LENGTH = 128_000;
-export const MAX_ADDRESS_LENGTH = 16_000;
+/** Bytes: more than the JSON of any valid order has, of an address that versions up to 0.3 accepted, and of a valid new address. */
+export const MAX_ORDER_BYTES = 384_000;
+export const MAX_ADDRESS_BYTES = 48_000;
+/** All the commands that wait are handed to the run that continues this one, in an argument of at most 2 MB. */
+export const MAX_NEW_ADDRESS_BYTES = 4_000;
 
 /** Whether the run must continue as new. */
 export function historyIsFull(): boolean {
@@ -21,21 +23,20 @@ export function historyIsFull(): boolean {
   return (hasManyEvents || historySize >= MAX_HISTORY_BYTES) && bounded();
 }
 
-/** The patch by which a history shows that the bounds of this version held. */
-export const BOUNDS = 'bounds';
-
 /**
  * Whether the bounds of this version hold. Versions up to 0.3 had none, so it is false while their history is replayed. Ask only
  * when a bound is reached: the first call that returns true is recorded in the history.
  */
-export const bounded = (): boolean => patched(BOUNDS);
+export const bounded = (): boolean => patched('bounds');
 
 /** More levels than any valid argument has. Thousands of them, which a caller may send, could not be passed on to an activity. */
 const MAX_LEVELS = 8;
 
-/** The value, or undefined when its JSON has more than `maxLength` characters or it is nested too deeply. */
-export const within = <T>(maxLength: number, value: T): T | undefined =>
-  hasMoreLevels(value, MAX_LEVELS) || (JSON.stringify(value)?.length ?? 0) > maxLength ? undefined : value;
+/** The value, or undefined when its JSON has more than `maxBytes` bytes or it is nested too deeply. */
+export const within = <T>(maxBytes: number, value: T): T | undefined =>
+  hasMoreLevels(value, MAX_LEVELS) || bytesOf(JSON.stringify(value) ?? '') > maxBytes ? undefined : value;
+
+const bytesOf = (text: string): number => new TextEncoder().encode(text).length;
 
 const hasMoreLevels = (value: unknown, levels: number): boolean =>
   typeof value === 'object' &&

@@ -27,7 +27,7 @@ import { COMMAND_ID_PATTERN } from '@trellis/contracts/id';
 import type { Address } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { DISPATCH_FAILED_SIGNAL, STATUS_QUERY } from '@trellis/contracts/temporal';
-import { bounded, MAX_ADDRESS_LENGTH, within } from './bounds.ts';
+import { bounded, MAX_NEW_ADDRESS_BYTES, within } from './bounds.ts';
 import { runLocally, runRemotely } from './run-activity.ts';
 import { type RunningOrder, type SentCommand, statusOf, whenReady } from './running-order.ts';
 
@@ -98,7 +98,7 @@ function accept(order: RunningOrder, command: Command): void {
 const readArgument: Record<Command, (given: unknown) => unknown> = {
   approve: () => undefined,
   cancel: cancelReasonOf,
-  address: (given) => within(MAX_ADDRESS_LENGTH, given) ?? null,
+  address: (given) => within(MAX_NEW_ADDRESS_BYTES, given) ?? null,
 };
 
 /** Decides a command and resolves with whether it changed the order. Throws when it refuses. */

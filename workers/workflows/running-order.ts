@@ -7,7 +7,7 @@ import type { Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
 import { type Ending, STEPS, type State, type Step } from '@trellis/contracts/states-and-steps';
 import { orderIdOf } from '@trellis/contracts/temporal';
-import { MAX_ORDER_LENGTH, within } from './bounds.ts';
+import { MAX_ORDER_BYTES, within } from './bounds.ts';
 
 /**
  * `open`: commands may still change the order. `settling`: it ends without shipping, its money is refunded if needed.
@@ -20,6 +20,8 @@ interface KeptState extends Progress {
   readonly order_id: string;
   /** The current code's numbers until `receive_order` has returned, then the recorded ones. */
   policy: Policy;
+  /** When the order's first run started, epoch milliseconds. */
+  readonly started: number;
   /** When the steps must be done, epoch milliseconds. The time reserved for a refund comes after it. */
   deadline: number;
   /** When the review window ends, epoch milliseconds; null until it opens. */
@@ -99,14 +101,14 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
   const isContinued = continuedFromExecutionRunId !== undefined && before?.run_id === continuedFromExecutionRunId;
   const orderId = [given.order_id, orderIdOf(workflowId)].find((id) => typeof id === 'string' && ID_PATTERN.test(id));
   if (!isContinued && orderId === undefined) return undefined;
-  const first = firstRun(orderId ?? '', policyOf(given.policy));
+  const first = firstRun(orderId ?? '', policyOf(given.policy), workflowInfo().startTime.getTime());
   const { state, applied, undecided } = isContinued ? before : first;
   return {
     // The run before may have been of a version without some of the fields.
     ...first.state,
     ...state,
     // It is passed on to activities, whose input Temporal limits to 2 MB: an argument that is too large to be valid is dropped.
-    input: within(MAX_ORDER_LENGTH, given) ?? ({} as OrderInput),
+    input: within(MAX_ORDER_BYTES, given) ?? ({} as OrderInput),
     answers: new Map(applied.map(([id, answer]) => [id, Promise.resolve(answer)])),
     applied: new Map(applied),
     undecided: new Map(),
@@ -115,12 +117,13 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
   };
 }
 
-function firstRun(orderId: string, policy: Policy): Omit<Continued, 'run_id'> {
+function firstRun(orderId: string, policy: Policy, started: number): Omit<Continued, 'run_id'> {
   return {
     state: {
       order_id: orderId,
       policy,
-      deadline: firstDeadline(policy),
+      started,
+      deadline: firstDeadline(policy, started),
       reviewEnds: null,
       state: 'received',
       step: 'init',
@@ -157,13 +160,13 @@ export const isYetTo = (order: RunningOrder, step: Step): boolean => STEPS.index
 /** Sets the policy to the numbers that `receive_order` recorded, which later code does not change. Versions up to 0.2 recorded none. */
 export function keepPolicy(order: RunningOrder, recorded: Policy | undefined): void {
   order.policy = recorded ?? policyOf(order.input.policy, POLICIES_UNTIL_0_2);
-  order.deadline = firstDeadline(order.policy);
+  order.deadline = firstDeadline(order.policy, order.started);
 }
 
 /** The deadline until the approval. When the review is not part of the budget, it is that of an approval at the window's last moment. */
-function firstDeadline(policy: Policy): number {
+function firstDeadline(policy: Policy, started: number): number {
   const { review_in_budget, review_ms, budget_ms } = policy;
-  return deadlineOf(policy, workflowInfo().startTime.getTime(), review_in_budget ? budget_ms : review_ms + budget_ms);
+  return deadlineOf(policy, started, review_in_budget ? budget_ms : review_ms + budget_ms);
 }
 
 /** The end of a budget that starts at `from`, or of the run's own timeouts if sooner, less the reserve for a refund. */

@@ -16,7 +16,7 @@ import {
   type ShippingResult,
 } from '@trellis/contracts/temporal';
 import type { DispatchCarrierInput } from '../activities/dispatch-carrier.ts';
-import { MAX_ADDRESS_LENGTH, within } from './bounds.ts';
+import { MAX_ADDRESS_BYTES, within } from './bounds.ts';
 import { DeadlineExceeded, runLocally, runRemotely } from './run-activity.ts';
 
 const MAX_WORKFLOW_ID_BYTES = 1_000;
@@ -51,7 +51,7 @@ async function ship(shipment: DispatchCarrierInput): Promise<ShippingResult> {
 /** Reads the argument, which may come from any caller. Without a valid deadline the shipment gets the policy's whole budget. */
 function readInput(input: ShippingInput): DispatchCarrierInput {
   const { order, attempt, deadline_at } = input ?? {};
-  const address = within(MAX_ADDRESS_LENGTH, order?.address);
+  const address = within(MAX_ADDRESS_BYTES, order?.address);
   if (
     typeof order?.order_id !== 'string' ||
     !ID_PATTERN.test(order.order_id) ||

@@ -1,6 +1,6 @@
 /** Keeps a flood of signals from taking longer than a workflow task may. */
 import type { ActivateInput, WorkflowInterceptorsFactory } from '@temporalio/workflow';
-import { BOUNDS, bounded } from './bounds.ts';
+import { bounded } from './bounds.ts';
 
 /**
  * Signals of one name that reach the workflow's handler in one run. Further ones would be refused or change nothing,
@@ -14,17 +14,18 @@ const MAX_SIGNALS_OF_A_NAME = 250;
  */
 export const interceptors: WorkflowInterceptorsFactory = () => {
   const counts = new Map<string, number>();
-  let hasBounds = false;
   return {
     internals: [
       {
         activate(input, next) {
           const { activation } = input;
-          const { jobs, isReplaying } = activation;
-          hasBounds ||=
-            !isReplaying || (jobs?.some(({ notifyHasPatch }) => notifyHasPatch?.patchId === BOUNDS) ?? false);
-          if (hasBounds && jobs && jobs.length > MAX_SIGNALS_OF_A_NAME) activation.jobs = withoutFlood(jobs);
-          next(input);
+          const all = activation.jobs ?? [];
+          const few = withoutFlood(all);
+          const [first, ...rest] = few.length < all.length && bounded() ? few : all;
+          // Signals and updates that came before the workflow's start would be delivered by name, in the order of its handlers. A worker
+          // whose first task timed out delivers them as they came, so that another one could not replay what it did.
+          if (first?.initializeWorkflow) next({ ...input, activation: { ...activation, jobs: [first] } });
+          next({ ...input, activation: { ...activation, jobs: first?.initializeWorkflow ? rest : all } });
         },
       },
     ],
@@ -39,11 +40,10 @@ export const interceptors: WorkflowInterceptorsFactory = () => {
   };
 };
 
-/** Keeps one signal more than the handlers get, for which `handleSignal` records in the history that the bounds hold. */
 function withoutFlood(jobs: NonNullable<ActivateInput['activation']['jobs']>) {
   const counts = new Map<string, number>();
   return jobs.filter(
-    ({ signalWorkflow: signal }) => !signal || count(counts, signal.signalName ?? '') <= MAX_SIGNALS_OF_A_NAME + 1,
+    ({ signalWorkflow: signal }) => !signal || count(counts, signal.signalName ?? '') <= MAX_SIGNALS_OF_A_NAME,
   );
 }
 
