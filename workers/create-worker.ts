@@ -55,6 +55,9 @@ export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps)
     maxConcurrentActivityTaskExecutions: 1_000,
     workflowTaskPollerBehavior: POLLERS,
     activityTaskPollerBehavior: POLLERS,
+    // An update may have more than the 2 MB of other calls, and the answer to it repeats it. Without this the worker would fail that task
+    // for ever; with it the server ends the run, and the order is settled.
+    disablePayloadErrorLimit: true,
     maxCachedWorkflows: deps.maxCachedWorkflows ?? 5_000,
     ...UNEXPOSED,
     // After this time the workflows cached by a killed worker are given to another one. The default of 10 s is too long for an order's budget.

@@ -12,6 +12,9 @@ export interface ServerClock {
 /** The difference between the clocks is taken anew within twice this time. */
 const WINDOW_MS = 120_000;
 
+/** The clocks may drift apart by 0.1 ms a second: an older difference is not used. */
+const MAX_AGE_MS = 3_600_000;
+
 /** `elapsed`: milliseconds on a monotonic clock. */
 export function createServerClock(elapsed = () => performance.now()): ServerClock {
   // A stamp lies in the past by its delay, so the smallest difference seen is the nearest to the true one.
@@ -23,8 +26,7 @@ export function createServerClock(elapsed = () => performance.now()): ServerCloc
     observe(stamp) {
       const now = elapsed();
       if (now >= windowEnds) {
-        // A difference that is older than a window says nothing of clocks that drift, or were set meanwhile.
-        smallestBefore = now - windowEnds < WINDOW_MS ? smallest : Number.POSITIVE_INFINITY;
+        smallestBefore = now - windowEnds <= MAX_AGE_MS ? smallest : Number.POSITIVE_INFINITY;
         smallest = Number.POSITIVE_INFINITY;
         windowEnds = now + WINDOW_MS;
       }

@@ -1,4 +1,5 @@
 /** An order's history stays bounded: a run whose history is full continues as new, whatever it waits for, and loses nothing. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { COMMAND_LIMITS, COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
@@ -229,6 +230,53 @@ test('an order that took in more signals at once under a version without bounds 
   expect(await order.update('approve')).toMatchObject({ changed: true });
   expect(await order.end()).toBe('shipped');
   expect(await own.violations()).toEqual([]);
+});
+
+test('an order that many large addresses reach before its first task still ends, within its deadline', async () => {
+  const own = await ownTestbed({ queues: [], clock: 'real' });
+  const order = await own.place();
+  const large = { line1: '汉'.repeat(15_950), city: '汉' };
+  for (let n = 0; n < 84; n += 1) await order.signal('address', large);
+  await order.signal('approve');
+  await own.startWorkers('orders', 'shipping');
+  expect(await order.end()).toBe('shipped');
+  expect((await order.runs()).length).toBeGreaterThan(1);
+  expect(await own.violations()).toEqual([]);
+});
+
+test('an order that continues as new before its first step keeps the deadline of its start', async () => {
+  const own = await ownTestbed({ queues: [], clock: 'real' });
+  const order = await own.place(anOrder({ address: UNREACHABLE }));
+  for (let n = 0; n < 4; n += 1) await order.handle.signal('no_such_signal', 'x'.repeat(1_900_000));
+  await order.signal('approve');
+  const { startTime } = await order.handle.describe();
+  await sleep(6_000);
+  await own.startWorkers('orders', 'shipping');
+  expect(await order.end()).toBe('failed');
+  const { closeTime } = await order.handle.describe();
+  expect((await order.runs()).length).toBeGreaterThan(1);
+  expect(Number(closeTime) - Number(startTime)).toBeLessThan(15_000);
+});
+
+describe('an update larger than 2 MB', () => {
+  const sendLarge = async (name: string) => {
+    const own = await ownTestbed({ clock: 'real' });
+    const order = await own.place();
+    await awaitingApproval(order);
+    void order.handle.executeUpdate(name, { args: [{ line1: 'x'.repeat(2_200_000) }] }).catch(() => undefined);
+    return order;
+  };
+
+  test('ends the run if the workflow accepts it', async () => {
+    const order = await sendLarge('update_address');
+    await eventually(async () => (await order.handle.describe()).status.name === 'TERMINATED', 10_000);
+  });
+
+  test('leaves the order decidable if the workflow refuses it', async () => {
+    const order = await sendLarge('no_such_update');
+    expect(await order.update('cancel')).toMatchObject({ changed: true });
+    expect(await order.end()).toBe('canceled');
+  });
 });
 
 test('a second argument that a caller sends is ignored', async () => {

@@ -56,6 +56,14 @@ test('it keeps the difference through an hour without stamps', () => {
   expect(behind()).toBe(5);
 });
 
+test('it forgets the difference after a day without stamps, in which the clocks may have drifted apart', () => {
+  const { pass, receive, behind } = aClock();
+  receive(5);
+  pass(86_400_000);
+  receive(4_000);
+  expect(behind()).toBe(4_000);
+});
+
 test('a clock that is set back an hour holds no start back', async () => {
   onTestFinished(() => void vi.useRealTimers());
   const full = { admitted: false as const, freeIn: 0.05, ordersPerSecond: 20 };
