@@ -59,12 +59,13 @@ async function reset({ handle }: PlacedOrder) {
 }
 
 /** The run of an order that no worker executes, whose workflow task a caller of Temporal has failed `times` times. */
-async function wedged(times: number) {
+async function wedged(times: number, { hasRow = true } = {}) {
   const order = { ...anOrder(), policy: 'production' as const };
   const workflow_id = orderWorkflowId(order.order_id);
   const taskQueue = freshId('wedged');
   const handle = await bed.env.client.workflow.start(ORDER_WORKFLOW, { workflowId: workflow_id, taskQueue });
-  await createOrderStore(bed.db).receive(order, { workflow_id, run_id: handle.firstExecutionRunId }, null);
+  const run = { workflow_id, run_id: handle.firstExecutionRunId };
+  if (hasRow) await createOrderStore(bed.db).receive(order, run, null);
   for (let failed = 0; failed < times; failed += 1) {
     const { taskToken } = await bed.realTimeClient.withDeadline(Date.now() + 30_000, () =>
       workflowService.pollWorkflowTaskQueue({ namespace, taskQueue: { name: taskQueue } }),
@@ -98,7 +99,7 @@ const sealing = new Client({
     ],
   },
 });
-const [terminated, continued, sealed, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime] =
+const [terminated, continued, sealed, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime, rowless] =
   await Promise.all([
     paid(),
     paid(),
@@ -110,6 +111,7 @@ const [terminated, continued, sealed, unreadable, renamed, lost, lostInTime, hea
     paid({ policy: 'production' }),
     wedged(5),
     wedged(5),
+    wedged(6, { hasRow: false }),
   ]);
 await (await reset(continued)).terminate();
 await Promise.all([terminated, sealed, unreadable, renamed].map(({ handle }) => handle.terminate()));
@@ -163,6 +165,18 @@ test('a run whose workflow tasks keep failing is reported, and terminated and se
       fields: expect.objectContaining({ order_id: id, attempts: expect.any(Number) }),
       message: expect.stringContaining('workflow task'),
     });
+});
+
+test('a run without a row whose workflow tasks keep failing is reported', async () => {
+  await eventually(
+    async () =>
+      warnings.some(
+        ({ fields, message }) =>
+          'order_id' in fields && fields.order_id === rowless.id && message.includes('workflow task'),
+      ),
+    30_000,
+  );
+  expect((await rowless.handle.describe()).status.name).toBe('RUNNING');
 });
 
 test('an order is left alone while its run goes on, or its time is not over', async () => {

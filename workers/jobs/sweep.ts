@@ -1,7 +1,7 @@
 import { setTimeout } from 'node:timers/promises';
-import type { Client } from '@temporalio/client';
+import { type Client, isGrpcServiceError } from '@temporalio/client';
 import { ID_PATTERN } from '@trellis/contracts/id';
-import { policyOf } from '@trellis/contracts/policy';
+import { POLICIES, policyOf } from '@trellis/contracts/policy';
 import { isTerminal, OPEN_STATES, type OpenState } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, orderIdOf, type Run } from '@trellis/contracts/temporal';
 import type { OpenOrder, OpenOrders } from '@trellis/drizzle/open-orders';
@@ -18,6 +18,8 @@ const EXAMINED_FOR_MS = 600_000;
 /** An order's row is looked at once it has not moved for this long beyond what its state allows, and once more after as long. */
 const IDLE_MS = 60_000;
 const PAGE_SIZE = 500;
+/** Servers since 1.30 report a run whose workflow task has failed or timed out five times in a row. */
+const FAILING = `WorkflowType = '${ORDER_WORKFLOW}' AND ExecutionStatus = 'Running' AND TemporalReportedProblems IS NOT NULL`;
 const ENDED_FROM_OUTSIDE = `WorkflowType = '${ORDER_WORKFLOW}' AND ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed')`;
 
 interface SweepDeps {
@@ -34,13 +36,18 @@ type Pass = (mayGoOn: () => boolean) => Promise<void>;
 
 /**
  * Every ten seconds looks for orders that no run is going to end, and starts a SettleWorkflow for each: among the runs that
- * ended from outside, which finds most of them at once, and among the open orders that no longer move, which finds all. Any
+ * ended from outside, which finds most of them at once, among the open orders that no longer move, and among the runs that
+ * make no progress and have no row. Any
  * number of workers may sweep at once: the SettleWorkflow's id is derived from the order's.
  */
 export async function sweep(deps: SweepDeps): Promise<void> {
   const { client, log, signal } = deps;
   const settleIfAbandoned = createSettler(client, log);
-  const passes = [endedRuns(deps, settleIfAbandoned), idleOrders(deps, settleIfAbandoned)];
+  const passes = [
+    endedRuns(deps, settleIfAbandoned),
+    failingRuns(deps, settleIfAbandoned),
+    idleOrders(deps, settleIfAbandoned),
+  ];
   while (!signal.aborted) {
     for (const pass of passes) {
       const end = performance.now() + PASS_TIMEOUT_MS;
@@ -109,6 +116,41 @@ function endedRuns({ client, views, log, signal }: SweepDeps, settleIfAbandoned:
   };
 }
 
+/** The runs whose workflow task keeps failing and which have no row, so that the pass over the idle orders does not see them. */
+function failingRuns({ client, views, log, signal }: SweepDeps, settleIfAbandoned: SettleIfAbandoned): Pass {
+  let areReported = true;
+
+  async function examine(run: Run, startTime: Date): Promise<void> {
+    const order_id = orderIdOf(run.workflow_id);
+    try {
+      if (order_id === undefined || !ID_PATTERN.test(order_id) || (await views.find(order_id))) return;
+      // Its policy is not known without a row.
+      const isOverdue = Date.now() - startTime.getTime() > LONGEST_LIFE_MS + IDLE_MS;
+      await settleIfAbandoned({ order_id, ...run }, isOverdue);
+    } catch (error) {
+      if (!signal.aborted) log.warn({ err: error, ...run }, 'a failing run could not be examined');
+    }
+  }
+
+  return async (mayGoOn) => {
+    if (!areReported) return;
+    try {
+      for await (const { workflowId, runId, startTime } of client.workflow.list({ query: FAILING })) {
+        if (!mayGoOn()) return;
+        await examine({ workflow_id: workflowId, run_id: runId }, startTime);
+      }
+    } catch (error) {
+      if (!isInvalidQuery(error)) throw error;
+      areReported = false;
+      log.info('this Temporal server does not report runs whose workflow task keeps failing');
+    }
+  };
+}
+
+const INVALID_ARGUMENT = 3;
+const isInvalidQuery = (error: unknown): boolean =>
+  error instanceof Error && isGrpcServiceError(error.cause) && error.cause.code === INVALID_ARGUMENT;
+
 /** The open orders whose rows have not moved for longer than their state allows. */
 function idleOrders({ openOrders, log, signal }: SweepDeps, settleIfAbandoned: SettleIfAbandoned): Pass {
   /** How far each state's orders have been examined in this round, and when the next one may begin. */
@@ -149,6 +191,8 @@ function idleOrders({ openOrders, log, signal }: SweepDeps, settleIfAbandoned: S
     for (const state of OPEN_STATES) if (mayGoOn()) await examinePage(state, mayGoOn);
   };
 }
+
+const LONGEST_LIFE_MS = POLICIES.production.budget_ms + POLICIES.production.review_ms;
 
 /** How long an order's row may rest in its state without anything being wrong, in milliseconds. */
 const longestRest = ({ state, policy }: OpenOrder): number =>
