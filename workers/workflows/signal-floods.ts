@@ -1,4 +1,4 @@
-/** Keeps a flood of signals from taking longer than a workflow task may. */
+/** Keeps a flood of signals from taking longer than a workflow task may, and delivers commands in the order in which they came. */
 import type { ActivateInput, WorkflowInterceptorsFactory } from '@temporalio/workflow';
 import { bounded } from './bounds.ts';
 
@@ -21,11 +21,13 @@ export const interceptors: WorkflowInterceptorsFactory = () => {
           const { activation } = input;
           const all = activation.jobs ?? [];
           const few = withoutFlood(all);
-          const [first, ...rest] = few.length < all.length && bounded() ? few : all;
+          const jobs = few.length < all.length && bounded() ? few : all;
+          const deliver = (some: typeof jobs) => next({ ...input, activation: { ...activation, jobs: some } });
+          const [first, ...rest] = jobs;
           // Signals and updates that came before the workflow's start would be delivered by name, in the order of its handlers. A worker
           // whose first task timed out delivers them as they came, so that another one could not replay what it did.
-          if (first?.initializeWorkflow) next({ ...input, activation: { ...activation, jobs: [first] } });
-          next({ ...input, activation: { ...activation, jobs: first?.initializeWorkflow ? rest : all } });
+          if (first?.initializeWorkflow) deliver([first]);
+          deliver(first?.initializeWorkflow ? rest : jobs);
         },
       },
     ],
