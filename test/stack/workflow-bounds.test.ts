@@ -232,7 +232,7 @@ test('an order that took in more signals at once under a version without bounds 
   expect(await own.violations()).toEqual([]);
 });
 
-test('an order that many large addresses reach before its first task still ends, within its deadline', async () => {
+test('an order that receives many large addresses before its first task continues as new, and ships', async () => {
   const own = await ownTestbed({ queues: [], clock: 'real' });
   const order = await own.place();
   const large = { line1: '汉'.repeat(15_950), city: '汉' };

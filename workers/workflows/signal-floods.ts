@@ -24,8 +24,8 @@ export const interceptors: WorkflowInterceptorsFactory = () => {
           const jobs = few.length < all.length && bounded() ? few : all;
           const deliver = (some: typeof jobs) => next({ ...input, activation: { ...activation, jobs: some } });
           const [first, ...rest] = jobs;
-          // Signals and updates that came before the workflow's start would be delivered by name, in the order of its handlers. A worker
-          // whose first task timed out delivers them as they came, so that another one could not replay what it did.
+          // The SDK would deliver what came before the workflow's start by name, in the order in which the handlers are registered. But a
+          // worker whose first task timed out has delivered it in the order in which it came, and its history must replay elsewhere.
           if (first?.initializeWorkflow) deliver([first]);
           deliver(first?.initializeWorkflow ? rest : jobs);
         },
