@@ -447,18 +447,29 @@ export const awaitingApproval = (order: PlacedOrder) =>
   eventually(async () => (await order.status()).step === 'awaiting_approval');
 
 /**
- * Fills the history of the order's run with signals and waits until another run has continued it. By default with few large ones,
- * which is quicker than with many.
+ * Fills the history of the order's run with signals until another run has continued it: with few large ones, which is quicker, or with
+ * many small ones where the server counts no bytes or the history is kept in a file. Sends small ones only while no workflow task runs: one that arrives in the task that continues the
+ * run has Temporal reject the continuation, and during a flood the run tries again only after some hundred further events.
  */
 export async function fillHistory(
   { handle }: { handle: WorkflowHandle },
-  { signals, length } = { signals: 4, length: 1_900_000 },
+  signals: 'few large' | 'many small' = 'few large',
 ): Promise<void> {
   const { runId } = await handle.describe();
-  const text = 'x'.repeat(length);
-  // One after the other, or a task that begins before the last one has arrived may be the last one.
-  for (let sent = 0; sent < signals; sent += 1) await handle.signal('no_such_signal', text);
-  await eventually(async () => (await handle.describe()).runId !== runId);
+  const continued = async () => (await handle.describe()).runId !== runId;
+  if (signals === 'few large') {
+    for (let sent = 0; sent < 4; sent += 1) await handle.signal('no_such_signal', 'x'.repeat(1_900_000));
+    await eventually(continued);
+    return;
+  }
+  await eventually(async () => {
+    if (await continued()) return true;
+    const last = (await handle.fetchHistory()).events?.at(-1);
+    const taskIsPending = last?.workflowExecutionSignaledEventAttributes || last?.workflowTaskScheduledEventAttributes;
+    if (taskIsPending || last?.workflowTaskStartedEventAttributes) return false;
+    for (let sent = 0; sent < 20; sent += 1) await handle.signal('no_such_signal', 'x');
+    return false;
+  });
 }
 
 /** Waits for an update that must be refused; resolves with the code and details of the refusal. */

@@ -24,8 +24,6 @@ export type Path = (bed: Testbed) => Promise<PlacedOrder>;
 
 const UNREACHABLE = { line1: '123 Main', city: 'Unreachable' };
 const BOSTON = { line1: '2 Birch', city: 'Boston' };
-/** Many small signals take less room in a recorded history than few large ones. */
-const MANY = { signals: 1_000, length: 1 };
 const attemptedToShip = (order: PlacedOrder, attempts: number) =>
   eventually(
     async () => (await order.status()).child_attempts >= attempts && (await order.status()).dispatch_failed_reason,
@@ -191,7 +189,7 @@ export const PATHS: Record<string, Path> = {
     const order = await bed.place(...underProduction());
     await awaitingApproval(order);
     await order.update('address', [BOSTON], 'first');
-    await fillHistory(order, MANY);
+    await fillHistory(order, 'many small');
     await order.update('approve');
     return ended(order);
   }),
@@ -205,7 +203,7 @@ export const PATHS: Record<string, Path> = {
     await order.signal('address', BOSTON, 'first');
     await order.signal('cancel', 'changed my mind', 'second');
     await close.reached;
-    await fillHistory(order, MANY);
+    await fillHistory(order, 'many small');
     close.open();
     await ended(order);
     dispatch.open();

@@ -264,7 +264,7 @@ export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
     /** Fills the history of the order's run, so that another run continues it. */
     fillHistory: () =>
       act(
-        () => fillHistory(placed, { signals: 1_000, length: 1 }),
+        () => fillHistory(placed, 'many small'),
         () => model.continuesAsNew(),
         1_000,
       ),
