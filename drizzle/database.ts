@@ -76,23 +76,31 @@ export async function withTimeout<T>(timeoutMs: number, work: Promise<T>, giveUp
   }
 }
 
-/** How often each kind of failure is retried, within ANSWER_TIMEOUT_MS. `lost` is retried least: the server may be down, and the caller should learn it soon. */
+/** How often each kind of failure is retried. `lost` is retried least: the server may be down, and the caller should learn it soon. */
 const RETRIES: Partial<Record<FailureKind, number>> = { conflict: 30, busy: 30, lost: 6 };
 const MIN_PAUSE_MS = 5;
 const MAX_PAUSE_MS = 100;
 
-/** Retries `work` with backoff while the failure may be transient. Throws a DatabaseError when the database failed, any other error as it is. */
-export async function retrying<T>(work: () => Promise<T>): Promise<T> {
-  const began = performance.now();
+/**
+ * Retries `work` with backoff while the failure may be transient. All tries together take at most `timeoutMs` milliseconds: `work` gets
+ * the time left. Throws a DatabaseError when the database failed, any other error as it is.
+ */
+export async function retrying<T>(timeoutMs: number, work: (timeoutMs: number) => Promise<T>): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  let timeLeft = timeoutMs;
+  let earlier: DatabaseError | undefined;
   for (let failures = 1; ; failures += 1) {
     try {
-      return await work();
+      return await work(timeLeft);
     } catch (thrown) {
       const error = databaseErrorOf(thrown);
       if (!error) throw thrown;
+      // A retry has less time than a server may take, so its silence says nothing.
+      if (earlier && error.kind === 'silent') throw earlier;
+      earlier = error;
       const pause = Math.min(MIN_PAUSE_MS * 2 ** (failures - 1), MAX_PAUSE_MS) * (0.5 + Math.random() / 2);
-      const late = performance.now() + pause - began > ANSWER_TIMEOUT_MS;
-      if (late || failures > (RETRIES[error.kind] ?? 0)) throw error;
+      timeLeft = Math.floor(end - performance.now() - pause);
+      if (timeLeft < MAX_PAUSE_MS || failures > (RETRIES[error.kind] ?? 0)) throw error;
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }

@@ -6,6 +6,7 @@ import { createPool, type Pool, type PoolConnection } from 'mysql2/promise';
 import {
   ANSWER_TIMEOUT_MS,
   type Database,
+  DatabaseError,
   databaseErrorOf,
   pingBy,
   retrying,
@@ -49,12 +50,13 @@ export function openMySql(url: string): Database {
     idleTimeout: IDLE_TIMEOUT_MS,
     connectTimeout: ANSWER_TIMEOUT_MS,
   });
-  const onConnection = connectionsOf(pool);
+  const onConnection = connectionsOf(pool, connectionLimit);
   const run: Database['run'] = (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
-    retrying(() => onConnection((session) => work(session as unknown as Session), timeoutMs));
+    retrying(timeoutMs, (timeLeft) => onConnection((session) => work(session as unknown as Session), timeLeft));
   return {
     run,
-    transaction: (work) => retrying(() => onConnection((session) => transact(session, work), ANSWER_TIMEOUT_MS)),
+    transaction: (work) =>
+      retrying(ANSWER_TIMEOUT_MS, (timeLeft) => onConnection((session) => transact(session, work), timeLeft)),
     ping: pingBy(run),
     close: () => pool.end(),
   };
@@ -85,11 +87,12 @@ interface Known {
  * closing it on either side. Therefore a connection is pinged first if it was idle, or if another one has got no answer since its last
  * answer. Once one is lost, every connection opened before is dropped when the pool hands it out: a caller waits once, not once for each.
  */
-function connectionsOf(pool: Pool) {
+function connectionsOf(pool: Pool, connectionLimit: number) {
   /** By the driver's own connection; the pool wraps it anew each time. */
   const known = new WeakMap<object, Known>();
   let losses = 0;
   let unansweredAt = 0;
+  let inUse = 0;
 
   function lose({ connection }: PoolConnection): void {
     if (known.get(connection)?.losses === losses) losses += 1;
@@ -115,13 +118,16 @@ function connectionsOf(pool: Pool) {
   return async function onConnection<T>(work: (session: MySql2Database) => Promise<T>, timeoutMs: number): Promise<T> {
     let connection: PoolConnection | undefined;
     let givenUp = false;
+    let noneWasFree = false;
     const working = async () => {
       for (;;) {
-        connection = await pool.getConnection();
+        const taken = await pool.getConnection();
         if (givenUp) {
-          connection.release();
+          taken.release();
           throw new Error('the work was abandoned before it had a connection');
         }
+        if (!connection) inUse += 1;
+        connection = taken;
         if (await isReady(connection)) return work(drizzle({ client: connection }));
         connection.destroy();
       }
@@ -129,16 +135,23 @@ function connectionsOf(pool: Pool) {
     try {
       return await withTimeout(timeoutMs, working(), () => {
         givenUp = true;
-        unansweredAt = performance.now();
+        noneWasFree = !connection && inUse >= connectionLimit;
+        if (!noneWasFree) unansweredAt = performance.now();
         connection?.destroy();
       });
     } catch (error) {
+      if (noneWasFree)
+        throw new DatabaseError('all connections to the database are in use', {
+          kind: 'busy',
+          reason: `none of ${connectionLimit} connections became free within ${timeoutMs} ms`,
+        });
       if (connection && databaseErrorOf(error)?.kind === 'lost') {
         lose(connection);
         connection.destroy();
       }
       throw error;
     } finally {
+      if (connection) inUse -= 1;
       const its = connection && known.get(connection.connection);
       if (its) its.answeredAt = performance.now();
       if (!givenUp) connection?.release();

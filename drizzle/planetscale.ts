@@ -36,11 +36,13 @@ export function openPlanetScale(url: string): Database {
     }
   }
   const run: Database['run'] = (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
-    retrying(() => execute((db) => work(db as unknown as Session), timeoutMs));
+    retrying(timeoutMs, (timeLeft) => execute((db) => work(db as unknown as Session), timeLeft));
   return {
     run,
     transaction: (work) =>
-      retrying(() => execute((db) => db.transaction((tx) => work(tx as unknown as Session)), ANSWER_TIMEOUT_MS)),
+      retrying(ANSWER_TIMEOUT_MS, (timeLeft) =>
+        execute((db) => db.transaction((tx) => work(tx as unknown as Session)), timeLeft),
+      ),
     ping: pingBy(run),
     close: async () => undefined,
   };

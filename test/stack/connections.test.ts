@@ -75,6 +75,21 @@ test('after the network forgot 20 idle connections the next calls succeed, and o
   await nested(9);
 });
 
+test('a call for which no connection becomes free does not call the database silent', async () => {
+  const url = new URL(DATABASE_URL);
+  url.searchParams.set('connectionLimit', '1');
+  const db = openDatabase(url.href);
+  onTestFinished(() => db.close());
+  const slow = db.run((session) => session.execute('SELECT SLEEP(2.5)'), 5_000);
+  await expect(db.run(connectionId)).rejects.toMatchObject({
+    kind: 'busy',
+    message: 'all connections to the database are in use',
+    reason: 'none of 1 connections became free within 2000 ms',
+  });
+  await slow;
+  await db.run(connectionId);
+});
+
 test('a ping is answered, or fails within its time', async () => {
   const { db, proxy } = await throughProxy();
   await db.ping(1_000);

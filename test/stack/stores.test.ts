@@ -897,6 +897,19 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       expect((await viewOf(order)).state).toBe('received');
     });
 
+    test('of work that is tried again: its tries share that time, and the failure before is reported', async () => {
+      let tries = 0;
+      const deadlocked = db.transaction(async (session) => {
+        tries += 1;
+        await session.execute('SELECT SLEEP(1.7)');
+        await session.execute("SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'");
+      });
+      const { message, after } = await rejection(deadlocked);
+      expect(message).toContain('Deadlock found');
+      expect(after).toBeLessThan(BOUND_MS);
+      expect(tries).toBe(2);
+    });
+
     test('when it accepts the connection and sends nothing', async () => {
       const silent = createServer((socket) => socket.on('error', () => socket.destroy()));
       await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
