@@ -902,7 +902,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       const deadlocked = db.transaction(async (session) => {
         tries += 1;
         await session.execute('SELECT SLEEP(1.7)');
-        await session.execute("SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'");
+        throw Object.assign(new Error('Deadlock found'), { errno: 1213, sqlState: '40001' });
       });
       const { message, after } = await rejection(deadlocked);
       expect(message).toContain('Deadlock found');
