@@ -1,19 +1,35 @@
 # syntax=docker/dockerfile:1
 # One image for `api`, `worker` and `migrate`. Temporal's native core needs glibc, hence slim and not alpine.
+
+# What the built programs load at run time: the dependencies of the workspace `build`, no more.
 FROM node:24-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+COPY build/package.json build/
+# Naming the workspace leaves out the root's own dependencies, the Node binaries among them. Temporal's native core comes for five
+# platforms; one is kept. The compiler is for bundling workflows, which the build has done.
+RUN --mount=type=cache,target=/root/.npm \
+    npm ci --omit=dev --ignore-scripts -w build \
+ && find node_modules/@temporalio/core-bridge/releases -mindepth 1 -maxdepth 1 \
+      ! -name "$(uname -m)-unknown-linux-gnu" -exec rm -r {} + \
+ && rm -r node_modules/@swc
+
+FROM node:24-slim AS programs
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY contracts/package.json contracts/
 COPY drizzle/package.json drizzle/
 COPY api/package.json api/
 COPY workers/package.json workers/
-# Naming the workspaces leaves out the root's own dependencies, the Node binaries among them. `--omit=optional` would do
-# that too, but would also leave out swc's platform package, without which the worker can't bundle its workflows.
-# Temporal's native core comes for five platforms; one is kept.
+COPY build/package.json build/
 RUN --mount=type=cache,target=/root/.npm \
-    npm ci --omit=dev --ignore-scripts -w contracts -w drizzle -w api -w workers \
- && find node_modules/@temporalio/core-bridge/releases -mindepth 1 -maxdepth 1 \
-      ! -name "$(uname -m)-unknown-linux-gnu" -exec rm -r {} +
+    npm ci --ignore-scripts -w contracts -w drizzle -w api -w workers -w build
+COPY contracts contracts
+COPY drizzle drizzle
+COPY api api
+COPY workers workers
+COPY build build
+RUN node build/build.ts
 
 FROM node:24-slim
 # Nothing is installed in a running container.
@@ -21,14 +37,10 @@ RUN rm -r /usr/local/lib/node_modules /opt/yarn-* /usr/local/bin/npm /usr/local/
 ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
-COPY package.json ./
-COPY contracts contracts
-COPY drizzle drizzle
-COPY api api
-COPY workers workers
+COPY --from=programs /app/dist dist
 # The user node. A number, because Kubernetes can't tell that a name is not root's.
 USER 1000:1000
 EXPOSE 8000
 # Exec form and no npm, so that SIGTERM reaches the program. The other programs run with another command:
-# `node workers/main.ts`, `node drizzle/migrate.ts`.
-CMD ["node", "api/node.ts"]
+# `node dist/worker.js`, `node dist/migrate.js`.
+CMD ["node", "dist/api.js"]

@@ -38,7 +38,7 @@ const connection = /^https?:\/\//.test(address)
   : Connection.lazy({ address, ...config.temporal, channelArgs: KEEPALIVE });
 const temporal = connection
   ? createGrpcTemporal(createTemporalClient(connection, namespace))
-  : createHttpTemporal({ url: address, namespace, apiKey, fetch: fetchWith(tls) });
+  : createHttpTemporal({ url: address, namespace, apiKey, fetch: await fetchWith(tls) });
 const app = createApp({
   temporal,
   ...openApiStores(db),

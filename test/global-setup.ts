@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { build } from '@trellis/build/build';
 import { migrate } from '@trellis/drizzle/migrate';
 import { prepareDatabase, startDatabase } from '@trellis/local/stack/database-server';
 import { startEdge } from '@trellis/local/stack/edge-server';
@@ -67,6 +68,8 @@ async function createParts(folder: string) {
     return known as Promise<Parts[P]>;
   }
 
+  const servers = () => Promise.all([start('database'), start('temporal'), start('programs')]);
+
   const starters: { [P in Part]: () => Promise<Parts[P]> } = {
     async database() {
       const { url, created, drop } = await prepareDatabase({
@@ -101,28 +104,30 @@ async function createParts(folder: string) {
     async testServer() {
       return { testServer: (await findTestServer(say)) ?? '' };
     },
+    async programs() {
+      const built = join(folder, 'dist');
+      await build(built);
+      return { built };
+    },
     async worker() {
-      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }] = await Promise.all([start('database'), start('temporal')]);
-      await started(startWorker({ folder, env: { ...SETTINGS, DATABASE_URL, TEMPORAL_ADDRESS } }));
+      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }, { built }] = await servers();
+      await started(startWorker({ folder, built, env: { ...SETTINGS, DATABASE_URL, TEMPORAL_ADDRESS } }));
       return { workerLog: join(folder, 'logs/worker.log') };
     },
     async api() {
-      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }] = await Promise.all([start('database'), start('temporal')]);
+      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }, { built }] = await servers();
       const env = { ...SETTINGS, DATABASE_URL, TEMPORAL_ADDRESS };
-      await Promise.all([start('worker'), started(startApi({ folder, port: ports.api, env }))]);
+      await Promise.all([start('worker'), started(startApi({ folder, built, port: ports.api, env }))]);
       return { API_URL: `http://${HOST}:${ports.api}` };
     },
     async apis() {
-      const [{ API_URL }, { PLANETSCALE_URL: database }, { TEMPORAL_HTTP_URL: temporal }] = await Promise.all([
-        start('api'),
-        start('gateway'),
-        start('temporal'),
-      ]);
+      const [{ API_URL }, { PLANETSCALE_URL: database }, { TEMPORAL_HTTP_URL: temporal }, { built }] =
+        await Promise.all([start('api'), start('gateway'), start('temporal'), start('programs')]);
       const port = await freePort();
       const env = { ...SETTINGS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
       const settings = { ...process.env, ...SETTINGS };
       await Promise.all([
-        started(startApi({ folder, name: 'api-over-http', port, env })),
+        started(startApi({ folder, built, name: 'api-over-http', port, env })),
         started(startEdge({ folder, port: ports.edge, temporal, database, settings })),
       ]);
       return {

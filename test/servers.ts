@@ -11,6 +11,8 @@ export interface Parts {
   temporal: { TEMPORAL_ADDRESS: string; TEMPORAL_HTTP_URL: string; TEMPORAL_METRICS_URL?: string };
   /** Temporal's time-skipping server: the path of its program, empty when the SDK must download it. */
   testServer: { testServer: string };
+  /** What `npm run build` makes, in a folder. */
+  programs: { built: string };
   /** A worker for both queues, without fault injection, and the file it logs to. */
   worker: { workerLog: string };
   /** The API on Node over gRPC and mysql2, with its worker. */

@@ -31,13 +31,14 @@ import { createShipmentStore } from '@trellis/drizzle/shipments';
 import { withAllEvents } from '@trellis/local/shopper';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
-import { bundleWorkflows, createWorker, type QueueName } from '@trellis/workers/create-worker';
+import { createWorker, type QueueName } from '@trellis/workers/create-worker';
 import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
 import { createSandboxPaymentCompany } from '@trellis/workers/providers/sandbox/payment-company';
 import { createServerClock } from '@trellis/workers/server-clock';
 import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
+import { workflowBundle } from '@trellis/workers/workflow-bundle';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
 import { anOrder, eventually, freshDatabase, freshId } from './fixtures.ts';
@@ -131,7 +132,7 @@ export interface PlaceOptions extends Partial<WorkflowStartOptions> {
 
 export const log = createLogger('error');
 installTemporalRuntime(log);
-const bundle = bundleWorkflows();
+const bundle = workflowBundle();
 
 /** Opens a testbed with a new database and a Temporal server or namespace of its own, so that a test can check all their contents. */
 export async function openTestbed(options: TestbedOptions = {}) {

@@ -1,15 +1,13 @@
-import { fileURLToPath } from 'node:url';
 import type { WorkerDeploymentVersion } from '@temporalio/common';
 import {
   type ActivityInterceptorsFactory,
-  bundleWorkflowCode,
-  DefaultLogger,
   type NativeConnection,
   Worker,
   type WorkerDeploymentOptions,
-  type WorkflowBundle,
+  type WorkflowBundleOption,
 } from '@temporalio/worker';
 import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
+import { PAYLOAD_CONVERTER } from '#workflow-bundle';
 import type { Activities } from './activities/index.ts';
 
 export const QUEUES = { orders: ORDERS_QUEUE, shipping: SHIPPING_QUEUE } as const;
@@ -19,25 +17,12 @@ export interface WorkerDeps {
   connection: NativeConnection;
   namespace: string;
   activities: Activities;
-  workflowBundle: WorkflowBundle;
+  workflowBundle: WorkflowBundleOption;
   interceptors?: { activity: ActivityInterceptorsFactory[] };
   /** This worker's version and deployment. When absent, the worker is unversioned. */
   version?: WorkerDeploymentVersion | undefined;
   /** How many workflows are kept in memory between their tasks; with 0 every task replays the whole history. */
   maxCachedWorkflows?: number;
-}
-
-const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
-const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
-
-/** Bundles the workflow code, in about a second. One bundle serves all workers of a process. */
-export function bundleWorkflows(): Promise<WorkflowBundle> {
-  return bundleWorkflowCode({
-    workflowsPath: pathOf('workflows/index.ts'),
-    workflowInterceptorModules: [pathOf('workflows/signal-floods.ts')],
-    payloadConverterPath: PAYLOAD_CONVERTER,
-    logger: new DefaultLogger('WARN'),
-  });
 }
 
 /**

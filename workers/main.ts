@@ -8,10 +8,11 @@ import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import * as sandboxSchema from '@trellis/drizzle/sandbox/schema';
 import { openStores } from '@trellis/drizzle/stores';
+import { workflowBundle } from '#workflow-bundle';
 import { createAttemptLog } from './activities/attempt-log.ts';
 import { flaky_call } from './activities/flaky-call.ts';
 import { createActivities } from './activities/index.ts';
-import { bundleWorkflows, createWorker, QUEUES } from './create-worker.ts';
+import { createWorker, QUEUES } from './create-worker.ts';
 import { serveHealth } from './health.ts';
 import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.ts';
 import { sweep } from './jobs/sweep.ts';
@@ -54,7 +55,7 @@ const deps = {
 const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, WORKER_QUEUES: queues } = config;
 const connection = await NativeConnection.connect({ address, ...config.temporal }).catch(exitIfUnreachable);
 const client = createTemporalClient(connection, namespace);
-const workflowBundle = await bundleWorkflows();
+const bundle = await workflowBundle();
 const activities = createActivities(deps);
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
 const version = buildId === undefined ? undefined : { deploymentName, buildId };
@@ -62,7 +63,7 @@ const latencies = createStartLatencies(clock);
 const interceptors = { activity: [latencies.interceptor] };
 const workers = await Promise.all(
   queues.map((queue) =>
-    createWorker(queue, { connection, namespace, activities, workflowBundle, interceptors, version }),
+    createWorker(queue, { connection, namespace, activities, workflowBundle: bundle, interceptors, version }),
   ),
 ).catch(exitIfUnreachable);
 const { HEALTH_PORT: port } = config;

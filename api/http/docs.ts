@@ -1,8 +1,7 @@
-/** The files of `/docs`: Swagger UI and the page that loads our OpenAPI document into it. When run with a folder as its argument, it copies them there, for the edge. */
+/** The files of `/docs`: Swagger UI and the page that loads our OpenAPI document into it. */
 import { createHash } from 'node:crypto';
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const { resolve } = createRequire(import.meta.url);
@@ -37,14 +36,4 @@ export const DOCS_HEADERS = {
 
 function hashOf(script: string): string {
   return `sha256-${createHash('sha256').update(script).digest('base64')}`;
-}
-
-if (import.meta.main) {
-  const [folder] = process.argv.slice(2);
-  if (!folder) throw new Error('usage: node api/http/docs.ts FOLDER');
-  mkdirSync(join(folder, 'docs'), { recursive: true });
-  for (const [path, file] of Object.entries(DOCS)) copyFileSync(file, join(folder, path));
-  // Cloudflare reads the headers of static files from this file.
-  const headers = Object.entries(DOCS_HEADERS).map(([name, value]) => `  ${name}: ${value}\n`);
-  writeFileSync(join(folder, '_headers'), `/docs/*\n${headers.join('')}`);
 }

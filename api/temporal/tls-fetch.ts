@@ -1,9 +1,11 @@
 import type { TemporalOptions } from '@trellis/contracts/config/temporal-client';
-import { Agent, fetch } from 'undici';
 
-/** A `fetch` for Node that connects with these certificates; undefined when there are none, and the runtime's own will do. */
-export function fetchWith(tls: TemporalOptions['tls']): ((request: Request) => Promise<Response>) | undefined {
+/** Resolves with a `fetch` for Node that connects with these certificates; undefined when there are none, and the runtime's own will do. */
+export async function fetchWith(
+  tls: TemporalOptions['tls'],
+): Promise<((request: Request) => Promise<Response>) | undefined> {
   if (typeof tls !== 'object' || tls === null) return undefined;
+  const { Agent, fetch } = await import('undici');
   const { serverRootCACertificate: ca, clientCertPair, serverNameOverride: servername } = tls;
   const dispatcher = new Agent({
     connect: {

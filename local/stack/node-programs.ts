@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
+import { SOURCES } from '@trellis/build/build';
 import { ROOT } from './folder.ts';
 import { HOST } from './ports.ts';
 import { type Service, startProcess } from './processes.ts';
@@ -27,16 +28,18 @@ interface Options {
   name?: string;
   /** On top of this process's environment: at least the addresses of the servers, DATABASE_URL and TEMPORAL_ADDRESS. */
   env: NodeJS.ProcessEnv;
+  /** A folder that `build` has filled; when absent, the sources run. */
+  built?: string | undefined;
 }
 
 /** Starts a worker. Resolves once it polls; on failure rejects with the end of its log. */
 export function startWorker({ name = 'worker', ...options }: Options): Promise<Service> {
-  return startNode('workers/main.ts', { ...options, name });
+  return startNode(fileOf('worker', options), { ...options, name });
 }
 
 /** Starts the API on 127.0.0.1:port. Resolves once it listens; on failure rejects with the end of its log. */
-export function startApi({ name = 'api', port, folder, env }: Options & { port: number }): Promise<Service> {
-  return startNode('api/node.ts', { folder, name, env: { ...env, PORT: `${port}` } });
+export function startApi({ name = 'api', port, env, ...options }: Options & { port: number }): Promise<Service> {
+  return startNode(fileOf('api', options), { ...options, name, env: { ...env, PORT: `${port}` } });
 }
 
 /**
@@ -47,7 +50,7 @@ export function startGateway(options: { folder: string; url: string; databaseUrl
   const { folder, url, databaseUrl } = options;
   const { port, password } = new URL(url);
   const env = { DATABASE_URL: databaseUrl, PORT: port, GATEWAY_PASSWORD: password };
-  return startNode('local/stack/planetscale-gateway.ts', { folder, name: 'gateway', env });
+  return startNode(join(ROOT, 'local/stack/planetscale-gateway.ts'), { folder, name: 'gateway', env });
 }
 
 /** The URL of a gateway on 127.0.0.1:port to the database of a `mysql://` URL, with a new password. */
@@ -62,13 +65,16 @@ export function atGateway(url: string, databaseUrl: string): string {
   return other.href.replace(/\/$/, '');
 }
 
+const fileOf = (program: keyof typeof SOURCES, { built }: Pick<Options, 'built'>): string =>
+  built === undefined ? join(ROOT, SOURCES[program]) : join(built, `${program}.js`);
+
 /** What concerns another Temporal, such as its namespace, certificates or a worker's build id, is hidden from the program. */
-async function startNode(script: string, { folder, name, env }: Options & { name: string }): Promise<Service> {
+async function startNode(file: string, { folder, name, env }: Options & { name: string }): Promise<Service> {
   const ofTemporal = Object.keys(await programVariables()).filter((variable) => variable.startsWith('TEMPORAL_'));
   return startProcess(folder, {
     name,
     command: process.execPath,
-    args: [join(ROOT, script)],
+    args: [file],
     env: { ...process.env, ...PINNED, ...Object.fromEntries(ofTemporal.map((variable) => [variable, ''])), ...env },
     ipc: true,
     // As Ctrl-C does in a terminal: on SIGTERM the API first keeps accepting for 2 s, for load balancers.

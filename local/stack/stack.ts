@@ -1,6 +1,7 @@
 /** The whole product on one machine: SQL and Temporal servers, migrations, worker, API. */
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { build } from '@trellis/build/build';
 import { ConfigError } from '@trellis/contracts/config/variables';
 import { migrate } from '@trellis/drizzle/migrate';
 import { ReportedError } from '../options.ts';
@@ -15,7 +16,7 @@ import { prepareTemporal, startTemporal, type TemporalAddresses } from './tempor
 export type Say = (line: string) => void;
 
 export interface StackOptions {
-  /** Holds the data, logs, pids and the `env` file. */
+  /** Holds the built programs, data, logs, pids and the `env` file. */
   folder: string;
   /** Keep the documented ports where they are free, and the data across restarts. */
   persistent: boolean;
@@ -104,14 +105,17 @@ export async function startStack({
         TEMPORAL_METRICS_URL: `http://${HOST}:${ports.metrics}/metrics`,
       };
     };
-    // Wait for both even if one fails, so that `stop` stops the other.
-    const [database, temporalServer] = await Promise.allSettled([
+    const built = join(folder, 'dist');
+    // Wait for all even if one fails, so that `stop` stops the others.
+    const [database, temporalServer, building] = await Promise.allSettled([
       prepareDatabase({ persistent, startServer: sql }),
       prepareTemporal({ persistent, startServer: newTemporal }),
+      build(built),
     ]);
     if (database.status === 'rejected') throw database.reason;
     cleanUp.push(database.value.drop);
     if (temporalServer.status === 'rejected') throw temporalServer.reason;
+    if (building.status === 'rejected') throw building.reason;
     const { url } = database.value;
     await migrate(url);
 
@@ -132,8 +136,8 @@ export async function startStack({
       ...(typeof env === 'function' ? await env(addresses) : env),
     };
     const worker = (name: string, more?: NodeJS.ProcessEnv) =>
-      started(startWorker({ folder, name, env: { ...settings, ...more } }));
-    const api = () => started(startApi({ folder, port: ports.api, env: settings }));
+      started(startWorker({ folder, built, name, env: { ...settings, ...more } }));
+    const api = () => started(startApi({ folder, built, port: ports.api, env: settings }));
 
     const firstWorker = await worker('worker');
     await writeFile(envFile, envLines(addresses), { mode: PRIVATE_FILE });

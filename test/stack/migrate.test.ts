@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { AddressInfo, Socket } from 'node:net';
 import { createConnection as connectTo, createServer } from 'node:net';
+import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { openDatabase } from '@trellis/drizzle/client';
@@ -16,11 +17,13 @@ import { sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshDatabase } from '../fixtures.ts';
+import { need } from '../servers.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
 const { db, url, drop } = await freshDatabase();
 afterAll(drop);
 
+const DRIZZLE = fileURLToPath(new URL('../../drizzle', import.meta.url));
 const MONEY = { amount: '2.00', currency: 'EUR' };
 const runOf = (id: string) => ({ workflow_id: `order-${id}`, run_id: id });
 
@@ -46,9 +49,9 @@ async function emptyDatabase() {
   return { url, name, tables, drop };
 }
 
-/** Runs a program with these variables to its end. */
+/** Runs a program of `drizzle/`, or the one at an absolute path, with these variables to its end. */
 async function program(script: string, env: NodeJS.ProcessEnv) {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(`../../drizzle/${script}`, import.meta.url))], {
+  const child = spawn(process.execPath, [resolve(DRIZZLE, script)], {
     // Not the repository's root, whose .env would be read.
     cwd: fileURLToPath(new URL('.', import.meta.url)),
     env: { ...env, PATH: process.env.PATH },
@@ -100,11 +103,12 @@ describe('migrate', () => {
   const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
   const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
 
-  test('prints what it applied', async () => {
+  test.each(['sources', 'built'])('of the %s prints what it applied', async (from) => {
+    const script = from === 'built' ? join((await need('programs')).built, 'migrate.js') : 'migrate.ts';
     const { url: DATABASE_URL, drop } = await emptyDatabase();
     const applied = [...PRODUCT, ...SANDBOX].map((name) => `applied ${name}\n`).join('');
-    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
-    expect(await program('migrate.ts', { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
+    expect(await program(script, { DATABASE_URL })).toEqual({ code: 0, stdout: applied, stderr: '' });
+    expect(await program(script, { DATABASE_URL })).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
     await drop();
   });
 

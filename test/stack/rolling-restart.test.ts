@@ -10,7 +10,7 @@ import { afterAll, expect, inject, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 import { need } from '../servers.ts';
 
-const { TEMPORAL_ADDRESS, DATABASE_URL } = await need('temporal', 'database');
+const { TEMPORAL_ADDRESS, DATABASE_URL, built } = await need('temporal', 'database', 'programs');
 // Under the production policy no order is turned away and none expires.
 const env = { DATABASE_URL, TEMPORAL_ADDRESS, POLICY: 'production', FLAKY_CALL: 'off' };
 const folder = inject('folder');
@@ -32,8 +32,8 @@ async function replace(service: Service, start: (name: string) => Promise<Servic
 }
 
 const ports = [await freePort(), await freePort()];
-const api = (port: number) => (name: string) => startApi({ folder, name, port, env });
-const worker = (name: string) => startWorker({ folder, name, env });
+const api = (port: number) => (name: string) => startApi({ folder, built, name, port, env });
+const worker = (name: string) => startWorker({ folder, built, name, env });
 
 const agents = new Map(ports.map((port) => [port, new Agent({ keepAlive: true })]));
 let turn = 0;

@@ -10,6 +10,7 @@ import { runInNewContext } from 'node:vm';
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/http/app';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
+import { SOURCES } from '@trellis/build/build';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS, Variables } from '@trellis/contracts/config/variables';
 import { openDatabase } from '@trellis/drizzle/client';
@@ -38,6 +39,7 @@ interface ComposeService {
 interface Package {
   scripts: Record<string, string>;
   dependencies?: Record<string, string>;
+  devDependencies?: Record<string, string>;
   optionalDependencies: Record<string, string>;
 }
 
@@ -98,8 +100,11 @@ describe('docker-compose.yaml', () => {
     expect(serviceOf('temporal').image).toBe(`temporalio/temporal:${version}`);
   });
 
-  test.each(ours)('runs in the container %s what the npm script of that name runs', (name, { command = [] }) => {
-    expect(command.join(' ')).toBe(scripts[name]);
+  test.each(ours)('runs in the container %s what is built from the npm script of that name', (name, {
+    command = [],
+  }) => {
+    expect(command).toEqual(['node', `dist/${name}.js`]);
+    expect(scripts[name]).toBe(`node ${SOURCES[name]}`);
   });
 
   test.each(ours)('sets for %s only variables that it reads, to values that it accepts', async (name, service) => {
@@ -276,7 +281,7 @@ function exitCode(name: string, fetch: (url: string) => Response | Promise<Respo
   });
 }
 
-/** The Dockerfile's instructions; `final` are those of the last stage, which is the image. */
+/** The Dockerfile's instructions, by the name of their stage; `final` are those of the last one, which is the image. */
 function dockerfile() {
   const lines = read('Dockerfile')
     .replace(/^#.*\n/gm, '')
@@ -287,32 +292,45 @@ function dockerfile() {
     const [keyword = '', ...words] = line.trim().split(/\s+/);
     return { keyword, words, text: words.join(' ') };
   });
-  const final = all.slice(all.findLastIndex(({ keyword }) => keyword === 'FROM'));
-  const copied = (from: typeof all) => from.flatMap(({ keyword, words }) => (keyword === 'COPY' ? words : []));
-  return { all, final, copied: copied(all), copiedAtLast: copied(final) };
+  const stage = (name?: string) => {
+    const from = all.findLastIndex(({ keyword, words }) => keyword === 'FROM' && words[2] === name);
+    const next = all.findIndex(({ keyword }, at) => at > from && keyword === 'FROM');
+    return all.slice(from, next === -1 ? undefined : next);
+  };
+  return { all, dependencies: stage('dependencies'), programs: stage('programs'), final: stage() };
 }
 
+type Instructions = ReturnType<typeof dockerfile>['all'];
+const copiedIn = (stage: Instructions) =>
+  stage.flatMap(({ keyword, words }) => (keyword === 'COPY' ? words.slice(0, -1) : []));
+const installIn = (stage: Instructions) => stage.find(({ text }) => text.includes('npm ci'))?.text ?? '';
+const installedIn = (stage: Instructions) =>
+  [...installIn(stage).matchAll(/ -w (\S+)/g)].map(([, folder]) => `${folder}`);
+
 describe('the Dockerfile', () => {
-  const { all, final, copied, copiedAtLast } = dockerfile();
+  const { all, dependencies, programs, final } = dockerfile();
   const only = (keyword: string) => final.filter((instruction) => instruction.keyword === keyword);
 
-  test('installs and copies every workspace that the programs depend on', () => {
-    const needed = new Set(IMAGE.map((program) => `${scripts[program]}`.split(/[ /]/)[1] ?? ''));
+  test('installs and copies every workspace that the build depends on', () => {
+    const needed = new Set(['build', ...Object.values(SOURCES).map((source) => source.split('/')[0] ?? '')]);
     for (const folder of needed) {
-      const dependencies = Object.keys(packageAt(folder).dependencies ?? {});
-      for (const name of dependencies) if (name.startsWith('@trellis/')) needed.add(name.slice('@trellis/'.length));
+      const names = Object.keys({ ...packageAt(folder).dependencies, ...packageAt(folder).devDependencies });
+      for (const name of names) if (name.startsWith('@trellis/')) needed.add(name.slice('@trellis/'.length));
     }
-    const install = all.find(({ keyword, text }) => keyword === 'RUN' && text.includes('npm ci'))?.text ?? '';
-    const installed = [...install.matchAll(/ -w (\S+)/g)].map(([, folder]) => `${folder}`);
-    expect(new Set(installed)).toEqual(needed);
-    expect(copied).toEqual(expect.arrayContaining([...needed].map((folder) => `${folder}/package.json`)));
-    expect(copiedAtLast).toEqual(expect.arrayContaining([...needed]));
+    expect(new Set(installedIn(programs))).toEqual(needed);
+    const copied = copiedIn(programs);
+    expect(copied).toEqual(expect.arrayContaining([...needed, ...[...needed].map((name) => `${name}/package.json`)]));
+    expect(programs.at(-1)?.text).toBe(scripts.build);
   });
 
-  test('installs no development dependencies, and keeps the platform packages', () => {
-    const install = all.map(({ text }) => text).find((text) => text.includes('npm ci'));
-    expect(install).toContain('--omit=dev');
-    expect(install).not.toContain('--omit=optional');
+  test('takes over what is built, and the dependencies of built programs alone', () => {
+    expect(copiedIn(final)).toEqual(['--from=dependencies', '/app/node_modules', '--from=programs', '/app/dist']);
+    expect(installedIn(dependencies)).toEqual(['build']);
+    expect(installIn(dependencies)).toContain('--omit=dev');
+  });
+
+  test('keeps the platform packages where it builds', () => {
+    expect(installIn(programs)).not.toContain('--omit');
   });
 
   test('leaves no npm in the image', () => {
@@ -329,7 +347,7 @@ describe('the Dockerfile', () => {
   });
 
   test('starts the API without a shell or npm, as a user whose number is not root’s, on the port that it exposes', async () => {
-    expect(JSON.parse(`${only('CMD')[0]?.text}`)).toEqual(`${scripts.api}`.split(' '));
+    expect(JSON.parse(`${only('CMD')[0]?.text}`)).toEqual(['node', 'dist/api.js']);
     expect(only('USER')[0]?.text).toMatch(/^[1-9]\d*(:[1-9]\d*)?$/);
     expect(only('EXPOSE').map(({ text }) => Number(text))).toEqual(await listening('api'));
   });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker, type WorkflowBundle } from '@temporalio/worker';
-import { bundleWorkflows } from '@trellis/workers/create-worker';
+import { workflowBundle } from '@trellis/workers/workflow-bundle';
 import { describe, expect, test } from 'vitest';
 import { bundleEdited, otherPolicies } from '../edited-workflows.ts';
 import { fileOf, PATHS, VERSION } from '../histories/paths.ts';
@@ -38,7 +38,7 @@ async function replay(files: string[], workflowBundle: WorkflowBundle): Promise<
 
 const all = (files: string[], expected: unknown) => new Map(files.map((file) => [file, expected]));
 
-const replayed = await replay(recorded, await bundleWorkflows());
+const replayed = await replay(recorded, await workflowBundle());
 
 test.for(recorded)('%s', (file) => {
   expect(replayed.has(file)).toBe(true);
