@@ -4,7 +4,7 @@ import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
 import { openApiStores } from '@trellis/drizzle/stores';
 import { createApp } from './http/app.ts';
-import { problemResponse } from './http/problem.ts';
+import { problemResponse } from './http/responses.ts';
 import { createHttpTemporal } from './temporal/http.ts';
 
 type Environment = Record<string, string | undefined>;

@@ -16,8 +16,8 @@ import type { TemporalPort } from '../temporal/port.ts';
 import { answerRefused, receiveBody } from './body.ts';
 import { type Failure, failureOf } from './failure.ts';
 import { openApiDocument } from './openapi-from-router.ts';
-import { problemResponse } from './problem.ts';
 import { createReadiness, type Ping } from './readiness.ts';
+import { HEADERS, problemResponse } from './responses.ts';
 import { createRest } from './rest-from-router.ts';
 
 export interface AppDeps {
@@ -35,15 +35,8 @@ export interface AppDeps {
   onFailure: (failure: Failure) => void;
 }
 
-/** Security headers of every answer without its own: an answer is one caller's data and never a page. */
-const HEADERS = {
-  'cache-control': 'no-store',
-  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-  'x-content-type-options': 'nosniff',
-};
-
 /** `body`: the request's, read and checked. */
-export type Env = { Variables: { body: string } };
+type Env = { Variables: { body: string } };
 
 /** The whole API as a fetch handler, for any runtime that has one. */
 export function createApp(deps: AppDeps): Hono<Env> {
@@ -57,7 +50,9 @@ export function createApp(deps: AppDeps): Hono<Env> {
     admission,
     status,
     policy,
-    idempotencyKey: c.req.header('idempotency-key'),
+    get idempotencyKey() {
+      return c.req.header('idempotency-key');
+    },
   });
   const report = (c: HonoContext, error: OrderError, orderId: unknown) => {
     if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE') onFailure(failureOf(c.req, error, orderId));
@@ -71,10 +66,6 @@ export function createApp(deps: AppDeps): Hono<Env> {
   });
   app.notFound(() => problemResponse(new OrderError('NOT_FOUND', 'no such route')));
 
-  app.use(async (c, next) => {
-    await next();
-    for (const [name, value] of Object.entries(HEADERS)) if (!c.res.headers.has(name)) c.res.headers.set(name, value);
-  });
   if (corsOrigins)
     app.use(
       cors({
@@ -82,6 +73,13 @@ export function createApp(deps: AppDeps): Hono<Env> {
         exposeHeaders: ['retry-after'],
       }),
     );
+  app.route('/', createRest(contextOf));
+
+  // Only what follows: the answers before have the headers.
+  app.use(async (c, next) => {
+    await next();
+    for (const [name, value] of Object.entries(HEADERS)) if (!c.res.headers.has(name)) c.res.headers.set(name, value);
+  });
   app.get('/', (c) => c.redirect('/docs/', 307));
   app.on('GET', ['/health', '/livez'], (c) => c.json({ ok: true }));
   app.get('/readyz', async (c) => {
@@ -115,9 +113,10 @@ export function createApp(deps: AppDeps): Hono<Env> {
   });
   app.all('/trpc/*', (c) => {
     const { raw } = c.req;
-    const request = raw.body ? new Request(raw, { body: new TextEncoder().encode(c.get('body')) }) : raw;
+    const { method, headers, signal } = raw;
+    const body = new TextEncoder().encode(c.get('body'));
+    const request = body.length > 0 ? new Request(raw.url, { method, headers, signal, body }) : raw;
     return trpc(c, request, () => contextOf(c));
   });
-  app.route('/', createRest(contextOf));
   return app;
 }

@@ -12,15 +12,25 @@ const LINGER_MS = 3_000;
 export type Body = { text: string } | { refusal: OrderError; rest?: Promise<void> };
 
 /** Reads a request's body. It is refused when it is too large, not UTF-8, or cut off by its client. */
-export async function receiveBody({ headers, body }: Request): Promise<Body> {
+export async function receiveBody(request: Request): Promise<Body> {
+  const { method, headers } = request;
+  if (method === 'GET' || method === 'HEAD') return { text: '' };
+  const length = headers.get('content-length');
+  // A stream for the body costs more than all the rest of a request, and the server holds the client to its length.
+  if (length === null || Number(length) > MAX_BODY_BYTES) return receiveStream(request, Number(length));
+  const bytes = await request.arrayBuffer().catch(() => undefined);
+  return bytes ? decoded(bytes, headers) : CUT_OFF();
+}
+
+async function receiveStream({ headers, body }: Request, length: number): Promise<Body> {
   if (!body) return { text: '' };
   const reader = body.getReader();
-  const chunks: Uint8Array[] = [];
-  let size = Number(headers.get('content-length') ?? 0) > MAX_BODY_BYTES ? Number.POSITIVE_INFINITY : 0;
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let size = length;
   while (size <= MAX_BODY_BYTES) {
     const read = await reader.read().catch(() => undefined);
-    if (!read) return { refusal: new OrderError('INVALID_JSON', 'the body was cut off') };
-    if (read.done) return decoded(chunks, size, headers.get('content-type') ?? '');
+    if (!read) return CUT_OFF();
+    if (read.done) return decoded(await new Blob(chunks).arrayBuffer(), headers);
     size += read.value.length;
     chunks.push(read.value);
   }
@@ -28,18 +38,15 @@ export async function receiveBody({ headers, body }: Request): Promise<Body> {
   return { refusal: new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB'), rest };
 }
 
-function decoded(chunks: Uint8Array[], size: number, contentType: string): Body {
-  const bytes = new Uint8Array(size);
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.length;
-  }
+const CUT_OFF = (): Body => ({ refusal: new OrderError('INVALID_JSON', 'the body was cut off') });
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+function decoded(bytes: ArrayBuffer, headers: Headers): Body {
   try {
     // JSON is UTF-8 (RFC 8259); bytes of another encoding may pass as UTF-8 and mean another text.
-    const [, charset = 'utf-8'] = /;\s*charset\s*=\s*"?([^\s";]+)/i.exec(contentType) ?? [];
-    if (size === 0 || /^(utf-?8|us-ascii)$/i.test(charset))
-      return { text: new TextDecoder('utf-8', { fatal: true }).decode(bytes) };
+    const [, charset = 'utf-8'] = /;\s*charset\s*=\s*"?([^\s";]+)/i.exec(headers.get('content-type') ?? '') ?? [];
+    if (bytes.byteLength === 0 || /^(utf-?8|us-ascii)$/i.test(charset)) return { text: UTF8.decode(bytes) };
   } catch {
     // It is not UTF-8.
   }

@@ -3,34 +3,31 @@ import { OrderError } from '@trellis/contracts/error';
 import type { Context as HonoContext } from 'hono';
 import { Hono } from 'hono/tiny';
 import { invalid } from '../orders/errors.ts';
-import { type Context, createCaller, restProcedures } from '../orders/router.ts';
-import type { Env } from './app.ts';
+import { type Context, restProcedures } from '../orders/router.ts';
+import { answerRefused, receiveBody } from './body.ts';
+import { jsonResponse, problemResponse } from './responses.ts';
 
 type Input = Record<string, unknown>;
-type Call = (input: Input) => Promise<unknown>;
 
 /** A route for every procedure whose meta names one. Path parameters and the query (GET) or the body (POST) are its input. */
-export function createRest(contextOf: (c: HonoContext) => Context): Hono<Env> {
-  const rest = new Hono<Env>();
-  for (const { name, meta } of restProcedures()) {
+export function createRest(contextOf: (c: HonoContext) => Context): Hono {
+  const rest = new Hono();
+  for (const { meta, call } of restProcedures()) {
     const { method, path } = meta.rest;
     rest.on(method, path, async (c) => {
-      const fields = method === 'GET' ? queryOf(c.req.url) : bodyOf(c.get('body'));
-      const output = await procedureOf(contextOf(c), name)({ ...fields, ...c.req.param() });
-      return Response.json(output, { status: (output as { queued?: true }).queued ? 202 : 200 });
+      const body = await receiveBody(c.req.raw);
+      if ('refusal' in body) return answerRefused(problemResponse(body.refusal), body.rest);
+      const fields = method === 'GET' ? queryOf(c.req.url) : bodyOf(body.text);
+      const output = await call(contextOf(c), { ...fields, ...c.req.param() });
+      return jsonResponse(output, (output as { queued?: true }).queued ? 202 : 200);
     });
   }
   return rest;
 }
 
-/** The procedure with this dotted name, bound to the context. */
-function procedureOf(context: Context, name: string): Call {
-  const caller = createCaller(context) as unknown as Record<string, unknown>;
-  return name.split('.').reduce<unknown>((at, key) => (at as Record<string, unknown>)[key], caller) as Call;
-}
-
 /** The fields of a URL's query. Throws INVALID for a field that is given twice, as one of its values would be ignored. */
 function queryOf(url: string): Input {
+  if (!url.includes('?')) return {};
   const fields = new Map<string, string>();
   const repeated = new Set<string>();
   for (const [name, value] of new URL(url).searchParams) {

@@ -3,7 +3,16 @@
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
-import { GetInput, ListInput, ListOutput, OrderId, OrderView, StartInput, StartOutput } from '@trellis/contracts/order';
+import {
+  GetInput,
+  ListInput,
+  ListOutput,
+  OrderId,
+  OrderView,
+  problemsOf,
+  StartInput,
+  StartOutput,
+} from '@trellis/contracts/order';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { OrderViews } from '@trellis/drizzle/order-views';
@@ -135,25 +144,38 @@ async function send(ctx: Context, command: Command, input: { order_id: string })
   return answer;
 }
 
-/** Calls the procedures without HTTP; rest-from-router.ts uses it. */
-export const createCaller = t.createCallerFactory(appRouter);
-
 export interface RestProcedure {
   /** Dotted, such as `orders.signal.approve`. */
   name: string;
   meta: Meta & { rest: NonNullable<Meta['rest']> };
   input: v.GenericSchema;
   output: v.GenericSchema;
+  /** Calls it as tRPC does, without tRPC's layers, which cost several times as much as an invalid input. Throws what it throws, and INVALID. */
+  call(ctx: Context, input: unknown): Promise<unknown>;
 }
 
 /** The router's procedures that have a REST route. */
 export function restProcedures(router: { _def: { procedures: object } } = appRouter): RestProcedure[] {
   const procedures = router._def.procedures as Record<
     string,
-    { _def: { meta: Meta; inputs: [v.GenericSchema]; output: v.GenericSchema } }
+    {
+      _def: {
+        meta: Meta;
+        inputs: [v.GenericSchema];
+        output: v.GenericSchema;
+        resolver: (given: { ctx: Context; input: unknown }) => Promise<unknown>;
+      };
+    }
   >;
   return Object.entries(procedures).flatMap(([name, { _def }]) => {
-    const { rest } = _def.meta;
-    return rest ? [{ name, meta: { ..._def.meta, rest }, input: _def.inputs[0], output: _def.output }] : [];
+    const { meta, inputs, output, resolver } = _def;
+    const { rest } = meta;
+    const [input] = inputs;
+    const call = async (ctx: Context, given: unknown) => {
+      const parsed = v.safeParse(input, given);
+      if (!parsed.success) throw invalid(problemsOf(parsed.issues));
+      return v.parse(output, await resolver({ ctx, input: parsed.output }));
+    };
+    return rest ? [{ name, meta: { ...meta, rest }, input, output, call }] : [];
   });
 }

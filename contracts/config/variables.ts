@@ -23,7 +23,7 @@ const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https
 
 /** host:port is Temporal's gRPC API, a URL its HTTP API. Logs print both, so that neither may hold a password. */
 const TemporalAddress = text(/^[^/@\s]+:\d+$/, 'must be host:port');
-const TemporalUrl = text(/^https?:\/\/[^/@\s]+\/?$/, 'must be an http or https URL without user and password');
+const TemporalUrl = text(/^https?:\/\/[^/@?#\s]+\/?$/, 'must be an http or https URL without user, password and query');
 
 const Queues = v.pipe(
   v.string(),
@@ -76,7 +76,7 @@ export const Variables = {
 /** A `TEMPORAL_ADDRESS` of either of Temporal's APIs. */
 const TemporalEndpoint = v.union(
   [TemporalAddress, TemporalUrl],
-  'must be host:port, or an http or https URL without user and password',
+  'must be host:port, or an http or https URL without user, password and query',
 );
 
 /** How a program on Node reaches Temporal; @temporalio/envconfig reads them too (temporal-client.ts). */

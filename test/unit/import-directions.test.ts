@@ -24,7 +24,7 @@ const REFUSED = [
   ['api/http', '@trellis/drizzle/sandbox/books'],
   ['api/http', '../../workers/pricing.ts'],
   ['api/client', '@trellis/drizzle/orders'],
-  ['api/orders', '../http/problem.ts'],
+  ['api/orders', '../http/responses.ts'],
   ['api/orders', '@temporalio/client'],
   ['api/orders', '../temporal/grpc.ts'],
   ['api/temporal', '../orders/errors.ts'],
@@ -38,6 +38,7 @@ const REFUSED = [
   ['workers/workflows', '../create-worker.ts'],
   ['workers/workflows', 'valibot'],
   ['workers/workflows', 'node:crypto'],
+  ['build', '@trellis/local/options'],
   ['local', '../test/fixtures.ts'],
   ['local/stack', '../../test/fixtures.ts'],
 ] as const;
@@ -48,6 +49,7 @@ const ALLOWED = [
   ['api/http', '../orders/router.ts'],
   ['workers/activities', '../providers/carrier.ts'],
   ['workers/workflows', '@trellis/contracts/order'],
+  ['build', '@trellis/workers/workflow-bundle'],
   ['local/stack', '../options.ts'],
   ['test/stack', '@trellis/local/stack/stack'],
 ] as const;

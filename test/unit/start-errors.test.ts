@@ -94,6 +94,7 @@ test.concurrent.for([
   ['worker', 'user:secret@server:7233'],
   ['api', 'user:secret@server:7233'],
   ['api', 'https://user:secret@server'],
+  ['api', 'https://server?token=secret'],
 ])('the %s refuses an address of Temporal with a password, %s, and does not repeat it', async ([program, address], {
   expect,
 }) => {
@@ -109,7 +110,7 @@ test('the local stack refuses a URL of Temporal’s HTTP API with a password, an
   onTestFinished(() => void vi.unstubAllEnvs());
   const startServer = () => Promise.reject(new Error('a server of its own was started'));
   await expect(prepareTemporal({ persistent: true, startServer })).rejects.toThrow(
-    /^TEMPORAL_HTTP_URL must be an http or https URL without user and password$/,
+    /^TEMPORAL_HTTP_URL must be an http or https URL without user, password and query$/,
   );
 });
 
