@@ -2,7 +2,7 @@
 import { Connection } from '@temporalio/client';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
-import { bundleWorkflows } from '@trellis/workers/create-worker';
+import { workflowBundle } from '@trellis/workers/workflow-bundle';
 
 export interface Replays {
   replayed: number;
@@ -17,7 +17,8 @@ export interface Replays {
 /** Replays all runs of the orders and shipments of the Temporal server at `address`, host:port. Callable once in a process. */
 export async function replayAll(address: string): Promise<Replays> {
   Runtime.install({ logger: new DefaultLogger('ERROR') });
-  const connection = await Connection.connect({ address });
+  // A page of a history with large signals is larger than the default of 4 MB.
+  const connection = await Connection.connect({ address, channelArgs: { 'grpc.max_receive_message_length': -1 } });
   try {
     const workflows = createTemporalClient(connection).workflow.list({
       query: "WorkflowType IN ('OrderWorkflow', 'ShippingWorkflow')",
@@ -34,7 +35,7 @@ export async function replayAll(address: string): Promise<Replays> {
         yield one;
       }
     }
-    const results = Worker.runReplayHistories({ workflowBundle: await bundleWorkflows() }, histories());
+    const results = Worker.runReplayHistories({ workflowBundle: await workflowBundle() }, histories());
     const broken: string[] = [];
     for await (const { workflowId, error } of results) {
       replayed += 1;
