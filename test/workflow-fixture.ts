@@ -465,10 +465,13 @@ export async function fillHistory(
   }
   await eventually(async () => {
     if (await continued()) return true;
-    const last = (await handle.fetchHistory()).events?.at(-1);
+    const events = (await handle.fetchHistory()).events ?? [];
+    const last = events.at(-1);
     const taskIsPending = last?.workflowExecutionSignaledEventAttributes || last?.workflowTaskScheduledEventAttributes;
     if (taskIsPending || last?.workflowTaskStartedEventAttributes) return false;
-    for (let sent = 0; sent < 20; sent += 1) await handle.signal('no_such_signal', 'x');
+    // Few near the limit, so that they don't go far beyond it; many before, as a worker may replay everything at each task.
+    const count = events.length < 800 ? 100 : 20;
+    for (let sent = 0; sent < count; sent += 1) await handle.signal('no_such_signal', 'x');
     return false;
   });
 }
