@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { bundleWorkflowCode, DefaultLogger, type WorkflowBundle } from '@temporalio/worker';
+import { INTERCEPTORS } from '@trellis/workers/workflow-bundle';
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
 
@@ -24,7 +25,7 @@ export async function bundleEdited(edits: Record<string, (text: string) => strin
     }
     return await bundleWorkflowCode({
       workflowsPath: join(copy, 'workers/workflows/index.ts'),
-      workflowInterceptorModules: [join(copy, 'workers/workflows/signal-floods.ts')],
+      workflowInterceptorModules: INTERCEPTORS.map((file) => join(copy, 'workers', file)),
       payloadConverterPath: join(copy, 'workers/payload-converter.ts'),
       logger: new DefaultLogger('ERROR'),
     });

@@ -5,12 +5,14 @@ import { bundleWorkflowCode, DefaultLogger, type WorkflowBundleWithSourceMap } f
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 
 export const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
+/** From the outermost. */
+export const INTERCEPTORS = ['workflows/signal-floods.ts', 'workflows/local-results.ts'];
 
 /** Bundles the workflow code, in about a second. One bundle serves all workers of a process. */
 export function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
   return bundleWorkflowCode({
     workflowsPath: pathOf('workflows/index.ts'),
-    workflowInterceptorModules: [pathOf('workflows/signal-floods.ts')],
+    workflowInterceptorModules: INTERCEPTORS.map(pathOf),
     payloadConverterPath: PAYLOAD_CONVERTER,
     logger: new DefaultLogger('WARN'),
   });
