@@ -92,8 +92,8 @@ export async function startVitess(
     ...['--keyspaces', Object.keys(KEYSPACES).join(), '--num-shards', Object.values(KEYSPACES).join()],
     ...['--replica-count', '1', '--rdonly-count', '0', '--mysql-server-version', '8.4.6-Vitess'],
   ];
-  const stopMySql = async () => {
-    const pid = Number(await readFile(join(data, TABLET, 'mysql.pid'), 'utf8').catch(() => 0));
+  const mySqlPid = async () => Number(await readFile(join(data, TABLET, 'mysql.pid'), 'utf8').catch(() => 0));
+  const stopMySql = async (pid: number) => {
     while (pid > 0 && !ended(pid)) await sleep(100);
   };
   const startMySql = () => {
@@ -102,9 +102,10 @@ export async function startVitess(
   };
   let cluster: Service | undefined;
   atEnd(async () => {
+    // A process of its own: the cluster's end removes the file that names it, and may not end it.
+    const pid = await mySqlPid();
     await cluster?.stop();
-    // A process of its own, which the cluster's end does not end.
-    await stopMySql();
+    await stopMySql(pid);
     await rm(home, { recursive: true, force: true });
   });
   cluster = await startProcess(folder, {
@@ -133,7 +134,7 @@ export async function startVitess(
     unsharded: url('unsharded'),
     mysqlVersion: mysql.version,
     async restartMySql() {
-      await stopMySql();
+      await stopMySql(await mySqlPid());
       await startMySql();
     },
   };
