@@ -449,8 +449,8 @@ export const awaitingApproval = (order: PlacedOrder) =>
 
 /**
  * Fills the history of the order's run with signals until another run has continued it: with few large ones, which is quicker, or with
- * many small ones where the server counts no bytes or the history is kept in a file. Sends small ones only while no workflow task runs: one that arrives in the task that continues the
- * run has Temporal reject the continuation, and during a flood the run tries again only after some hundred further events.
+ * many small ones where the server counts no bytes or the history is kept in a file. Sends small ones only while no workflow task runs:
+ * Temporal rejects a continuation when a signal arrives during its task, and the run then tries again only after hundreds of events.
  */
 export async function fillHistory(
   { handle }: { handle: WorkflowHandle },

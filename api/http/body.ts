@@ -19,7 +19,7 @@ export async function receiveBody(request: Request): Promise<Body> {
   // A stream for the body costs more than all the rest of a request, and the server holds the client to its length.
   if (length === null || Number(length) > MAX_BODY_BYTES) return receiveStream(request, Number(length));
   const bytes = await request.arrayBuffer().catch(() => undefined);
-  return bytes ? decoded(bytes, headers) : CUT_OFF();
+  return bytes ? decoded(bytes, headers) : cutOff();
 }
 
 async function receiveStream({ headers, body }: Request, length: number): Promise<Body> {
@@ -29,7 +29,7 @@ async function receiveStream({ headers, body }: Request, length: number): Promis
   let size = length;
   while (size <= MAX_BODY_BYTES) {
     const read = await reader.read().catch(() => undefined);
-    if (!read) return CUT_OFF();
+    if (!read) return cutOff();
     if (read.done) return decoded(await new Blob(chunks).arrayBuffer(), headers);
     size += read.value.length;
     chunks.push(read.value);
@@ -38,7 +38,7 @@ async function receiveStream({ headers, body }: Request, length: number): Promis
   return { refusal: new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB'), rest };
 }
 
-const CUT_OFF = (): Body => ({ refusal: new OrderError('INVALID_JSON', 'the body was cut off') });
+const cutOff = (): Body => ({ refusal: new OrderError('INVALID_JSON', 'the body was cut off') });
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true });
 
