@@ -84,7 +84,7 @@ const jobs = [
   ...(queues.includes('orders') ? [sweep({ client, ...stores, log, signal })] : []),
   version
     ? warnWithoutCurrentVersion({ client, version, address, log, signal })
-    : warnOfCurrentVersion({ client, taskQueue: QUEUES[queues[0] ?? 'orders'], address, log, signal }),
+    : warnOfCurrentVersion({ client, taskQueues: queues.map((queue) => QUEUES[queue]), address, log, signal }),
 ];
 
 // Also called by further signals, which must not end the process before its work.

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { ORDERS_QUEUE } from '@trellis/contracts/temporal';
+import { SHIPPING_QUEUE } from '@trellis/contracts/temporal';
 import { freePort } from '@trellis/local/stack/ports';
 import { afterAll, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
@@ -89,16 +89,20 @@ test('without its database, and while its version is not current, it warns of bo
   expect(JSON.stringify(log)).not.toContain('secret');
 }, 60_000);
 
-test('without a build id, while a version is current, it says that it receives no new order', async () => {
+test('without a build id, while a version is current for one of its queues, it says that it receives no new order', async () => {
   const [deploymentName, buildId] = ['shop-workers', 'b-2'];
   const { workflowService } = bed.env.connection;
-  const versioned = await start({ TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId });
+  const versioned = await start({
+    TEMPORAL_DEPLOYMENT_NAME: deploymentName,
+    TEMPORAL_WORKER_BUILD_ID: buildId,
+    WORKER_QUEUES: 'shipping',
+  });
   const setCurrent = (id: string) =>
     workflowService
       .setWorkerDeploymentCurrentVersion({ namespace, deploymentName, buildId: id, ignoreMissingTaskQueues: true })
       .catch(() => false as const);
   await eventually(() => setCurrent(buildId), 30_000);
-  const taskQueue = { name: ORDERS_QUEUE };
+  const taskQueue = { name: SHIPPING_QUEUE };
   await eventually(async () => {
     const { versioningInfo } = await workflowService.describeTaskQueue({ namespace, taskQueue });
     return versioningInfo?.currentDeploymentVersion?.buildId === buildId;

@@ -37,22 +37,26 @@ export async function warnWithoutCurrentVersion({
 }
 
 /**
- * For a worker without a build id: while a version is current for its queue, warns every minute that it receives no new orders,
+ * For a worker without a build id: while a version is current for one of its queues, warns every minute that it receives no new orders,
  * with the command that makes the unversioned workers current.
  */
 export async function warnOfCurrentVersion({
   client,
-  taskQueue,
+  taskQueues,
   address,
   log,
   signal,
-}: WatchOptions & { taskQueue: string }): Promise<void> {
+}: WatchOptions & { taskQueues: string[] }): Promise<void> {
   const namespace = client.options.namespace;
-  while (!signal.aborted) {
+  const currentFor = async (name: string) => {
     const described = await client.workflowService
-      .describeTaskQueue({ namespace, taskQueue: { name: taskQueue } })
+      .describeTaskQueue({ namespace, taskQueue: { name } })
       .catch(() => undefined);
-    const { deploymentName, buildId } = described?.versioningInfo?.currentDeploymentVersion ?? {};
+    return described?.versioningInfo?.currentDeploymentVersion;
+  };
+  while (!signal.aborted) {
+    const current = await Promise.all(taskQueues.map(currentFor));
+    const { deploymentName, buildId } = current.find((version) => version?.deploymentName) ?? {};
     if (deploymentName) {
       const command = commandFor('--unversioned', { address, namespace, deploymentName });
       log.warn(
