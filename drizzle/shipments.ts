@@ -29,12 +29,14 @@ export function createShipmentStore(db: Database) {
           .insert(shipments)
           .values({ order_id: orderId, attempt, status: 'prepared', payload: { address } })
           .onDuplicateKeyUpdate({ set: { id: sql`id` } });
-        await failUnfinished(tx, orderId, attempt);
-        await advance(tx, order, 'shipping');
-        await tx
-          .update(orders)
-          .set({ step: 'shipping_child', child_attempts: attempt, updated_at: now })
-          .where(eq(orders.order_id, orderId));
+        const progress = { step: 'shipping_child', child_attempts: attempt } as const;
+        if (!(await advance(tx, order, 'shipping', progress))) {
+          await failUnfinished(tx, orderId, attempt);
+          await tx
+            .update(orders)
+            .set({ ...progress, updated_at: now })
+            .where(eq(orders.order_id, orderId));
+        }
         await addEvent(tx, orderId, 'package_prepared', { attempt, address }, attempt);
         return address;
       }),

@@ -13,14 +13,14 @@ export type PaymentBook = ReturnType<typeof createPaymentBook>;
 
 export function createPaymentBook(db: Database) {
   return {
-    /** The charge as recorded after this request; the first result for a payment id is final. */
+    /** The charge as recorded after this request; the first result for a payment id is final, so no transaction is needed. */
     charge: (paymentId: string, orderId: string, money: Money, status: 'charged' | 'declined') =>
-      db.transaction(async (tx): Promise<ChargeRow> => {
-        await tx
+      db.run(async (session): Promise<ChargeRow> => {
+        await session
           .insert(sandboxCharges)
           .values({ payment_id: paymentId, order_id: orderId, ...money, status })
           .onDuplicateKeyUpdate({ set: { status: sql`status` } });
-        return found(await tx.select().from(sandboxCharges).where(eq(sandboxCharges.payment_id, paymentId)));
+        return found(await session.select().from(sandboxCharges).where(eq(sandboxCharges.payment_id, paymentId)));
       }),
 
     /** Refunds a charge, or closes a key that was never charged. A key of another order stays as it is. */
@@ -46,13 +46,14 @@ export function createPaymentBook(db: Database) {
 export type ParcelBook = ReturnType<typeof createParcelBook>;
 
 export function createParcelBook(db: Database) {
+  /** An entry is never changed, so no transaction is needed. */
   const enter = (orderId: string, entry: Pick<ParcelRow, 'status' | 'tracking'> & { address?: Address }) =>
-    db.transaction(async (tx): Promise<ParcelRow> => {
-      await tx
+    db.run(async (session): Promise<ParcelRow> => {
+      await session
         .insert(sandboxParcels)
         .values({ order_id: orderId, ...entry })
         .onDuplicateKeyUpdate({ set: { status: sql`status` } });
-      return found(await tx.select().from(sandboxParcels).where(eq(sandboxParcels.order_id, orderId)));
+      return found(await session.select().from(sandboxParcels).where(eq(sandboxParcels.order_id, orderId)));
     });
   return {
     /** The order's parcel after this request; a parcel taken before, or a closed key, stays as it is. */

@@ -6,10 +6,9 @@ import type { Carrier, Taken } from '../carrier.ts';
 export function createSandboxCarrier(book: ParcelBook): Carrier {
   return {
     async dispatch(orderId, address) {
+      if (address.city !== 'Unreachable') return answer(await book.take(orderId, address, `TRK-${orderId}`));
       const known = await book.find(orderId);
-      if (known) return answer(known);
-      if (address.city === 'Unreachable') return { outcome: 'refused', reason: `${address.city} can't be reached` };
-      return answer(await book.take(orderId, address, `TRK-${orderId}`));
+      return known ? answer(known) : { outcome: 'refused', reason: `${address.city} can't be reached` };
     },
     async close(orderId) {
       return answer(await book.close(orderId));
