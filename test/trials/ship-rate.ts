@@ -2,9 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { moneyViolations, printAudit } from '@trellis/local/audit';
-import { count, fraction, milliseconds, positive, print, script } from '@trellis/local/options';
+import { count, fraction, milliseconds, positive, print, script, whole } from '@trellis/local/options';
 import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
-import { withStack } from '@trellis/local/stack/stack';
+import { type Stack, withStack } from '@trellis/local/stack/stack';
 import { actionsSoFar, type Cost, costsOf } from './cost.ts';
 
 /** A cancel, if any, is sent at a random moment up to this long after the approval. */
@@ -40,18 +40,20 @@ const options = script(
   .option('--rate <number>', 'orders a second', positive, 4)
   .option('--cancel <share>', 'share of orders that are canceled, from 0 to 1', fraction, 0)
   .option('--approve-after <ms>', 'pause between an order’s start and its approval', milliseconds, 800)
+  .option('--kill <times>', 'how often the worker is killed meanwhile, and started again at once', whole, 0)
   .parse()
   .opts();
 
 let underWay = 0;
 
-await withStack({ say: print }, async ({ addresses }) => {
+await withStack({ say: print }, async (stack) => {
+  const { addresses } = stack;
   const shopper = createShopper(addresses.API_URL, { retryForMs: RETRY_FOR_MS });
   const runs = Array.from({ length: options.orders }, async (_, n) => {
     await sleep((n * 1000) / options.rate);
     return measure(`rate-${n}`, shopper, Math.random() < options.cancel);
   });
-  const orders = await Promise.all(runs);
+  const [orders] = await Promise.all([Promise.all(runs), killWorker(stack, options.kill)]);
   const shipped = orders.filter(({ state }) => state === 'shipped');
   if (orders.some(({ startToEnd }) => !Number.isFinite(startToEnd))) process.exitCode = 1;
   report(orders, await costsOf(addresses, shipped));
@@ -103,6 +105,17 @@ async function measure(order_id: string, shopper: Shopper, cancel: boolean): Pro
       };
     }
     await sleep(500);
+  }
+}
+
+/** Kills the worker at equal intervals while orders are sent, and starts it again. */
+async function killWorker(stack: Stack, times: number): Promise<void> {
+  let { worker } = stack;
+  for (let n = 0; n < times; n += 1) {
+    await sleep((options.orders * 1000) / options.rate / (times + 1));
+    process.kill(worker.pid, 'SIGKILL');
+    await worker.exited;
+    worker = await stack.startWorker('worker');
   }
 }
 
