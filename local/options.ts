@@ -1,6 +1,8 @@
 /** The command lines of the scripts: options with defaults, `--help`, and errors of one line with exit code 2. Also prints their output. */
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
 
+export { Option } from '@commander-js/extra-typings';
+
 /** An error whose message tells a user what to do. A script that it ends prints the message without a stack. */
 export class ReportedError extends Error {
   override readonly name = 'ReportedError';

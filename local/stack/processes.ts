@@ -191,3 +191,20 @@ export function memoryOf(pid: number): number {
     return 0;
   }
 }
+
+/** The CPU time that all threads of a process have used so far, or on Linux one of them, in milliseconds, in steps of 10; NaN when it doesn't run. */
+export function cpuOf(pid: number, thread?: number): number {
+  try {
+    if (process.platform !== 'linux') {
+      const [minutes, seconds] = execFileSync('ps', ['-o', 'time=', '-p', `${pid}`], { encoding: 'utf8' })
+        .split(':')
+        .slice(-2);
+      return 1000 * (60 * Number(minutes) + Number(seconds));
+    }
+    const [, fields = ''] = readFileSync(`/proc/${pid}${thread ? `/task/${thread}` : ''}/stat`, 'utf8').split(') ');
+    const [utime, stime] = fields.split(' ').slice(11);
+    return 10 * (Number(utime) + Number(stime));
+  } catch {
+    return Number.NaN;
+  }
+}

@@ -6,9 +6,10 @@ import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { count, print, script } from '@trellis/local/options';
 import { accepted, createShopper } from '@trellis/local/shopper';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
+import { cpuOf } from '@trellis/local/stack/processes';
 import { type Stack, startStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
-import { type Bundle, bundleWorker, cpuOf, startWorkerd, type Workerd } from './workerd.ts';
+import { type Bundle, bundleWorker, startWorkerd, type Workerd } from './workerd.ts';
 
 /** Orders in the database whose list and status are read. */
 const ORDERS = 20;

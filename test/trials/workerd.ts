@@ -1,7 +1,6 @@
 /** Bundles the edge API as for a deployment and runs it in workerd directly: what wrangler and Miniflare add in front would dominate the measurements. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -93,15 +92,4 @@ const config :Workerd.Config = (
     (name = "here", network = (allow = ["local"]))],
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "worker")]);
 `;
-}
-
-/** CPU time of a process in milliseconds, in steps of 10; NaN where there is no /proc. */
-export function cpuOf(pid: number): number {
-  try {
-    const [, fields = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ');
-    const [utime, stime] = fields.split(' ').slice(11);
-    return 10 * (Number(utime) + Number(stime));
-  } catch {
-    return Number.NaN;
-  }
 }
