@@ -28,7 +28,7 @@ export function holdCalls() {
     (call: Call): Fault =>
     <T>(real: () => Promise<T>): Promise<T> => {
       const { info } = Context.current();
-      const { activityType, isLocal, workflowExecution } = info;
+      const { activityType, activityId, isLocal, workflowExecution } = info;
       if (open || (call === 'close' && activityType !== 'close_parcel')) return real();
       // A local activity that fails is run remotely at once.
       attempt = isLocal ? 0 : info.attempt;
@@ -42,7 +42,8 @@ export function holdCalls() {
         outcome ??= real();
         return outcome;
       };
-      const key = `${workflowExecution?.workflowId} ${activityType}`;
+      // A local activity goes on as a remote one; two cancels close the parcel's key at the same time.
+      const key = `${workflowExecution?.workflowId} ${call === 'close' ? activityId : activityType}`;
       if (answered.has(key)) return real();
       const held = { call, carryOut, answer: () => carryOut().then(resolve, reject), fail: reject };
       const abandoned = abandonedBy.get(key);
