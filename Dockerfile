@@ -7,12 +7,14 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY build/package.json build/
 # Naming the workspace leaves out the root's own dependencies, the Node binaries among them. Temporal's native core comes for five
-# platforms; one is kept. The compiler is for bundling workflows, which the build has done.
+# platforms, and with its sources; one is kept, and none of these. The compiler is for bundling workflows, which the build has done.
+# Neither types nor source maps are read.
 RUN --mount=type=cache,target=/root/.npm \
     npm ci --omit=dev --ignore-scripts -w build \
  && find node_modules/@temporalio/core-bridge/releases -mindepth 1 -maxdepth 1 \
       ! -name "$(uname -m)-unknown-linux-gnu" -exec rm -r {} + \
- && rm -r node_modules/@swc
+ && rm -r node_modules/@temporalio/core-bridge/sdk-core node_modules/@swc \
+ && find node_modules -type f \( -name '*.ts' -o -name '*.mts' -o -name '*.cts' -o -name '*.map' \) -delete
 
 FROM node:24-slim AS programs
 WORKDIR /app
@@ -38,6 +40,8 @@ ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 COPY --from=programs /app/dist dist
+# Each loads all that it needs before it prints its help.
+RUN for program in api worker migrate audit; do node "dist/$program.js" --help > /dev/null || exit 1; done
 # The user node. A number, because Kubernetes can't tell that a name is not root's.
 USER 1000:1000
 EXPOSE 8000

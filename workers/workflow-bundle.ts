@@ -4,6 +4,7 @@ import { bundleWorkflowCode, DefaultLogger, type WorkflowBundleWithSourceMap } f
 
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 
+const WORKFLOWS = pathOf('workflows/index.ts');
 export const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
 /** From the outermost. */
 export const INTERCEPTORS = ['workflows/signal-floods.ts', 'workflows/local-results.ts'];
@@ -16,10 +17,15 @@ const STACK_TRACE_LIMIT = 1;
 
 /** Bundles the workflow code, in about a second. One bundle serves all workers of a process. */
 export async function workflowBundle(): Promise<WorkflowBundleWithSourceMap> {
+  const interceptors = INTERCEPTORS.map(pathOf);
   const bundle = await bundleWorkflowCode({
-    workflowsPath: pathOf('workflows/index.ts'),
-    workflowInterceptorModules: INTERCEPTORS.map(pathOf),
+    workflowsPath: WORKFLOWS,
+    workflowInterceptorModules: interceptors,
     payloadConverterPath: PAYLOAD_CONVERTER,
+    // Else each workflow evaluates all modules for itself, and keeps them. None may hold what belongs to one workflow.
+    preloadModules: [WORKFLOWS, PAYLOAD_CONVERTER, ...interceptors],
+    // A source map of files and lines, without columns and texts, is a tenth as large. Each worker and its thread keep copies of it.
+    webpackConfigHook: (config) => ({ ...config, devtool: 'inline-nosources-cheap-module-source-map' }),
     logger: new DefaultLogger('WARN'),
   });
   // Set before the SDK freezes the global objects; on the first line, which the source map gives no place.

@@ -1,6 +1,15 @@
 /** What `npm run build` makes: programs that run without the sources, and with few of the packages that are installed. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -33,9 +42,29 @@ test.each(Object.entries(SOURCES))('%s has a source map that names %s', (name, s
 });
 
 test('the programs are no larger than they were', () => {
-  const files = readdirSync(dist).filter((file) => file.endsWith('.js'));
-  const kilobytes = (some: string[]) => some.reduce((sum, file) => sum + statSync(join(dist, file)).size, 0) / 1_000;
-  expect(kilobytes(['workflows.js'])).toBeLessThan(2_000);
-  expect(kilobytes(['worker.js', 'payload-converter.js'])).toBeLessThan(1_700);
-  expect(kilobytes(files)).toBeLessThan(8_000);
+  const kilobytes = (pattern: RegExp) => {
+    const files = readdirSync(dist).filter((file) => pattern.test(file));
+    return files.reduce((sum, file) => sum + statSync(join(dist, file)).size, 0) / 1_000;
+  };
+  expect(kilobytes(/^workflows\.js$/)).toBeLessThan(800);
+  expect(kilobytes(/^(worker|payload-converter)\.js$/)).toBeLessThan(1_700);
+  expect(kilobytes(/\.js$/)).toBeLessThan(7_000);
+  expect(kilobytes(/\.map$/)).toBeLessThan(3_500);
+});
+
+test.each([
+  ['api', 0],
+  ['worker', 650],
+  ['migrate', 0],
+  ['audit', 0],
+])('%s loads no more than %i files of packages when it starts', (name, most) => {
+  const counter = join(folder, 'count.cjs');
+  writeFileSync(counter, "process.on('exit', () => console.error(Object.keys(require.cache).length - 1));");
+  const args = ['--require', counter, join(dist, `${name}.js`), '--help'];
+  const { stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect(Number(stderr)).toBeLessThanOrEqual(most);
+});
+
+test('a text of the workflows takes one byte for each character', () => {
+  expect(readFileSync(join(dist, 'workflows.js'), 'utf8')).toMatch(/^[\0-\x7f]*$/);
 });

@@ -45,16 +45,16 @@ export async function runLocally<N extends ActivityName>(
   }
 }
 
-/** Settles once the last requested local activity has. It is the workflow's own: each workflow loads its own instance of the modules. */
-let lastLocalActivity: Promise<unknown> = Promise.resolve();
+/** Workflows share this module, but a property of the global object is a workflow's own. */
+const own = globalThis as { lastLocalActivity?: Promise<unknown> };
 
 /**
  * Starts `run` when the local activities requested before have ended. Two at once may end in any order, but on replay they
  * end in the order in which they began.
  */
 function serially<T>(run: () => Promise<T>): Promise<T> {
-  const result = lastLocalActivity.then(run);
-  lastLocalActivity = result.catch(() => undefined);
+  const result = (own.lastLocalActivity ?? Promise.resolve()).then(run);
+  own.lastLocalActivity = result.catch(() => undefined);
   return result;
 }
 
