@@ -137,8 +137,17 @@ function nameOf(draft: Draft): string {
   return `${by} ${command}(${what}) as ${id ?? (by === 'signal' ? JSON.stringify(badId) : 'drawn')}`;
 }
 
+/** Which of the cancels that wait together was first is known by its reason alone. */
+const isTold = ({ cancels }: OrderModel, { sent }: Message): boolean =>
+  sent.command !== 'cancel' || cancels.every(({ reason }) => reason !== sent.reason);
+
 const commands = drafts(['update', 'signal']).map(
-  (given) => new Act(nameOf(given), ({ run }) => run.send(messageOf(given))),
+  (given) =>
+    new Act(
+      nameOf(given),
+      ({ run }) => run.send(messageOf(given)),
+      (model) => isTold(model, messageOf(given)),
+    ),
 );
 
 const temporalCancel = fc.constant(
