@@ -76,10 +76,14 @@ async function transact<T>(session: MySql2Database, work: (session: Session) => 
   }
 }
 
-/** `losses`: the number of lost connections counted when this one was opened. `answeredAt`: when the server last answered on it, by performance.now(). */
+/**
+ * `losses`: the number of lost connections counted when this one was opened. `answeredAt`: when the server last answered on it, by
+ * performance.now(). `session`: one for as long as it is open, as statements are prepared for a session.
+ */
 interface Known {
   losses: number;
   answeredAt: number;
+  session: MySql2Database;
 }
 
 /**
@@ -98,20 +102,20 @@ function connectionsOf(pool: Pool, connectionLimit: number) {
     if (known.get(connection)?.losses === losses) losses += 1;
   }
 
-  /** Whether work may begin on the connection. */
-  async function isReady(connection: PoolConnection): Promise<boolean> {
+  /** The connection's session; undefined when no work may begin on it. */
+  async function sessionOf(connection: PoolConnection): Promise<MySql2Database | undefined> {
     const its = known.get(connection.connection);
     if (!its) {
-      const made = { losses, answeredAt: performance.now() };
+      const made = { losses, answeredAt: performance.now(), session: drizzle({ client: connection }) };
       for (const statement of SESSION_SETUP) await connection.query(statement);
       known.set(connection.connection, made);
-      return true;
+      return made.session;
     }
-    if (its.losses < losses) return false;
-    if (its.answeredAt > Math.max(unansweredAt, performance.now() - TRUSTED_FOR_MS)) return true;
-    const answers = await answersPing(connection);
-    if (!answers) lose(connection);
-    return answers;
+    if (its.losses < losses) return undefined;
+    if (its.answeredAt > Math.max(unansweredAt, performance.now() - TRUSTED_FOR_MS)) return its.session;
+    if (await answersPing(connection)) return its.session;
+    lose(connection);
+    return undefined;
   }
 
   /** mysql2 has no query timeout: a frozen server would block the connection, and every call that waits for one, for ever. */
@@ -128,7 +132,8 @@ function connectionsOf(pool: Pool, connectionLimit: number) {
         }
         if (!connection) inUse += 1;
         connection = taken;
-        if (await isReady(connection)) return work(drizzle({ client: connection }));
+        const session = await sessionOf(connection);
+        if (session) return work(session);
         connection.destroy();
       }
     };
