@@ -11,6 +11,7 @@ import { openApiStores } from '@trellis/drizzle/stores';
 import { createApp } from './http/app.ts';
 import { DOCS, DOCS_HEADERS } from './http/docs.ts';
 import { reasonOf } from './http/failure.ts';
+import { redirect } from './http/responses.ts';
 import { createApiServer } from './http/server.ts';
 import manifest from './package.json' with { type: 'json' };
 import { createGrpcTemporal } from './temporal/grpc.ts';
@@ -49,7 +50,7 @@ const app = createApp({
 });
 
 // The router ignores a slash at the end; the page's relative links do not.
-app.get('/docs', (c, next) => (c.req.path === '/docs' ? c.redirect('/docs/', 307) : next()));
+app.get('/docs', (c, next) => (c.req.path === '/docs' ? redirect('/docs/') : next()));
 app.use('/docs/*', async (c, next) => {
   await next();
   for (const [name, value] of Object.entries(DOCS_HEADERS)) c.header(name, value);

@@ -1,21 +1,11 @@
 /** Failed attempts at activities, which an order's status shows as its recent errors. Old ones are dropped. */
-import { FailedAttempt } from '@trellis/contracts/order-status';
+import type { FailedAttempt } from '@trellis/contracts/order-status';
 import { and, asc, count, desc, eq, gt, inArray, lte, sql } from 'drizzle-orm';
-import { columnsFor } from './columns.ts';
 import type { Database } from './database.ts';
 import { attempts } from './schema.ts';
 
 export type AttemptRecord = Omit<FailedAttempt, 'ts'> & { order_id: string };
 
-export interface RecentAttempts {
-  errors: FailedAttempt[];
-  /** The number of recorded failures of the activity that failed last. */
-  failures: number;
-}
-
-/** Reads the failed attempts that a status shows. */
-export type AttemptReader = ReturnType<typeof createAttemptReader>;
-/** Also writes and deletes them, for the workers. */
 export type AttemptStore = ReturnType<typeof createAttemptStore>;
 
 /** Of each order the newest attempts are kept. */
@@ -24,27 +14,8 @@ const KEPT_DAYS = 7;
 /** Old attempts are deleted in chunks of this size, so that no statement locks many rows. */
 const CHUNK = 500;
 
-export function createAttemptReader(db: Database) {
-  return {
-    /** The newest `limit` failures of the order, newest first. */
-    recent: (orderId: string, limit: number): Promise<RecentAttempts> =>
-      db.run(async (session) => {
-        const failures = sql<number>`COUNT(*) OVER (PARTITION BY ${attempts.step})`.mapWith(Number);
-        const rows = await session
-          .select({ failed: columnsFor(attempts, FailedAttempt), failures })
-          .from(attempts)
-          .where(eq(attempts.order_id, orderId))
-          .orderBy(desc(attempts.id))
-          .limit(limit);
-        return { errors: rows.map(({ failed }) => failed), failures: rows[0]?.failures ?? 0 };
-      }),
-  };
-}
-
 export function createAttemptStore(db: Database) {
   return {
-    ...createAttemptReader(db),
-
     /** Writes all records in one statement. */
     add: (records: AttemptRecord[]) => db.run((session) => session.insert(attempts).values(records)),
 

@@ -76,11 +76,14 @@ async function transact<T>(session: MySql2Database, work: (session: Session) => 
   }
 }
 
-/** `losses`: the number of lost connections counted when this one was opened. `answeredAt`: when the server last answered on it, by performance.now(). */
+/**
+ * `losses`: the number of lost connections counted when this one was opened. `answeredAt`: when the server last answered on it, by
+ * performance.now(). `session`: one for as long as it is open, as statements are prepared for a session.
+ */
 interface Known {
-  session: MySql2Database;
   losses: number;
   answeredAt: number;
+  session: MySql2Database;
 }
 
 /**
@@ -99,11 +102,11 @@ function connectionsOf(pool: Pool, connectionLimit: number) {
     if (known.get(connection)?.losses === losses) losses += 1;
   }
 
-  /** The connection's session; undefined when no work may begin on the connection. */
-  async function sessionOn(connection: PoolConnection): Promise<MySql2Database | undefined> {
+  /** The connection's session; undefined when no work may begin on it. */
+  async function sessionOf(connection: PoolConnection): Promise<MySql2Database | undefined> {
     const its = known.get(connection.connection);
     if (!its) {
-      const made = { session: drizzle({ client: connection }), losses, answeredAt: performance.now() };
+      const made = { losses, answeredAt: performance.now(), session: drizzle({ client: connection }) };
       for (const statement of SESSION_SETUP) await connection.query(statement);
       known.set(connection.connection, made);
       return made.session;
@@ -129,7 +132,7 @@ function connectionsOf(pool: Pool, connectionLimit: number) {
         }
         if (!connection) inUse += 1;
         connection = taken;
-        const session = await sessionOn(connection);
+        const session = await sessionOf(connection);
         if (session) return work(session);
         connection.destroy();
       }

@@ -1,17 +1,18 @@
 /** Reads orders; each result is the value of a contract. */
 import { OrderError } from '@trellis/contracts/error';
+import { Event } from '@trellis/contracts/event';
 import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
-import { type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
+import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
+import { Payment } from '@trellis/contracts/payment';
+import { Shipment } from '@trellis/contracts/shipment';
 import type { Run } from '@trellis/contracts/temporal';
-import { and, desc, eq, lt, lte, or, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, lt, lte, or, sql } from 'drizzle-orm';
 import * as v from 'valibot';
 import { columnsFor } from './columns.ts';
 import type { Database } from './database.ts';
-import { eventsOf } from './events.ts';
 import type { OrderRow } from './lock-order.ts';
-import { paymentsOf } from './payments.ts';
-import { orders } from './schema.ts';
-import { shipmentsOf } from './shipments.ts';
+import { oneStatement } from './one-statement.ts';
+import { attempts, events, orders, payments, shipments } from './schema.ts';
 
 export type OrderViews = ReturnType<typeof createOrderViews>;
 
@@ -23,9 +24,7 @@ const VIEW = {
   reason,
 };
 
-// The drivers return a comparison as a number or as its digits.
-const canceled = sql<boolean>`${orders.state} = 'canceled'`.mapWith((value) => Number(value) === 1);
-const STATUS = { ...columnsFor(orders, v.omit(WorkflowStatus, ['canceled'])), canceled };
+const STATUS = columnsFor(orders, v.omit(WorkflowStatus, ['canceled']));
 
 const PROGRESS = {
   step: orders.step,
@@ -40,30 +39,80 @@ const RUN = { workflow_id: orders.workflow_id, run_id: orders.run_id } satisfies
 const MAX_SHIPMENTS = 100;
 const EVENTS_PAGE = 100;
 
+const ORDER_ID = sql.placeholder('order_id');
+
+const readView = oneStatement({
+  order: { fields: VIEW, from: orders, where: eq(orders.order_id, ORDER_ID) },
+  payments: { fields: columnsFor(payments, Payment), from: payments, where: eq(payments.order_id, ORDER_ID) },
+  shipments: {
+    fields: columnsFor(shipments, Shipment),
+    from: shipments,
+    where: eq(shipments.order_id, ORDER_ID),
+    first: { by: desc(shipments.attempt), most: MAX_SHIPMENTS },
+  },
+  events: {
+    fields: { id: events.id, ...columnsFor(events, Event) },
+    from: events,
+    where: and(eq(events.order_id, ORDER_ID), gt(events.id, sql.placeholder('events_after'))),
+    first: { by: asc(events.id), most: EVENTS_PAGE + 1 },
+  },
+});
+
+const failures = sql<number | string>`COUNT(*) OVER (PARTITION BY ${attempts.step})`;
+const readStatus = oneStatement({
+  order: { fields: { ...STATUS, updated_at: orders.updated_at }, from: orders, where: eq(orders.order_id, ORDER_ID) },
+  attempts: {
+    fields: { id: attempts.id, ...columnsFor(attempts, FailedAttempt), failures },
+    from: attempts,
+    where: eq(attempts.order_id, ORDER_ID),
+    first: { by: desc(attempts.id), most: sql.placeholder('errors') },
+  },
+});
+
+/** The order's status as it was last written, at `updated_at`; null without a row. */
+type RecordedStatus = { status: WorkflowStatus; updated_at: string } | null;
+
+export interface RecentAttempts {
+  /** The newest failed attempts, newest first. */
+  errors: FailedAttempt[];
+  /** The number of recorded failures of the activity that failed last. */
+  failures: number;
+}
+
 export function createOrderViews(db: Database) {
   return {
     find: (orderId: string): Promise<OrderRow | undefined> =>
       db.run(async (session) => (await session.select().from(orders).where(eq(orders.order_id, orderId)))[0]),
 
     /** The order with its payments, its newest shipments, and a page of its events. */
-    view: (orderId: string, eventsAfter?: string): Promise<OrderView | undefined> =>
-      db.run(async (session) => {
-        const [order] = await session.select(VIEW).from(orders).where(eq(orders.order_id, orderId));
-        if (!order) return undefined;
-        return {
-          ...order,
-          payments: await paymentsOf(session, orderId),
-          shipments: await shipmentsOf(session, orderId, MAX_SHIPMENTS),
-          ...(await eventsOf(session, orderId, eventsAfter, EVENTS_PAGE)),
-        };
-      }),
+    view: async (orderId: string, eventsAfter = '0'): Promise<OrderView | undefined> => {
+      const values = { order_id: orderId, events_after: Number(eventsAfter) };
+      const { order, ...read } = await db.run((session) => readView(session, values));
+      if (!order[0]) return undefined;
+      const ascending = read.events.sort((one, other) => one.id - other.id);
+      const page = ascending.slice(0, EVENTS_PAGE);
+      return {
+        ...order[0],
+        payments: read.payments.sort((one, other) => one.created_at.localeCompare(other.created_at)),
+        shipments: read.shipments.sort((one, other) => one.attempt - other.attempt),
+        events: page.map(({ id, ...event }) => event),
+        events_next_cursor: ascending.length > EVENTS_PAGE ? `${page.at(-1)?.id}` : null,
+      };
+    },
 
-    /** The order's status as it was last written, at `updated_at`. */
-    status: (orderId: string): Promise<{ status: WorkflowStatus; updated_at: string } | undefined> =>
-      db.run(async (session) => {
-        const fields = { status: STATUS, updated_at: orders.updated_at };
-        return (await session.select(fields).from(orders).where(eq(orders.order_id, orderId)))[0];
-      }),
+    /** The order's status, and its newest `errors` failed attempts. */
+    status: async (orderId: string, errors: number): Promise<{ recorded: RecordedStatus; recent: RecentAttempts }> => {
+      const read = await db.run((session) => readStatus(session, { order_id: orderId, errors }));
+      const [order] = read.order;
+      const newestFirst = read.attempts.sort((one, other) => other.id - one.id);
+      return {
+        recorded: order ? recordedOf(order) : null,
+        recent: {
+          errors: newestFirst.map(({ id, failures, ...failed }) => failed),
+          failures: Number(newestFirst[0]?.failures ?? 0),
+        },
+      };
+    },
 
     /** What SettleWorkflow needs to end the order. `amount` is null until the order is validated. */
     unfinished: (orderId: string) =>
@@ -91,6 +140,11 @@ export function createOrderViews(db: Database) {
     },
   };
 }
+
+const recordedOf = ({ updated_at, ...status }: Omit<WorkflowStatus, 'canceled'> & { updated_at: string }) => ({
+  status: { ...status, canceled: status.state === 'canceled' },
+  updated_at,
+});
 
 type Position = Pick<OrderSummary, 'created_at' | 'order_id'>;
 

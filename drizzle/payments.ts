@@ -1,10 +1,10 @@
 /** The product's record of the money: one row per payment id, bound permanently to the first order that charges or refunds it. */
 
 import type { Progress } from '@trellis/contracts/order-status';
-import { type Money, Payment } from '@trellis/contracts/payment';
+import type { Money } from '@trellis/contracts/payment';
 import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
-import { and, asc, eq, sql } from 'drizzle-orm';
-import { columnsFor, now } from './columns.ts';
+import { and, eq, sql } from 'drizzle-orm';
+import { now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './lock-order.ts';
@@ -110,12 +110,3 @@ async function setStatus(tx: Session, orderId: string, paymentId: string, from: 
 
 const addCharged = (tx: Session, order: OrderRow, paymentId: string) =>
   addEvent(tx, order.order_id, 'payment_charged', { payment_id: paymentId, ...moneyOf(order) });
-
-/** The order's payments, oldest first. */
-export function paymentsOf(session: Session, orderId: string): Promise<Payment[]> {
-  return session
-    .select(columnsFor(payments, Payment))
-    .from(payments)
-    .where(eq(payments.order_id, orderId))
-    .orderBy(asc(payments.created_at));
-}

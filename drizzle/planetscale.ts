@@ -14,25 +14,40 @@ class ConnectionLost extends Error {
   readonly code = 'CONNECTION_LOST';
 }
 
+/** A session for one unit of work at a time. Its client holds no connection. `signal`: of the requests that it sends. */
+interface Unit {
+  session: PlanetScaleDatabase;
+  signal: () => AbortSignal;
+}
+
+function createUnit(url: string): Unit {
+  const client = new Client({
+    url,
+    fetch: (to, init) => send(to, { ...init, signal: unit.signal() } as RequestInit),
+    // `json` in columns.ts parses JSON.
+    cast: (field, value) => cast(field.type === 'JSON' ? { ...field, type: 'TEXT', charset: UTF8MB4 } : field, value),
+  });
+  const unit: Unit = { session: drizzle({ client }), signal: () => AbortSignal.abort() };
+  return unit;
+}
+
 /** Opens the database of an `https://` URL, or of an `http://` one on a trusted network. Nothing is connected. */
 export function openPlanetScale(url: string): Database {
-  /** Each unit of work has its own timeout and therefore its own client; a client holds no connection. */
+  /** Those without work. They are kept, as statements are prepared for a session. */
+  const idle: Unit[] = [];
+
   async function execute<T>(work: (db: PlanetScaleDatabase) => Promise<T>, timeoutMs: number): Promise<T> {
     const givenUp = new AbortController();
+    const unit = idle.pop() ?? createUnit(url);
     // After giving up only the ROLLBACK is still sent.
-    const signal = () => (givenUp.signal.aborted ? AbortSignal.timeout(ROLLBACK_TIMEOUT_MS) : givenUp.signal);
-    const client = new Client({
-      url,
-      fetch: (to, init) => send(to, { ...init, signal: signal() } as RequestInit),
-      // `json` in columns.ts parses JSON.
-      cast: (field, value) => cast(field.type === 'JSON' ? { ...field, type: 'TEXT', charset: UTF8MB4 } : field, value),
-    });
-    const working = work(drizzle({ client }));
+    unit.signal = () => (givenUp.signal.aborted ? AbortSignal.timeout(ROLLBACK_TIMEOUT_MS) : givenUp.signal);
+    const working = work(unit.session);
     try {
       return await withTimeout(timeoutMs, working, () => givenUp.abort());
     } finally {
       // An edge runtime stops all work once the request is answered, so the answer waits for the ROLLBACK.
       if (givenUp.signal.aborted) await working.catch(() => undefined);
+      idle.push(unit);
     }
   }
   const run: Database['run'] = (work, timeoutMs = ANSWER_TIMEOUT_MS) =>

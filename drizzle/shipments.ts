@@ -1,10 +1,10 @@
 /** The product's record of the parcel: one row per shipping attempt, numbered from 1. */
 
 import type { Address } from '@trellis/contracts/order';
-import { type Parcel, Shipment } from '@trellis/contracts/shipment';
+import type { Parcel } from '@trellis/contracts/shipment';
 import { isTerminal, type State } from '@trellis/contracts/states-and-steps';
-import { and, asc, desc, eq, lt, sql } from 'drizzle-orm';
-import { columnsFor, now } from './columns.ts';
+import { and, asc, eq, lt, sql } from 'drizzle-orm';
+import { now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
 import { advance, lockOrder } from './lock-order.ts';
@@ -93,15 +93,4 @@ export async function failUnfinished(tx: Session, orderId: string, beforeAttempt
     .where(
       and(eq(shipments.order_id, orderId), lt(shipments.attempt, beforeAttempt), eq(shipments.status, 'prepared')),
     );
-}
-
-/** The order's newest `limit` shipments, sorted by attempt. */
-export async function shipmentsOf(session: Session, orderId: string, limit: number): Promise<Shipment[]> {
-  const newestFirst = await session
-    .select(columnsFor(shipments, Shipment))
-    .from(shipments)
-    .where(eq(shipments.order_id, orderId))
-    .orderBy(desc(shipments.attempt))
-    .limit(limit);
-  return newestFirst.reverse();
 }

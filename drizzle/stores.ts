@@ -1,4 +1,4 @@
-import { createAttemptReader, createAttemptStore } from './attempts.ts';
+import { createAttemptStore } from './attempts.ts';
 import { createAdmissionStore, createCapacityStore } from './capacity.ts';
 import type { Database } from './database.ts';
 import { createOpenOrders } from './open-orders.ts';
@@ -11,7 +11,6 @@ import { createShipmentStore } from './shipments.ts';
 export function openApiStores(db: Database) {
   return {
     views: createOrderViews(db),
-    attempts: createAttemptReader(db),
     capacity: createAdmissionStore(db),
     pingDatabase: db.ping,
   };

@@ -239,8 +239,8 @@ export async function openTestbed(options: TestbedOptions = {}) {
     /** The order's rows in `attempts`: which activity failed, and with which error. */
     async failedAttempts(orderId: string): Promise<{ step: string; error: string }[]> {
       await attemptLog.flush();
-      const { errors } = await attemptStore.recent(orderId, 100);
-      return errors.map(({ step, error }) => ({ step, error }));
+      const { recent } = await views.status(orderId, 100);
+      return recent.errors.map(({ step, error }) => ({ step, error }));
     },
 
     /** The order in the sandbox companies' books: the status of each charge, and the parcel. */
@@ -325,7 +325,6 @@ export function apiOn({ db }: Testbed, temporal: TemporalPort) {
   const app = createApp({
     temporal,
     views: createOrderViews(db),
-    attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
     pingDatabase: db.ping,
     policy: 'exercise',

@@ -1,6 +1,5 @@
 import { OrderError } from '@trellis/contracts/error';
 import type { PolicyName } from '@trellis/contracts/policy';
-import type { AttemptReader } from '@trellis/drizzle/attempts';
 import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
@@ -17,13 +16,12 @@ import { answerRefused, receiveBody } from './body.ts';
 import { type Failure, failureOf } from './failure.ts';
 import { openApiDocument } from './openapi-from-router.ts';
 import { createReadiness, type Ping } from './readiness.ts';
-import { HEADERS, problemResponse } from './responses.ts';
+import { jsonResponse, problemResponse, redirect, withHeaders } from './responses.ts';
 import { createRest } from './rest-from-router.ts';
 
 export interface AppDeps {
   temporal: TemporalPort;
   views: OrderViews;
-  attempts: AttemptReader;
   capacity: AdmissionStore;
   pingDatabase: Ping;
   policy: PolicyName;
@@ -35,13 +33,13 @@ export interface AppDeps {
   onFailure: (failure: Failure) => void;
 }
 
-/** `body`: the request's, read and checked. */
-type Env = { Variables: { body: string } };
-
-/** The whole API as a fetch handler, for any runtime that has one. */
-export function createApp(deps: AppDeps): Hono<Env> {
-  const { temporal, views, attempts, capacity, policy, corsOrigins, onFailure } = deps;
-  const status = createStatusReader({ temporal, views, attempts });
+/**
+ * The whole API as a fetch handler, for any runtime that has one. A request matches one handler only (two with CORS): Hono calls a
+ * single one without composing middleware.
+ */
+export function createApp(deps: AppDeps): Hono {
+  const { temporal, views, capacity, policy, corsOrigins, onFailure } = deps;
+  const status = createStatusReader({ temporal, views });
   const admission = createAdmission(capacity, policy);
   const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
   const contextOf = (c: HonoContext): Context => ({
@@ -58,13 +56,17 @@ export function createApp(deps: AppDeps): Hono<Env> {
     if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE') onFailure(failureOf(c.req, error, orderId));
   };
 
-  const app = new Hono<Env>();
+  const app = new Hono();
   app.onError((thrown, c) => {
     const error = toOrderError(thrown);
     report(c, error, c.req.path.split('/')[2]);
     return problemResponse(error);
   });
-  app.notFound(() => problemResponse(new OrderError('NOT_FOUND', 'no such route')));
+  app.notFound(async (c) => {
+    const body = await receiveBody(c.req.raw);
+    if ('refusal' in body) return answerRefused(problemResponse(body.refusal), body.rest);
+    return problemResponse(new OrderError('NOT_FOUND', 'no such route'));
+  });
 
   if (corsOrigins)
     app.use(
@@ -75,19 +77,14 @@ export function createApp(deps: AppDeps): Hono<Env> {
     );
   app.route('/', createRest(contextOf));
 
-  // Only what follows: the answers before have the headers.
-  app.use(async (c, next) => {
-    await next();
-    for (const [name, value] of Object.entries(HEADERS)) if (!c.res.headers.has(name)) c.res.headers.set(name, value);
-  });
-  app.get('/', (c) => c.redirect('/docs/', 307));
-  app.on('GET', ['/health', '/livez'], (c) => c.json({ ok: true }));
-  app.get('/readyz', async (c) => {
-    if (deps.isStopping?.()) return c.json({ ok: false, unreachable: [] }, 503);
+  app.get('/', () => redirect('/docs/'));
+  app.on('GET', ['/health', '/livez'], () => jsonResponse({ ok: true }));
+  app.get('/readyz', async () => {
+    if (deps.isStopping?.()) return jsonResponse({ ok: false, unreachable: [] }, 503);
     const servers = await unreachable();
-    return servers.length === 0 ? c.json({ ok: true }) : c.json({ ok: false, unreachable: servers }, 503);
+    return servers.length === 0 ? jsonResponse({ ok: true }) : jsonResponse({ ok: false, unreachable: servers }, 503);
   });
-  app.get('/openapi.json', (c) => c.json(openApiDocument()));
+  app.get('/openapi.json', () => jsonResponse(openApiDocument()));
 
   const trpc = (c: HonoContext, req: Request, createContext: () => Context) =>
     fetchRequestHandler({
@@ -98,25 +95,19 @@ export function createApp(deps: AppDeps): Hono<Env> {
       createContext,
       onError: ({ error, input }) => report(c, toOrderError(error), (input as { order_id?: unknown })?.order_id),
     });
-  const isTrpc = (c: HonoContext) => c.req.path.startsWith('/trpc/');
-  app.use(async (c, next) => {
-    const body = await receiveBody(c.req.raw);
-    if ('refusal' in body) {
-      const { refusal, rest } = body;
-      const refuse = () => {
-        throw toTRPCError(refusal);
-      };
-      return answerRefused(isTrpc(c) ? await trpc(c, c.req.raw, refuse) : problemResponse(refusal), rest);
-    }
-    c.set('body', body.text);
-    return next();
-  });
-  app.all('/trpc/*', (c) => {
+  app.all('/trpc/*', async (c) => {
     const { raw } = c.req;
+    const received = await receiveBody(raw);
+    if ('refusal' in received) {
+      const refuse = () => {
+        throw toTRPCError(received.refusal);
+      };
+      return answerRefused(withHeaders(await trpc(c, raw, refuse)), received.rest);
+    }
     const { method, headers, signal } = raw;
-    const body = new TextEncoder().encode(c.get('body'));
+    const body = new TextEncoder().encode(received.text);
     const request = body.length > 0 ? new Request(raw.url, { method, headers, signal, body }) : raw;
-    return trpc(c, request, () => contextOf(c));
+    return withHeaders(await trpc(c, request, () => contextOf(c)));
   });
   return app;
 }

@@ -61,7 +61,8 @@ async function discard(reader: ReadableStreamDefaultReader<unknown>): Promise<vo
  * The answer to a refused body. When the client is still sending after DISCARD_MS, the answer carries `Connection: close`, and the
  * connection stays open until the body has ended, at most for LINGER_MS.
  */
-export async function answerRefused(answer: Response, rest: Promise<void> = Promise.resolve()): Promise<Response> {
+export async function answerRefused(answer: Response, rest: Promise<void> | undefined): Promise<Response> {
+  if (!rest) return answer;
   const ended = await Promise.race([rest.then(() => true), after(DISCARD_MS)]);
   if (ended) return answer;
   const bytes = new Uint8Array(await answer.arrayBuffer());

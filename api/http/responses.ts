@@ -1,8 +1,8 @@
 /** The API's answers, of JSON. Their headers are plain objects made once: `Headers` and `Response.json` would cost more than the answer. */
 import { ERRORS, type ErrorDetails, type OrderError } from '@trellis/contracts/error';
 
-/** Security headers of every answer without its own: an answer is one caller's data and never a page. */
-export const HEADERS = {
+/** Security headers of every answer but a page: it is one caller's data. */
+const HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'x-content-type-options': 'nosniff',
@@ -10,8 +10,18 @@ export const HEADERS = {
 const JSON_HEADERS = { ...HEADERS, 'content-type': 'application/json' };
 const PROBLEM_HEADERS = { ...HEADERS, 'content-type': 'application/problem+json' };
 
-export const jsonResponse = (body: unknown, status: number): Response =>
+export const jsonResponse = (body: unknown, status = 200): Response =>
   new Response(JSON.stringify(body), { status, headers: JSON_HEADERS });
+
+/** To a path of this server. The method of the request stays. */
+export const redirect = (location: string): Response =>
+  new Response(null, { status: 307, headers: { ...HEADERS, location } });
+
+/** An answer that other code has made, with our headers. */
+export function withHeaders(answer: Response): Response {
+  for (const [name, value] of Object.entries(HEADERS)) answer.headers.set(name, value);
+  return answer;
+}
 
 /** The error as a problem document of RFC 9457, with `Retry-After` in seconds where a retry can help. */
 export function problemResponse(error: OrderError): Response {

@@ -45,10 +45,8 @@ export function createApiServer(options: {
 }): ApiServer {
   /** While it is pending, requests wait for it: a client that waits for an answer opens no new connection. */
   let holding: Promise<void> | undefined;
-  const fetch: Handler = async (request, env) => {
-    await holding;
-    return options.fetch(request, env);
-  };
+  const fetch: Handler = (request, env) =>
+    holding ? holding.then(() => options.fetch(request, env)) : options.fetch(request, env);
   const server = createAdaptorServer({ fetch, serverOptions: LIMITS }) as Server;
   server.maxConnections = Math.min(MAX_CONNECTIONS, openFilesLimit() - RESERVED_DESCRIPTORS);
   reportDrops(server, options.onDropped);

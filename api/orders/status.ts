@@ -1,12 +1,11 @@
 import { ACTIVITIES } from '@trellis/contracts/activities';
 import type { OrderStatus, WorkflowStatus } from '@trellis/contracts/order-status';
 import { isTerminal, STEPS, type Step } from '@trellis/contracts/states-and-steps';
-import type { AttemptReader, RecentAttempts } from '@trellis/drizzle/attempts';
 import { DatabaseError } from '@trellis/drizzle/database';
-import type { OrderViews } from '@trellis/drizzle/order-views';
+import type { OrderViews, RecentAttempts } from '@trellis/drizzle/order-views';
 import { after } from '../after.ts';
 import type { TemporalPort } from '../temporal/port.ts';
-import { databaseErrorAsValue, databaseFailed, fallbackOnDatabaseError, noSuchOrder } from './errors.ts';
+import { databaseErrorAsValue, databaseFailed, noSuchOrder } from './errors.ts';
 import { createExpiringMap } from './expiring-map.ts';
 
 const QUERY_TIMEOUT_MS = 300;
@@ -16,6 +15,12 @@ const PREFER_WORKFLOW_FOR_MS = 5_000;
 /** How long readers of one order share a query's answer: Temporal Cloud bills each query. */
 const SHARE_QUERY_FOR_MS = 250;
 const MAX_RECENT_ERRORS = 5;
+/**
+ * An ended order never changes, so its status is kept. Not for long: workers may record a failed attempt a moment after the end, and what
+ * is erased in SQL must be gone soon.
+ */
+const KEEP_ENDED_FOR_MS = 5_000;
+const MAX_KEPT = 1_000;
 
 export interface StatusReader {
   /** Throws NOT_FOUND for an order that neither SQL nor Temporal has, UNAVAILABLE when neither answers, INTERNAL when SQL refuses. */
@@ -27,12 +32,8 @@ export interface StatusReader {
 }
 
 /** Reads an ended order's status from SQL; any other's from the workflow, else SQL, else Temporal's record that the order was started. */
-export function createStatusReader(deps: {
-  temporal: TemporalPort;
-  views: OrderViews;
-  attempts: AttemptReader;
-}): StatusReader {
-  const { temporal, views, attempts } = deps;
+export function createStatusReader({ temporal, views }: { temporal: TemporalPort; views: OrderViews }): StatusReader {
+  const ended = createExpiringMap<OrderStatus>(KEEP_ENDED_FOR_MS, MAX_KEPT);
   const queries = createExpiringMap<Promise<WorkflowStatus | undefined>>(SHARE_QUERY_FOR_MS);
   const preferred = createExpiringMap<true>(PREFER_WORKFLOW_FOR_MS);
 
@@ -49,17 +50,19 @@ export function createStatusReader(deps: {
 
   return {
     async read(orderId) {
-      const [row, recent] = await Promise.all([
-        views.status(orderId).catch(databaseErrorAsValue),
-        fallbackOnDatabaseError(attempts.recent(orderId, MAX_RECENT_ERRORS), NO_ATTEMPTS),
-      ]);
-      const down = row instanceof DatabaseError ? row : undefined;
-      const recorded = row instanceof DatabaseError ? undefined : row;
-      if (recorded && isTerminal(recorded.status.state))
-        return assemble(recorded.status, 'sql', recent, recorded.updated_at);
+      const kept = ended.get(orderId);
+      if (kept) return kept;
+      const read = await views.status(orderId, MAX_RECENT_ERRORS).catch(databaseErrorAsValue);
+      const down = read instanceof DatabaseError ? read : undefined;
+      const { recorded, recent } = read instanceof DatabaseError ? NOTHING_READ : read;
+      const fromRow = recorded && assemble(recorded.status, 'sql', recent, recorded.updated_at);
+      if (fromRow && isTerminal(fromRow.state)) {
+        ended.set(orderId, fromRow);
+        return fromRow;
+      }
       const answered = await query(orderId);
       if (answered) return assemble(answered, 'workflow', recent);
-      if (recorded) return assemble(recorded.status, 'sql', recent, recorded.updated_at);
+      if (fromRow) return fromRow;
       if (!down && (await temporal.find(orderId))?.dead === false)
         return assemble({ ...STARTED, order_id: orderId }, 'temporal', recent);
       if (down) throw databaseFailed(down);
@@ -74,7 +77,7 @@ export function createStatusReader(deps: {
   };
 }
 
-const NO_ATTEMPTS: RecentAttempts = { errors: [], failures: 0 };
+const NOTHING_READ = { recorded: null, recent: { errors: [], failures: 0 } };
 
 /** The status of an order that Temporal has accepted and no worker has recorded. */
 const STARTED: Omit<WorkflowStatus, 'order_id'> = {

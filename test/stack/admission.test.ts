@@ -6,7 +6,6 @@ import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createOrdersClient, orderErrorOf } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import { requestHash } from '@trellis/contracts/request-hash';
-import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
@@ -177,7 +176,6 @@ describe('the API while the workers are at capacity', () => {
     const app = createApp({
       temporal,
       views: createOrderViews(db),
-      attempts: createAttemptStore(db),
       capacity,
       pingDatabase: db.ping,
       policy: 'exercise',

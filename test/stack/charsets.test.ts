@@ -96,7 +96,7 @@ describe.each(CHARSETS)('in a database created with the character set %s', (char
     const row = await views.find(canceled.order_id);
     expect(row?.workflow_id).toBe('😀'.repeat(250));
     for (const text of [row?.last_error, row?.dispatch_failed_reason]) expect(text?.startsWith(TEXT)).toBe(true);
-    expect((await attempts.recent(canceled.order_id, 1)).errors).toMatchObject([{ error: TEXT }]);
+    expect((await views.status(canceled.order_id, 1)).recent.errors).toMatchObject([{ error: TEXT }]);
     expect((await views.view('o-old'))?.reason).toBe('Rücktritt');
 
     const shipped = await paid();

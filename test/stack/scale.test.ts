@@ -1,8 +1,10 @@
-/** What a start and a list cost the database does not grow with the number of orders. Counted in rows read, not in time. */
+/** What calls cost the database: rows read, which do not grow with the number of orders, and statements. Counted, not timed. */
+import { createStatusReader } from '@trellis/api/orders/status';
+import { createHttpTemporal } from '@trellis/api/temporal/http';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { sql } from 'drizzle-orm';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { freshDatabase, freshId } from '../fixtures.ts';
 
 const ORDERS = 20_000;
@@ -12,10 +14,10 @@ afterAll(drop);
 const capacity = createCapacityStore(db);
 const views = createOrderViews(db);
 
-/** The rows that `work` reads. It runs on the pool's only connection, as nothing else uses this one at the same time. */
-async function rowsRead(work: () => Promise<unknown>): Promise<number> {
+/** By how much `work` raises the server's counters. It runs on the pool's only connection, as nothing else uses this one at the same time. */
+async function counted(counters: string, work: () => Promise<unknown>): Promise<number> {
   const total = async () => {
-    const answer = await db.run((session) => session.execute(sql`SHOW SESSION STATUS LIKE 'Handler_read%'`));
+    const answer = await db.run((session) => session.execute(sql`SHOW SESSION STATUS LIKE ${counters}`));
     const [rows] = answer as unknown as [{ Value: string }[]];
     return rows.reduce((sum, { Value }) => sum + Number(Value), 0);
   };
@@ -25,6 +27,9 @@ async function rowsRead(work: () => Promise<unknown>): Promise<number> {
   await work();
   return (await total()) - start - asking;
 }
+
+const rowsRead = (work: () => Promise<unknown>) => counted('Handler_read%', work);
+const statements = (work: () => Promise<unknown>) => counted('Questions', work);
 
 const start = async (queueSeconds: number) => {
   await views.find(freshId());
@@ -74,4 +79,30 @@ test.each([
     });
     expect(rows).toBeLessThan(limit + 5);
   }
+});
+
+const CLOSED_PORT = 'http://127.0.0.1:1';
+const atRest = (n: number) => `o-${4 * n + 2}`;
+const IN_REVIEW = 'o-4';
+
+test('an order with its rows is one statement', async () => {
+  expect(await statements(() => views.view(atRest(0)))).toBe(1);
+});
+
+test('a status is one statement, and that of an ended order none while it is asked for again within seconds', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const reader = createStatusReader({
+    temporal: createHttpTemporal({ url: CLOSED_PORT, namespace: 'default' }),
+    views,
+  });
+  const reading = (id: string) => statements(() => reader.read(id));
+  expect([await reading(IN_REVIEW), await reading(IN_REVIEW)]).toEqual([1, 1]);
+  expect([await reading(atRest(0)), await reading(atRest(0))]).toEqual([1, 0]);
+  expect(await reader.read(atRest(0))).toMatchObject({ state: 'shipped', source: 'sql' });
+  vi.advanceTimersByTime(5_000);
+  expect([await reading(atRest(0)), await reading(atRest(0))]).toEqual([1, 0]);
+  // The newest thousand are kept.
+  for (let n = 1; n <= 1_000; n += 1) await reader.read(atRest(n));
+  expect([await reading(atRest(1)), await reading(atRest(0))]).toEqual([0, 1]);
 });

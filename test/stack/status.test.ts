@@ -4,7 +4,6 @@ import { createStatusReader } from '@trellis/api/orders/status';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import type { Step } from '@trellis/contracts/states-and-steps';
-import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { afterAll, expect, test } from 'vitest';
 import { eventually } from '../fixtures.ts';
@@ -21,7 +20,7 @@ const bed = await openTestbed({
 afterAll(() => bed.close());
 
 const temporal = createGrpcTemporal(createTemporalClient(bed.env.connection, bed.env.namespace ?? 'default'));
-const deps = { temporal, views: createOrderViews(bed.db), attempts: createAttemptStore(bed.db) };
+const deps = { temporal, views: createOrderViews(bed.db) };
 
 test.each<[activity: string, step: Step]>([
   ['receive_order', 'receive_order'],

@@ -13,6 +13,7 @@ import { type Bundle, bundleWorker, startWorkerd, type Workerd } from './workerd
 
 /** Orders in the database whose list and status are read. */
 const ORDERS = 20;
+const ORDER = { address: { line1: '1 Main St', city: 'Chicago' }, items: [{ sku: 'ABC', qty: 1 }] };
 /** Requests are sent in this number of blocks, alternating between the compared apps. */
 const BLOCKS = 20;
 /** Blocks that are sent before the measured ones. */
@@ -48,9 +49,19 @@ try {
   stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say: print });
   const { API_URL, PLANETSCALE_URL = '', TEMPORAL_HTTP_URL } = stack.addresses;
   const shipped = await shipOrders(API_URL);
-  const api = await startWorkerd(ours, { TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL, DATABASE_URL: PLANETSCALE_URL });
+  const servers = { TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL, DATABASE_URL: PLANETSCALE_URL };
+  // Under this policy the order below stays in review.
+  const api = await startWorkerd(ours, { ...servers, POLICY: 'production' });
+  const inReview = { order_id: 'edge-cost-open', payment_id: 'pay-open', ...ORDER };
+  accepted(await createShopper(api.url).start(inReview));
   await measureRequests([api], `/orders?limit=${ORDERS}`);
-  await measureRequests([api], `/orders/${shipped}/status`, '/orders/{id}/status of a shipped order');
+  await measureRequests([api], `/orders/${shipped}`, '/orders/{id}, shipped');
+  await measureRequests([api], `/orders/${shipped}/status`, '/orders/{id}/status, shipped, asked for again');
+  await measureRequests(
+    [api],
+    `/orders/${inReview.order_id}/status`,
+    '/orders/{id}/status, in review: from SQL each time',
+  );
   await api.stop();
   print(table.toString());
 } finally {
@@ -102,8 +113,7 @@ async function shipOrders(url: string): Promise<string> {
   const shopper = createShopper(url);
   for (let n = 1; ; n += 1) {
     const order_id = `edge-cost-${n}`;
-    const address = { line1: '1 Main St', city: 'Chicago' };
-    accepted(await shopper.start({ order_id, payment_id: `pay-${n}`, address, items: [{ sku: 'ABC', qty: 1 }] }));
+    accepted(await shopper.start({ order_id, payment_id: `pay-${n}`, ...ORDER }));
     await shopper.command(order_id, 'approve', {});
     let state = (await shopper.get(order_id))?.state;
     for (; !state || !isTerminal(state); state = (await shopper.get(order_id))?.state) await sleep(50);
