@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -68,6 +69,8 @@ export interface Figures {
   memory: { worker: number; api: number };
   /** How many times a start was answered BUSY. */
   refusals: number;
+  /** The share of the machine that other programs took meanwhile: with more than a few percent the times say little. */
+  others: number;
 }
 
 /** An order that was sent and has shipped; times by `performance.now`. */
@@ -176,9 +179,11 @@ export async function measureOrders(side: Side, stack: Stack, { orders, inFlight
     const beganAt = performance.now();
     const first = await ship(url, states, { orders: WARM_UP, inFlight, approval });
     const before = cpu();
+    const othersBefore = cpuOfOthers(before);
     const warmAt = performance.now();
     const warm = await ship(url, states, { orders, inFlight, approval });
     const after = cpu();
+    const others = (cpuOfOthers(after) - othersBefore) / (performance.now() - warmAt) / availableParallelism();
     const shippedAt = (n: number) => warm[n - 1]?.shippedAt ?? Number.NaN;
     const next = Math.min(WARM_UP, orders);
 
@@ -205,11 +210,19 @@ export async function measureOrders(side: Side, stack: Stack, { orders, inFlight
       workflowTasks: median(costs.map((cost) => cost.workflowTasks)),
       memory,
       refusals: [...first, ...warm, ...alone].reduce((sum, order) => sum + order.refusals, 0),
+      others,
     };
   } finally {
     clearInterval(sampling);
     await states.close();
   }
+}
+
+/** The CPU time in milliseconds that the machine has spent so far on other programs than this one and those of `known`. */
+function cpuOfOthers(known: Record<string, number>): number {
+  const busy = cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0);
+  const { user, system } = process.cpuUsage();
+  return Object.values(known).reduce((left, used) => left - used, busy - (user + system) / 1000);
 }
 
 /** Starts a side's programs, warms them up, and parks orders in review. Returns by how many MB the worker has grown meanwhile. */
