@@ -56,7 +56,7 @@ const sections = {
   profile: () => withSides(quiet, compareProfiles),
 };
 for (const [name, measure] of Object.entries(sections)) if (!only || only === name) await measure();
-print(table.toString());
+if (table.length > 0) print(table.toString());
 process.exit();
 
 async function measureStart({ addresses }: Stack, folder: string): Promise<void> {

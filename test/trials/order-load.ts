@@ -39,6 +39,9 @@ const BARE = {
   workflows: new URL('bare-order/workflows.ts', import.meta.url),
 };
 
+/** The threads of JavaScript, and the profiler's own. */
+const NOT_OTHER = /^(MainThread|WorkerThread|v8:Prof.*)$/;
+
 interface Programs {
   worker: Service;
   api: Service;
@@ -267,24 +270,22 @@ export async function profileWorker(side: Side, folder: string, { orders, inFlig
     await worker.stop();
 
     const used = (thread: string) => ((after.get(thread) ?? 0) - (before.get(thread) ?? 0)) / length;
-    const [main, ...workflows] = await readProfiles(profiles, from, to);
+    const profiled = await readProfiles(profiles, from, to);
     const spent: Shares = {};
-    const busy = workflows.reduce((sum, thread) => sum + thread.busy, 0);
     for (const [name, cpu, threads] of [
-      ['main thread', used('MainThread'), [{ shares: main?.shares ?? {}, weight: 1 }]],
-      [
-        'workflow threads',
-        used('WorkerThread'),
-        workflows.map((thread) => ({ ...thread, weight: thread.busy / busy })),
-      ],
+      ['main thread', used('MainThread'), profiled.slice(0, 1)],
+      ['workflow threads', used('WorkerThread'), profiled.slice(1)],
     ] as const) {
       add(spent, name, cpu);
-      for (const { shares, weight } of threads)
-        for (const [group, { self, total }] of Object.entries(shares))
-          add(spent, `${name}: ${group}`, self * weight * cpu, total * weight * cpu);
+      const busy = threads.reduce((sum, thread) => sum + thread.busy, 0);
+      const shares: Shares = {};
+      for (const thread of threads)
+        for (const [group, { self, total }] of Object.entries(thread.shares))
+          add(shares, group, (self * thread.busy) / busy, (total * thread.busy) / busy);
+      for (const [group, { self, total }] of Object.entries(shares).toSorted(([, a], [, b]) => b.self - a.self))
+        add(spent, `${name}: ${group}`, self * cpu, total * cpu);
     }
-    for (const thread of after.keys())
-      if (!/^(Main|Worker)Thread$/.test(thread)) add(spent, `threads ${thread}`, used(thread));
+    for (const thread of after.keys()) if (!NOT_OTHER.test(thread)) add(spent, `threads: ${thread}`, used(thread));
     return spent;
   } finally {
     await states.close();
