@@ -56,7 +56,7 @@ const sections = {
   profile: () => withSides(quiet, compareProfiles),
 };
 for (const [name, measure] of Object.entries(sections)) if (!only || only === name) await measure();
-print(table.toString());
+if (table.length > 0) print(table.toString());
 process.exit();
 
 async function measureStart({ addresses }: Stack, folder: string): Promise<void> {
@@ -111,10 +111,11 @@ async function compareOrders(sides: Side[], stack: Stack): Promise<void> {
   const [ours, theirs] = await inTurns(
     sides.map((side) => async () => {
       const figures = await measureOrders(side, stack, { orders, inFlight });
-      const { worker, api, temporal, sql } = figures.cpu;
-      const cpu = [worker, api, temporal, sql].map((ms) => ms.toFixed(1)).join(' + ');
+      const { ordersPerSecond, cpu, refusals, others } = figures;
+      const spent = Object.values(cpu).map((ms) => ms.toFixed(1));
       print(
-        `${side.name}: ${figures.ordersPerSecond.toFixed(1)} orders/s, CPU ${cpu} ms, BUSY ${figures.refusals} times`,
+        `${side.name}: ${ordersPerSecond.toFixed(1)} orders/s, CPU ${spent.join(' + ')} ms, ${refusals} starts BUSY, ` +
+          `other programs ${(100 * others).toFixed(0)} % of the machine`,
       );
       return figures;
     }),

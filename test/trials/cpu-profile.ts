@@ -42,8 +42,12 @@ const GROUPS: [string, (frame: Frame) => boolean][] = [
   ['Temporal’s SDK in the workflow VM', of(/@temporalio\/workflow\//)],
   ['workflow code', of(/(workers\/workflows|bare-order\/workflows)/)],
   ['Temporal’s SDK outside', of(/node_modules\/(@temporalio|rxjs)\//)],
-  ['mysql2', of(/node_modules\/(mysql2|sqlstring|lru\.min|generate-function|iconv-lite|named-placeholders|denque)\//)],
-  ['drizzle-orm', of(/node_modules\/drizzle-orm\//)],
+  [
+    'mysql2',
+    of(/node_modules\/(mysql2|sql-escaper|lru\.min|generate-function|iconv-lite|named-placeholders|denque)\//),
+  ],
+  // Its own source maps name its files `src`.
+  ['drizzle-orm', of(/node_modules\/(drizzle-orm|src)\//)],
   ['stores', of(/(^|\/)drizzle\//)],
   ['activities', of(/(workers|contracts|bare-order)\//)],
   ['other packages', of(/node_modules\//)],

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -38,6 +39,9 @@ const BARE = {
   workflows: new URL('bare-order/workflows.ts', import.meta.url),
 };
 
+/** The threads of JavaScript, and the profiler's own. */
+const NOT_OTHER = /^(MainThread|WorkerThread|v8:Prof.*)$/;
+
 interface Programs {
   worker: Service;
   api: Service;
@@ -68,6 +72,8 @@ export interface Figures {
   memory: { worker: number; api: number };
   /** How many times a start was answered BUSY. */
   refusals: number;
+  /** The share of the machine that other programs took meanwhile: with more than a few percent the times say little. */
+  others: number;
 }
 
 /** An order that was sent and has shipped; times by `performance.now`. */
@@ -176,9 +182,11 @@ export async function measureOrders(side: Side, stack: Stack, { orders, inFlight
     const beganAt = performance.now();
     const first = await ship(url, states, { orders: WARM_UP, inFlight, approval });
     const before = cpu();
+    const othersBefore = cpuOfOthers(before);
     const warmAt = performance.now();
     const warm = await ship(url, states, { orders, inFlight, approval });
     const after = cpu();
+    const others = (cpuOfOthers(after) - othersBefore) / (performance.now() - warmAt) / availableParallelism();
     const shippedAt = (n: number) => warm[n - 1]?.shippedAt ?? Number.NaN;
     const next = Math.min(WARM_UP, orders);
 
@@ -205,11 +213,19 @@ export async function measureOrders(side: Side, stack: Stack, { orders, inFlight
       workflowTasks: median(costs.map((cost) => cost.workflowTasks)),
       memory,
       refusals: [...first, ...warm, ...alone].reduce((sum, order) => sum + order.refusals, 0),
+      others,
     };
   } finally {
     clearInterval(sampling);
     await states.close();
   }
+}
+
+/** The CPU time in milliseconds that the machine has spent so far on other programs than this one and those of `known`. */
+function cpuOfOthers(known: Record<string, number>): number {
+  const busy = cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0);
+  const { user, system } = process.cpuUsage();
+  return Object.values(known).reduce((left, used) => left - used, busy - (user + system) / 1000);
 }
 
 /** Starts a side's programs, warms them up, and parks orders in review. Returns by how many MB the worker has grown meanwhile. */
@@ -254,24 +270,22 @@ export async function profileWorker(side: Side, folder: string, { orders, inFlig
     await worker.stop();
 
     const used = (thread: string) => ((after.get(thread) ?? 0) - (before.get(thread) ?? 0)) / length;
-    const [main, ...workflows] = await readProfiles(profiles, from, to);
+    const profiled = await readProfiles(profiles, from, to);
     const spent: Shares = {};
-    const busy = workflows.reduce((sum, thread) => sum + thread.busy, 0);
     for (const [name, cpu, threads] of [
-      ['main thread', used('MainThread'), [{ shares: main?.shares ?? {}, weight: 1 }]],
-      [
-        'workflow threads',
-        used('WorkerThread'),
-        workflows.map((thread) => ({ ...thread, weight: thread.busy / busy })),
-      ],
+      ['main thread', used('MainThread'), profiled.slice(0, 1)],
+      ['workflow threads', used('WorkerThread'), profiled.slice(1)],
     ] as const) {
       add(spent, name, cpu);
-      for (const { shares, weight } of threads)
-        for (const [group, { self, total }] of Object.entries(shares))
-          add(spent, `${name}: ${group}`, self * weight * cpu, total * weight * cpu);
+      const busy = threads.reduce((sum, thread) => sum + thread.busy, 0);
+      const shares: Shares = {};
+      for (const thread of threads)
+        for (const [group, { self, total }] of Object.entries(thread.shares))
+          add(shares, group, (self * thread.busy) / busy, (total * thread.busy) / busy);
+      for (const [group, { self, total }] of Object.entries(shares).toSorted(([, a], [, b]) => b.self - a.self))
+        add(spent, `${name}: ${group}`, self * cpu, total * cpu);
     }
-    for (const thread of after.keys())
-      if (!/^(Main|Worker)Thread$/.test(thread)) add(spent, `threads ${thread}`, used(thread));
+    for (const thread of after.keys()) if (!NOT_OTHER.test(thread)) add(spent, `threads: ${thread}`, used(thread));
     return spent;
   } finally {
     await states.close();
