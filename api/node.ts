@@ -4,6 +4,7 @@ import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
+import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
@@ -67,6 +68,7 @@ server.once('error', ({ code, message }: NodeJS.ErrnoException) => {
   process.stderr.write(`${line}\n`);
   process.exit(1);
 });
+giveBackStartMemory();
 server.listen(config.PORT, config.HOST, () => {
   const { HOST: host, PORT: port, POLICY: policy } = config;
   log.info({ version: manifest.version, host, port, policy, temporal: address, namespace }, 'api listening');
