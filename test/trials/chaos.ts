@@ -37,6 +37,8 @@ interface InjectedFault {
 const DRAINED_WITHIN_MS = 60_000;
 /** Time limit of a run after its load: the last fault, the drain, and the check of every order. */
 const CHECKED_WITHIN_MS = 600_000;
+/** Added for each order, whose history is replayed. */
+const CHECKED_WITHIN_MS_PER_ORDER = 60;
 /** How long an order is flooded with commands. */
 const FLOOD_MS = 8_000;
 /**
@@ -107,7 +109,9 @@ let lastShipped = 0;
 let replays: Replays | undefined;
 
 try {
-  const timeout = sleep(minutes * 60_000 + CHECKED_WITHIN_MS, undefined, { ref: false }).then(() => {
+  const timeout = sleep(minutes * 60_000 + CHECKED_WITHIN_MS + orders * CHECKED_WITHIN_MS_PER_ORDER, undefined, {
+    ref: false,
+  }).then(() => {
     throw new Error('the run has not ended within its time limit');
   });
   await Promise.race([run(), timeout]);
