@@ -24,7 +24,7 @@ export function withHeaders(answer: Response): Response {
 }
 
 /** The error as a problem document of RFC 9457, with `Retry-After` in seconds where a retry can help. */
-export function problemResponse(error: OrderError): Response {
+export function problemResponse(error: Pick<OrderError, 'code' | 'message' | 'details'>): Response {
   const { status, title, retryable } = ERRORS[error.code];
   const { retry_after }: ErrorDetails = error.details;
   const body = { type: 'about:blank', title, status, detail: error.message, code: error.code, ...error.details };

@@ -2,7 +2,7 @@
 import { OrderError } from '@trellis/contracts/error';
 import type { Context as HonoContext } from 'hono';
 import { Hono } from 'hono/tiny';
-import { invalid } from '../orders/errors.ts';
+import { invalid, invalidInput } from '../orders/errors.ts';
 import { type Context, restProcedures } from '../orders/router.ts';
 import { answerRefused, receiveBody } from './body.ts';
 import { jsonResponse, problemResponse } from './responses.ts';
@@ -18,7 +18,9 @@ export function createRest(contextOf: (c: HonoContext) => Context): Hono {
       const body = await receiveBody(c.req.raw);
       if ('refusal' in body) return answerRefused(problemResponse(body.refusal), body.rest);
       const fields = method === 'GET' ? queryOf(c.req.url) : bodyOf(body.text);
-      const output = await call(contextOf(c), { ...fields, ...c.req.param() });
+      const answer = await call(contextOf(c), { ...fields, ...c.req.param() });
+      if ('problems' in answer) return problemResponse(invalidInput(answer.problems));
+      const { output } = answer;
       return jsonResponse(output, (output as { queued?: true }).queued ? 202 : 200);
     });
   }

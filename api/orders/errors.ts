@@ -23,12 +23,16 @@ export function toOrderError(error: unknown): OrderError {
   return new OrderError('INTERNAL', 'an internal error occurred', {}, { cause });
 }
 
-/** An INVALID error; its message names the first problem. */
-export function invalid(errors: Problem[]): OrderError<'INVALID'> {
+/** What an INVALID error says; its message names the first problem. */
+export function invalidInput(errors: Problem[]) {
   const [first] = errors;
-  return new OrderError('INVALID', first ? `${first.path || 'body'}: ${first.message}` : 'the input is not valid', {
-    errors,
-  });
+  const message = first ? `${first.path || 'body'}: ${first.message}` : 'the input is not valid';
+  return { code: 'INVALID' as const, message, details: { errors } };
+}
+
+export function invalid(errors: Problem[]): OrderError<'INVALID'> {
+  const { code, message, details } = invalidInput(errors);
+  return new OrderError(code, message, details);
 }
 
 /** A NOT_FOUND error for an order. */

@@ -2,7 +2,7 @@
 
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
-import type { ErrorCode, ErrorDetails } from '@trellis/contracts/error';
+import type { ErrorCode, ErrorDetails, Problem } from '@trellis/contracts/error';
 import {
   GetInput,
   ListInput,
@@ -150,8 +150,11 @@ export interface RestProcedure {
   meta: Meta & { rest: NonNullable<Meta['rest']> };
   input: v.GenericSchema;
   output: v.GenericSchema;
-  /** Calls it as tRPC does, without tRPC's layers, which cost several times as much as an invalid input. Throws what it throws, and INVALID. */
-  call(ctx: Context, input: unknown): Promise<unknown>;
+  /**
+   * Calls it as tRPC does, without tRPC's layers, which cost several times as much as an invalid input. Such an input is no exception:
+   * an error's stack would cost as much as the rest. Throws what the procedure throws.
+   */
+  call(ctx: Context, input: unknown): Promise<{ output: unknown } | { problems: Problem[] }>;
 }
 
 /** The router's procedures that have a REST route. */
@@ -173,8 +176,8 @@ export function restProcedures(router: { _def: { procedures: object } } = appRou
     const [input] = inputs;
     const call = async (ctx: Context, given: unknown) => {
       const parsed = v.safeParse(input, given);
-      if (!parsed.success) throw invalid(problemsOf(parsed.issues));
-      return v.parse(output, await resolver({ ctx, input: parsed.output }));
+      if (!parsed.success) return { problems: problemsOf(parsed.issues) };
+      return { output: v.parse(output, await resolver({ ctx, input: parsed.output })) };
     };
     return rest ? [{ name, meta: { ...meta, rest }, input, output, call }] : [];
   });
