@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
+import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { connectionOptions } from '@trellis/drizzle/mysql';
-import { print } from '@trellis/local/options';
+import { print, ReportedError } from '@trellis/local/options';
 import { freePort } from '@trellis/local/stack/ports';
 import { cpuOf, memoryOf, type Service, startProcess } from '@trellis/local/stack/processes';
 import { type Stack, withStack } from '@trellis/local/stack/stack';
@@ -377,6 +378,10 @@ async function readStates(database: string) {
     const [rows] = await sql.query<RowDataPacket[]>('SELECT id, state FROM orders WHERE id IN (?)', [ids]);
     for (const { id, state } of rows) {
       const order = awaited.get(id);
+      if (order && order.state !== state && isTerminal(state))
+        throw new ReportedError(
+          `${id} ended as ${state}, not ${order.state}: on a busy machine orders miss their deadlines`,
+        );
       if (order?.state !== state) continue;
       awaited.delete(id);
       order?.resolve(performance.now());
