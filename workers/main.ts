@@ -37,7 +37,7 @@ const CAUSES: [RegExp, string][] = [
 
 /**
  * Megabytes of a semi-space of V8's young generation, which has up to three, in the threads that the SDK runs workflows in. With V8's own
- * 16 MB a busy worker takes a hundred megabytes more, and an order the same CPU.
+ * 16 MB a busy worker takes a hundred megabytes more, for the same CPU an order.
  */
 const SEMI_SPACE_MB = 2;
 
