@@ -220,10 +220,10 @@ describe.concurrent('the API', () => {
     'POST /orders/o-1/start HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked',
     '\u0000\u0001',
   ])('%j does not crash it', async (head) => {
-    const socket = await holding(narrow.port, `${head}\r\nConnection: close\r\n\r\n`);
+    const socket = await holding(shared.port, `${head}\r\nConnection: close\r\n\r\n`);
     const { text } = await receivedUntilClosed(socket);
     expect(text).toMatch(/^(HTTP\/1\.1 [24]\d\d |$)/);
-    expect((await fetch(`http://127.0.0.1:${narrow.port}/health`)).status).toBe(200);
+    expect((await fetch(`http://127.0.0.1:${shared.port}/health`)).status).toBe(200);
   });
 
   test('logs a failed call in one line, and nothing of a body that its client cuts off', async () => {
