@@ -130,15 +130,13 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
   });
 
   test('a command is refused with its code, its message and the state that forbids it', async () => {
-    const refund = gate();
+    const [charge, refund] = [gate(), gate()];
     const given = anOrder();
-    await bed.place(given, { faults: { refund: refund.before } });
-    await temporal.update(given.order_id, 'approve', [], freshId(), 2_000);
-    await eventually(
-      async () => (await temporal.update(given.order_id, 'cancel', [], freshId(), 2_000)).outcome === 'decided',
-    );
+    await bed.placeApproved(given, { faults: { charge: charge.before, refund: refund.before } });
+    await charge.reached;
+    expect(await temporal.update(given.order_id, 'cancel', [], freshId(), 2_000)).toMatchObject({ outcome: 'decided' });
     const refused = await temporal.update(given.order_id, 'approve', [], freshId(), 2_000);
-    refund.open();
+    for (const held of [charge, refund]) held.open();
     expect(refused).toEqual({
       outcome: 'refused',
       code: 'TOO_LATE',
