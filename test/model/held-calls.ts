@@ -28,10 +28,9 @@ export function holdCalls() {
     (call: Call): Fault =>
     <T>(real: () => Promise<T>): Promise<T> => {
       const { info } = Context.current();
-      const { activityType, activityId, isLocal, workflowExecution } = info;
+      const { activityType, activityId, workflowExecution } = info;
       if (open || (call === 'close' && activityType !== 'close_parcel')) return real();
-      // A local activity that fails is run remotely at once.
-      attempt = isLocal ? 0 : info.attempt;
+      attempt = info.attempt;
       if (down.has(call)) {
         failures += 1;
         return Promise.reject(invalidAnswer());
@@ -42,8 +41,7 @@ export function holdCalls() {
         outcome ??= real();
         return outcome;
       };
-      // A local activity goes on as a remote one; two cancels close the parcel's key at the same time.
-      const key = `${workflowExecution?.workflowId} ${call === 'close' ? activityId : activityType}`;
+      const key = `${workflowExecution?.workflowId} ${activityId}`;
       if (answered.has(key)) return real();
       const held = { call, carryOut, answer: () => carryOut().then(resolve, reject), fail: reject };
       const abandoned = abandonedBy.get(key);
@@ -82,8 +80,7 @@ export function holdCalls() {
     },
     failures: (): number => failures,
     /** Milliseconds of Temporal's backoff before the next attempt. */
-    retryIn: (): number =>
-      attempt === 0 ? 0 : Math.min(RETRIES.maximumInterval, RETRIES.initialInterval * 2 ** (attempt - 1)),
+    retryIn: (): number => Math.min(RETRIES.maximumInterval, RETRIES.initialInterval * 2 ** (attempt - 1)),
     comeUp: (call: Call): boolean => down.delete(call),
     /** Turns the held calls into late ones; with `forGood` also the later calls of their activities. */
     abandon(call: Call, forGood: boolean): void {

@@ -14,7 +14,6 @@ import {
   fillHistory,
   gate,
   type HistoryEvent,
-  inFirstAttempt,
   onlyFirst,
   openTestbed,
   ownTestbed,
@@ -116,7 +115,7 @@ describe.each([
   test('with an undecided address change: the next run decides it, under the same id', async () => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
-      faults: { dispatch: inFirstAttempt(dispatch.before) },
+      faults: { dispatch: onlyFirst(dispatch.before) },
     });
     await dispatch.reached;
     const update = await accepted(order, 'address', BOSTON, 'move');
