@@ -11,7 +11,7 @@ export const INTERCEPTORS = ['workflows/signal-floods.ts', 'workflows/local-resu
 
 /**
  * Frames of a stack trace in workflow code: the place where an error was thrown. The SDK takes a trace of each promise, for its query
- * `__stack_trace`, and looks each frame up in the source map: with V8's default of 10 frames that is a fifth of a worker's CPU.
+ * `__stack_trace`, and looks each frame up in the source map: with V8's default of 10 frames that is a fifth of the CPU of a replay.
  */
 const STACK_TRACE_LIMIT = 1;
 
