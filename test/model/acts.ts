@@ -137,8 +137,8 @@ function nameOf(draft: Draft): string {
   return `${by} ${command}(${what}) as ${id ?? (by === 'signal' ? JSON.stringify(badId) : 'drawn')}`;
 }
 
-/** Which of the cancels that wait together was first is known by its reason alone. */
-const isTold = ({ cancels }: OrderModel, { sent }: Message): boolean =>
+/** Whether the message is no cancel, or has another reason than the undecided cancels: only its reason tells which of them was decided first. */
+const isDistinguishable = ({ cancels }: OrderModel, { sent }: Message): boolean =>
   sent.command !== 'cancel' || cancels.every(({ reason }) => reason !== sent.reason);
 
 const commands = drafts(['update', 'signal']).map(
@@ -146,7 +146,7 @@ const commands = drafts(['update', 'signal']).map(
     new Act(
       nameOf(given),
       ({ run }) => run.send(messageOf(given)),
-      (model) => isTold(model, messageOf(given)),
+      (model) => isDistinguishable(model, messageOf(given)),
     ),
 );
 
