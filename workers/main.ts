@@ -1,4 +1,6 @@
 /** `npm run worker`: the process that runs workflows and activities. It polls both task queues unless WORKER_QUEUES names one. */
+import { once } from 'node:events';
+import { connect } from 'node:tls';
 import { setFlagsFromString } from 'node:v8';
 import { NativeConnection, TransportError } from '@temporalio/worker';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
@@ -30,7 +32,7 @@ const CAUSES: [RegExp, string][] = [
   [/NotValidForName/, 'TEMPORAL_TLS_SERVER_NAME'],
   [/InvalidCertificate/, 'TEMPORAL_TLS_SERVER_CA_CERT_PATH'],
   [/CertificateRequired|UnexpectedEof|fatal alert/, 'TEMPORAL_TLS_CLIENT_CERT_PATH'],
-  [/InvalidContentType|BrokenPipe/, 'TEMPORAL_TLS'],
+  [/InvalidContentType/, 'TEMPORAL_TLS'],
   [/PermissionDenied|Unauthenticated/, 'TEMPORAL_API_KEY'],
   [/code: NotFound/, 'TEMPORAL_NAMESPACE'],
 ];
@@ -122,16 +124,27 @@ await Promise.all([connection.close(), db.close(), sandbox.close()]);
 process.exit(0);
 
 /** Ends the process when Temporal can't be reached at its start, or refuses; names the variable that is likely to be wrong. */
-function exitIfUnreachable(error: unknown): never {
+async function exitIfUnreachable(error: unknown): Promise<never> {
   if (!(error instanceof TransportError)) throw error;
-  // A server that refuses the certificate may close the connection before its alert is read.
-  const otherwise =
-    config.temporal.tls && /ConnectionReset|connection closed/.test(error.message)
-      ? 'TEMPORAL_TLS_CLIENT_CERT_PATH'
-      : 'TEMPORAL_ADDRESS';
-  const [, variable = otherwise] = CAUSES.find(([words]) => words.test(error.message)) ?? [];
+  const [, named] = CAUSES.find(([words]) => words.test(error.message)) ?? [];
+  const isCutOff = config.temporal.tls && /ConnectionReset|BrokenPipe|connection closed/.test(error.message);
+  const variable = named ?? (isCutOff ? await variableOfCutOff() : 'TEMPORAL_ADDRESS');
   const reason = error.message.replace(/\s+/g, ' ').slice(0, 300);
   exit(`${variable} (${address}, namespace ${namespace}): ${reason}`);
+}
+
+/**
+ * Names the variable that is likely to be wrong when a connection with TLS was closed without a reason: a server that refuses the
+ * certificate may close it before its alert is read, and one without TLS closes it too.
+ */
+async function variableOfCutOff(): Promise<string> {
+  const { hostname, port } = new URL(`tcp://${address}`);
+  const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false, ALPNProtocols: ['h2'] });
+  const answer = await once(socket, 'secureConnect', { signal: AbortSignal.timeout(5000) }).catch((error) => error);
+  socket.destroy();
+  // Up to TLS 1.2 a server checks the certificate before the connection stands, and sends an alert.
+  const speaksTls = Array.isArray(answer) || /_ALERT_/.test(answer.code);
+  return speaksTls ? 'TEMPORAL_TLS_CLIENT_CERT_PATH' : 'TEMPORAL_TLS';
 }
 
 function exit(line: string): never {
