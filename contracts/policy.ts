@@ -16,6 +16,11 @@ export interface Policy {
   readonly min_shipping_attempts: number;
   /** The least time that one shipping attempt gets. */
   readonly shipping_attempt_ms: number;
+  /**
+   * How long a call to the payment company or the carrier may hold a workflow task, in which no command is decided; afterwards it
+   * goes on outside. Absent in orders of versions up to 0.4, which make no call inside.
+   */
+  readonly call_in_task_ms?: number;
 }
 
 /**
@@ -31,6 +36,7 @@ export const POLICIES = {
     shipping_backoff_ms: 1_000,
     min_shipping_attempts: 3,
     shipping_attempt_ms: 1_000,
+    call_in_task_ms: 500,
   },
   production: {
     review_ms: 24 * 3_600_000,
@@ -40,6 +46,7 @@ export const POLICIES = {
     shipping_backoff_ms: 60_000,
     min_shipping_attempts: 3,
     shipping_attempt_ms: 60_000,
+    call_in_task_ms: 500,
   },
 } as const satisfies Record<string, Policy>;
 

@@ -36,12 +36,13 @@ export interface Run {
   run_id: string;
 }
 
-/** The one argument of ShippingWorkflow. `attempt`: the shipping attempt, from 1. `deadline_at`: epoch milliseconds. */
+/** The one argument of ShippingWorkflow. `attempt`: the shipping attempt, from 1. `deadline_at`: epoch milliseconds. `call_in_task_ms`: as in Policy. */
 export interface ShippingInput {
   order: OrderInput;
   parent_workflow_id: string;
   attempt?: number;
   deadline_at?: number;
+  call_in_task_ms?: number;
 }
 
 /** The one argument of SettleWorkflow. `cancel_reason`: the reason of the cancel that the run accepted before it was ended from outside, if any. */

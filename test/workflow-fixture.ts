@@ -1,5 +1,6 @@
 /** A testbed: the real workflows, activities and stores; faults are injected only into calls to the payment company and the carrier. */
 import { setImmediate } from 'node:timers/promises';
+import { Context } from '@temporalio/activity';
 import {
   type Client,
   type WorkflowHandle,
@@ -63,6 +64,11 @@ export const onlyFirst =
   (fault: Fault): Fault =>
   (real, call) =>
     call === 1 ? fault(real, call) : real();
+/** Concerns the calls of the order's first shipping attempt, which may make several. */
+export const inFirstAttempt =
+  (fault: Fault): Fault =>
+  (real, call) =>
+    Context.current().info.workflowExecution?.workflowId.endsWith('-1') ? fault(real, call) : real();
 export const failsTwice: Fault = async (real, call) => {
   if (call <= 2) throw new Error('connection refused');
   return real();

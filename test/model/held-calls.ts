@@ -28,9 +28,10 @@ export function holdCalls() {
     (call: Call): Fault =>
     <T>(real: () => Promise<T>): Promise<T> => {
       const { info } = Context.current();
-      const { activityType, activityId, workflowExecution } = info;
+      const { activityType, activityId, isLocal, workflowExecution } = info;
       if (open || (call === 'close' && activityType !== 'close_parcel')) return real();
-      attempt = info.attempt;
+      // A local activity that fails is run remotely at once.
+      attempt = isLocal ? 0 : info.attempt;
       if (down.has(call)) {
         failures += 1;
         return Promise.reject(invalidAnswer());
@@ -41,7 +42,8 @@ export function holdCalls() {
         outcome ??= real();
         return outcome;
       };
-      const key = `${workflowExecution?.workflowId} ${activityId}`;
+      // A local activity goes on as a remote one; two cancels close the parcel's key at the same time.
+      const key = `${workflowExecution?.workflowId} ${call === 'close' ? activityId : activityType}`;
       if (answered.has(key)) return real();
       const held = { call, carryOut, answer: () => carryOut().then(resolve, reject), fail: reject };
       const abandoned = abandonedBy.get(key);
@@ -80,7 +82,8 @@ export function holdCalls() {
     },
     failures: (): number => failures,
     /** Milliseconds of Temporal's backoff before the next attempt. */
-    retryIn: (): number => Math.min(RETRIES.maximumInterval, RETRIES.initialInterval * 2 ** (attempt - 1)),
+    retryIn: (): number =>
+      attempt === 0 ? 0 : Math.min(RETRIES.maximumInterval, RETRIES.initialInterval * 2 ** (attempt - 1)),
     comeUp: (call: Call): boolean => down.delete(call),
     /** Turns the held calls into late ones; with `forGood` also the later calls of their activities. */
     abandon(call: Call, forGood: boolean): void {

@@ -47,7 +47,7 @@ async function settledActions(): Promise<number> {
 const nothingRuns = () =>
   eventually(async () => (await temporal.workflow.count('ExecutionStatus = "Running"')).count === 0, 40_000);
 
-test('an order that is approved by update and ships costs 42 events, 7 workflow tasks and 10 actions', async () => {
+test('an order that is approved by update and ships costs 32 events, 5 workflow tasks and 9 actions', async () => {
   await nothingRuns();
   const before = await settledActions();
   const order = anOrder();
@@ -60,8 +60,8 @@ test('an order that is approved by update and ships costs 42 events, 7 workflow 
   await temporal.workflow.getHandle(orderWorkflowId(order_id)).result();
 
   const [cost] = await costsOf({ TEMPORAL_ADDRESS }, [{ orderId: order_id, attempts: 1 }]);
-  expect(cost).toEqual({ events: 42, workflowTasks: 7 });
-  expect((await settledActions()) - before - MARKS).toBe(10);
+  expect(cost).toEqual({ events: 32, workflowTasks: 5 });
+  expect((await settledActions()) - before - MARKS).toBe(9);
 });
 
 test('the status of an ended order costs no action', async () => {

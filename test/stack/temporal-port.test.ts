@@ -19,7 +19,7 @@ import {
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { need } from '../servers.ts';
-import { apiOn, fillHistory, gate, onlyFirst, openTestbed } from '../workflow-fixture.ts';
+import { apiOn, fillHistory, gate, inFirstAttempt, openTestbed } from '../workflow-fixture.ts';
 
 const { TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL } = await need('temporal');
 const CLOSED_PORT = '127.0.0.1:1';
@@ -199,7 +199,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
   test('a command whose run is continued as new before it is decided is interrupted, and sent again gets its answer', async () => {
     const dispatch = gate();
     const given = anOrder({ address: { line1: '123 Main', city: 'Unreachable' } });
-    const order = await bed.placeApproved(given, { faults: { dispatch: onlyFirst(dispatch.before) } });
+    const order = await bed.placeApproved(given, { faults: { dispatch: inFirstAttempt(dispatch.before) } });
     await dispatch.reached;
     const key = freshId();
     const asked = temporal.update(given.order_id, 'address', [BOSTON], key, 10_000);

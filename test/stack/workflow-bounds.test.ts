@@ -14,6 +14,7 @@ import {
   fillHistory,
   gate,
   type HistoryEvent,
+  inFirstAttempt,
   onlyFirst,
   openTestbed,
   ownTestbed,
@@ -115,7 +116,7 @@ describe.each([
   test('with an undecided address change: the next run decides it, under the same id', async () => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder({ address: UNREACHABLE }), {
-      faults: { dispatch: onlyFirst(dispatch.before) },
+      faults: { dispatch: inFirstAttempt(dispatch.before) },
     });
     await dispatch.reached;
     const update = await accepted(order, 'address', BOSTON, 'move');

@@ -1,4 +1,6 @@
-import { nextRate } from '@trellis/workers/jobs/measure-capacity';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { createStartLatencies, nextRate } from '@trellis/workers/jobs/measure-capacity';
+import { createServerClock } from '@trellis/workers/server-clock';
 import { describe, expect, test } from 'vitest';
 
 describe('the admission rate', () => {
@@ -33,4 +35,19 @@ describe('the admission rate', () => {
     for (let second = 5; second < 100; second += 1) rate = nextRate(at(rate, 0), second);
     expect(rate).toBe(2);
   });
+});
+
+test.each([
+  true,
+  false,
+])('the delay of an activity is measured from when it was scheduled, local: %s', async (isLocal) => {
+  const latencies = createStartLatencies(createServerClock());
+  const [early, late] = [1_000_000, 1_000_400];
+  for (const scheduled of [late, early, early]) {
+    const info = { isLocal, ...(isLocal ? {} : { currentAttemptScheduledTimestampMs: scheduled }) };
+    const activity = new MockActivityEnvironment(info, { interceptors: [latencies.interceptor] });
+    await activity.run(async (_input: object) => undefined, { order_id: 'o-1', sent_at: scheduled });
+  }
+  expect(latencies.takeMedian()).toBeGreaterThan(350);
+  expect(latencies.takeMedian()).toBeUndefined();
 });

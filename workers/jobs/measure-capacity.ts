@@ -4,6 +4,7 @@ import { activityInfo } from '@temporalio/activity';
 import type { ActivityInterceptors } from '@temporalio/worker';
 import type { CapacityStore, Rates } from '@trellis/drizzle/capacity';
 import type { Logger } from 'pino';
+import type { ActivityInput } from '../activities/attempt.ts';
 import type { ServerClock } from '../server-clock.ts';
 
 const MEASURE_INTERVAL_MS = 1_000;
@@ -17,7 +18,7 @@ const MIN_RATE = 2;
 /** The table's initial value, used until something has been measured. */
 const INITIAL_RATE = 8;
 
-/** Collects how long remote activities wait from being scheduled to being started. */
+/** Collects how long activities wait from being scheduled to being started: remote ones in Temporal's queue, local ones in the worker. */
 export interface StartLatencies {
   interceptor: () => ActivityInterceptors;
   /** The median since the last call, in milliseconds; undefined when no activity has started since. */
@@ -31,9 +32,10 @@ export function createStartLatencies(clock: ServerClock): StartLatencies {
       inbound: {
         execute(input, next) {
           const { isLocal, currentAttemptScheduledTimestampMs } = activityInfo();
-          if (!isLocal) {
-            clock.observe(currentAttemptScheduledTimestampMs);
-            latencies.push(clock.now() - currentAttemptScheduledTimestampMs);
+          const scheduled = isLocal ? (input.args as [ActivityInput])[0].sent_at : currentAttemptScheduledTimestampMs;
+          if (scheduled !== undefined) {
+            clock.observe(scheduled);
+            latencies.push(clock.now() - scheduled);
           }
           return next(input);
         },

@@ -1,6 +1,7 @@
 /** How workflows run their activities: as a local activity where that is possible, else as a remote one. */
 import { isCancellation, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
 import type { ActivityName } from '@trellis/contracts/activities';
+import type { Policy } from '@trellis/contracts/policy';
 import type { Activities } from '../activities/index.ts';
 
 type Input<N extends ActivityName> = Parameters<Activities[N]>[0];
@@ -22,13 +23,18 @@ const LOCAL_TIMEOUT_WITHOUT_DEADLINE_MS = 60_000;
  * Runs an activity that only uses the database inside the workflow task, without further history events. When that fails,
  * as in a database outage, runs it remotely, where retries add no history events.
  * Throws DeadlineExceeded when `deadline_at` passes. Only the activity decides that it has passed: on replay the workflow's
- * clock may be later than it was, by the time the workflow task was held open.
+ * clock may be later than it was, by the time the workflow task was held open. `limit`: after so many milliseconds it runs remotely.
  */
-export async function runLocally<N extends ActivityName>(name: N, input: Input<N>): Promise<Output<N>> {
+export async function runLocally<N extends ActivityName>(
+  name: N,
+  input: Input<N>,
+  limit = Number.POSITIVE_INFINITY,
+): Promise<Output<N>> {
   try {
     return await serially(() => {
+      const timeout = (timeLeft(input) ?? LOCAL_TIMEOUT_WITHOUT_DEADLINE_MS) + LOCAL_TIMEOUT_MARGIN_MS;
       const run = proxyLocalActivities<Activities>({
-        startToCloseTimeout: (timeLeft(input) ?? LOCAL_TIMEOUT_WITHOUT_DEADLINE_MS) + LOCAL_TIMEOUT_MARGIN_MS,
+        startToCloseTimeout: Math.min(timeout, limit),
         retry: { maximumAttempts: 1 },
       })[name] as RunActivity<N>;
       return run({ ...input, sent_at: Date.now() });
@@ -53,7 +59,18 @@ function serially<T>(run: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Runs an activity that calls another company, or must survive this worker. Temporal retries it until it succeeds.
+ * Runs an activity that calls another company: first inside the workflow task, where a quick answer costs no further history events,
+ * for at most `call_in_task_ms`, as no command is decided meanwhile; without one remotely from the start.
+ */
+export const runQuickly = <N extends ActivityName>(
+  name: N,
+  input: Input<N>,
+  { call_in_task_ms }: Pick<Policy, 'call_in_task_ms'>,
+): Promise<Output<N>> =>
+  call_in_task_ms === undefined ? runRemotely(name, input) : runLocally(name, input, call_in_task_ms);
+
+/**
+ * Runs an activity that may take long or must survive this worker. Temporal retries it until it succeeds.
  * Throws DeadlineExceeded when `deadline_at` passes; as above, only the activity decides that it has.
  */
 export async function runRemotely<N extends ActivityName>(name: N, input: Input<N>): Promise<Output<N>> {

@@ -67,11 +67,13 @@ async function attemptShipping(order: RunningOrder): Promise<DispatchFailure | u
   order.nextAttemptAt = null;
   order.carrierMayHaveParcel = true;
   const time = attemptTime(order);
+  const { call_in_task_ms } = order.policy;
   const input: ShippingInput = {
     order: order.input,
     parent_workflow_id: workflowInfo().workflowId,
     attempt: order.child_attempts,
     deadline_at: Date.now() + time,
+    ...(call_in_task_ms === undefined ? {} : { call_in_task_ms }),
   };
   const child = executeChild<(input: ShippingInput) => Promise<ShippingResult>>(SHIPPING_WORKFLOW, {
     workflowId: shippingWorkflowId(order.order_id, order.child_attempts),
