@@ -425,14 +425,16 @@ async function outcomeOf({ handle }: PlacedOrder) {
   return { workflowId: handle.workflowId, runs, status: status.name };
 }
 
+/** Failures of workflow tasks that are redone: a signal arrived while the run ended or was continued, or many during a local activity (ended-tasks.ts). */
+const REDONE = ['UnhandledCommand', 'the server ended a workflow task during a local activity'];
+
 function workflowFailures({ workflowId, runs, status }: Outcome): string[] {
   const failures = runs.flatMap(({ events }) =>
     events.map((event) => event.workflowTaskFailedEventAttributes?.failure?.message),
   );
   return [
     ...failures
-      // The server has a task redone that ends or continues the run although a signal arrived during it.
-      .filter((message) => message !== undefined && message !== 'UnhandledCommand')
+      .filter((message) => message && !REDONE.includes(message))
       .map((message) => `${workflowId}: workflow task failed: ${message}`),
     ...(status === 'COMPLETED' ? [] : [`${workflowId}: the workflow is ${status}`]),
   ];

@@ -7,7 +7,7 @@ const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta
 const WORKFLOWS = pathOf('workflows/index.ts');
 export const PAYLOAD_CONVERTER = pathOf('payload-converter.ts');
 /** From the outermost. */
-export const INTERCEPTORS = ['workflows/signal-floods.ts', 'workflows/local-results.ts'];
+export const INTERCEPTORS = ['workflows/ended-tasks.ts', 'workflows/signal-floods.ts', 'workflows/local-results.ts'];
 
 /**
  * Frames of a stack trace in workflow code: the place where an error was thrown. The SDK takes a trace of each promise, for its query

@@ -163,16 +163,16 @@ export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch
       try {
         let answer = await update(orderId, command, args, id, timeoutMs, 'ACCEPTED');
         accepted = answer.stage !== undefined && !/UNSPECIFIED|ADMITTED/.test(answer.stage);
-        // The HTTP API has no call that polls an update; sending it again under its id waits for the same one.
-        if (accepted && !answer.outcome) {
-          const left = Math.max(1, Math.ceil(end - performance.now()));
+        // The HTTP API has no call that polls an update; sending it again under its id waits for the same one. The server may end the wait early.
+        for (let left = timeoutMs; accepted && !answer.outcome && left > 0; left = Math.ceil(end - performance.now()))
           answer = await update(orderId, command, args, id, left, 'COMPLETED');
-        }
         return answerOf(answer) ?? { outcome: accepted ? 'accepted' : 'not_accepted' };
       } catch (error) {
         if (isMissing(error)) return { outcome: 'no_open_run' };
         if (isLost(error)) return { outcome: accepted ? 'accepted' : 'not_accepted' };
-        if (error instanceof HttpError && TAKES_NO_UPDATE.includes(error.code)) return { outcome: 'not_accepted' };
+        // To one that was accepted, RESOURCE_EXHAUSTED means that its run is closing.
+        if (error instanceof HttpError && TAKES_NO_UPDATE.includes(error.code))
+          return { outcome: accepted ? 'interrupted' : 'not_accepted' };
         throw failed(error);
       }
     },

@@ -4,7 +4,8 @@ import { WorkflowUpdateFailedError } from '@temporalio/client';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { COMMAND_LIMITS, COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
 import { shippingWorkflowId, WORKFLOW_TASK_TIMEOUT_MS } from '@trellis/contracts/temporal';
-import { afterAll, describe, expect, test } from 'vitest';
+import { createConnection } from 'mysql2/promise';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { bundleEdited } from '../edited-workflows.ts';
 import { anOrder, eventually } from '../fixtures.ts';
 import {
@@ -143,6 +144,50 @@ describe.each([
     const cancel_reason = how === 'by update' ? 'changed my mind' : 'temporal_cancel';
     expect(await order.row()).toMatchObject({ cancel_reason });
     expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'], parcel: { status: 'closed' } });
+  });
+});
+
+describe.each([
+  ['cached workflows', cached],
+  ['workflows that replay at every task', replaying],
+])('signals that have the server end a workflow task during a local activity, with %s,', (_, bed) => {
+  test.for<['received' | 'charged', string, number, number]>([
+    ['received', 'few large', 4, 1_900_000],
+    ['received', 'many small', 250, 1],
+    ['charged', 'few large', 4, 1_900_000],
+    ['charged', 'many small', 250, 1],
+  ])('while the order is %s, %s ones: a cancel among them is not lost', async ([when, , times, size]) => {
+    const given = anOrder();
+    const holder = await createConnection(bed.databaseUrl);
+    onTestFinished(() => holder.end());
+    const charge = gate();
+    const taskIsOpen = async () => {
+      const [run] = await order.runs();
+      return run?.events.findLast((event) => event.workflowTaskStartedEventAttributes);
+    };
+    await holder.query('BEGIN');
+    // An uncommitted row has the insertion of the order's own wait.
+    if (when === 'received')
+      await holder.query(
+        "INSERT INTO orders (id, state, step, workflow_id, run_id) VALUES (?, 'received', 'init', '', '')",
+        [given.order_id],
+      );
+    const order = await bed.placeApproved(given, { faults: { charge: charge.before } });
+    await (when === 'received' ? eventually(taskIsOpen) : charge.reached);
+    const ended = async () => {
+      const [run] = await order.runs();
+      return run?.events.some(({ workflowTaskFailedEventAttributes: failed }) => failed && !failed.failure);
+    };
+    const flood = () => repeated(times / 2, 20, () => order.handle.signal('no_such_signal', 'x'.repeat(size)));
+    await flood();
+    await order.signal('cancel', 'in a flood');
+    await flood();
+    expect(await ended()).toBe(true);
+    await holder.query('ROLLBACK');
+    charge.open();
+    expect(await order.end()).toBe('canceled');
+    expect(await order.row()).toMatchObject({ cancel_reason: 'in a flood' });
+    expect(['charged']).not.toContain((await bed.books(order.id)).charges[0]);
   });
 });
 

@@ -10,6 +10,10 @@ const MAX_HISTORY_BYTES = 4_000_000;
  */
 const EVENTS_TO_TRY = 200;
 
+/** More than an order's history has unless it is flooded with signals, or tried again for hours. */
+const SHORT_HISTORY_EVENTS = 200;
+const SHORT_HISTORY_BYTES = 1_000_000;
+
 /** Bytes: more than the JSON of any valid order has, of an address that versions up to 0.3 accepted, and of a valid new address. */
 export const MAX_ORDER_BYTES = 384_000;
 export const MAX_ADDRESS_BYTES = 48_000;
@@ -22,6 +26,18 @@ export function historyIsFull(): boolean {
   const hasManyEvents = historyLength >= MAX_HISTORY_EVENTS && historyLength % MAX_HISTORY_EVENTS < EVENTS_TO_TRY;
   return (hasManyEvents || historySize >= MAX_HISTORY_BYTES) && bounded();
 }
+
+/**
+ * Whether an activity may run inside a workflow task. A flood of signals has the server end the task, and the worker begins it anew
+ * with a longer history; without local activities it is over before the server can end it again.
+ */
+export function mayRunLocally(): boolean {
+  const { historyLength, historySize } = workflowInfo();
+  return (historyLength <= SHORT_HISTORY_EVENTS && historySize <= SHORT_HISTORY_BYTES) || !boundsLocalActivities();
+}
+
+/** Whether the bounds on local activities hold, which versions up to 0.4 did not have. As with `bounded`, ask only when one is reached. */
+export const boundsLocalActivities = (): boolean => patched('no local activities in a flood');
 
 /**
  * Whether the bounds of this version hold. Versions up to 0.3 had none, so it is false while their history is replayed. Ask only

@@ -9,10 +9,10 @@ import {
 } from '@temporalio/workflow';
 import type { OrderInput } from '@trellis/contracts/order';
 import { type Ending, isTerminal, type State, type Step } from '@trellis/contracts/states-and-steps';
-import { historyIsFull } from './bounds.ts';
+import { boundsLocalActivities, historyIsFull } from './bounds.ts';
 import { acceptCommands } from './commands.ts';
 import { EndedUnshipped, endingOf, failed, orCanceled, stopIfCanceled } from './ending.ts';
-import { runLocally, runQuickly, runRemotely } from './run-activity.ts';
+import { localActivities, runLocally, runQuickly, runRemotely } from './run-activity.ts';
 import {
   beginOrder,
   beginSettling,
@@ -49,7 +49,8 @@ async function live(order: RunningOrder): Promise<State> {
 }
 
 async function continueWhenFull(order: RunningOrder): Promise<never> {
-  await condition(historyIsFull);
+  // What comes of a local activity's result would be recorded here, and lost to the next run.
+  await condition(() => historyIsFull() && !(localActivities() > 0 && boundsLocalActivities()));
   log.info('continues as new', { order_id: order.order_id, step: order.step });
   return continueAsNew<typeof OrderWorkflow>(order.input, continuedFrom(order));
 }

@@ -3,6 +3,7 @@ import { isCancellation, proxyActivities, proxyLocalActivities } from '@temporal
 import type { ActivityName } from '@trellis/contracts/activities';
 import type { Policy } from '@trellis/contracts/policy';
 import type { Activities } from '../activities/index.ts';
+import { mayRunLocally } from './bounds.ts';
 
 type Input<N extends ActivityName> = Parameters<Activities[N]>[0];
 type Output<N extends ActivityName> = Awaited<ReturnType<Activities[N]>>;
@@ -30,6 +31,7 @@ export async function runLocally<N extends ActivityName>(
   input: Input<N>,
   limit = Number.POSITIVE_INFINITY,
 ): Promise<Output<N>> {
+  if (!mayRunLocally()) return runRemotely(name, input);
   try {
     return await serially(() => {
       const timeout = (timeLeft(input) ?? LOCAL_TIMEOUT_WITHOUT_DEADLINE_MS) + LOCAL_TIMEOUT_MARGIN_MS;
@@ -46,15 +48,22 @@ export async function runLocally<N extends ActivityName>(
 }
 
 /** Workflows share this module, but a property of the global object is a workflow's own. */
-const own = globalThis as { lastLocalActivity?: Promise<unknown> };
+const own = globalThis as { lastLocalActivity?: Promise<unknown>; localActivities?: number };
+
+/** How many local activities are under way or wait for their turn. */
+export const localActivities = (): number => own.localActivities ?? 0;
 
 /**
  * Starts `run` when the local activities requested before have ended. Two at once may end in any order, but on replay they
  * end in the order in which they began.
  */
 function serially<T>(run: () => Promise<T>): Promise<T> {
+  own.localActivities = localActivities() + 1;
   const result = (own.lastLocalActivity ?? Promise.resolve()).then(run);
-  own.lastLocalActivity = result.catch(() => undefined);
+  const over = () => {
+    own.localActivities = localActivities() - 1;
+  };
+  own.lastLocalActivity = result.then(over, over);
   return result;
 }
 
