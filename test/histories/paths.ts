@@ -75,6 +75,17 @@ export const PATHS: Record<string, Path> = {
     return order;
   }),
 
+  'canceled in a flood of signals that ended a workflow task while it was charged': withWorkers(async (bed) => {
+    const charge = gate();
+    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after } });
+    await charge.reached;
+    for (let sent = 0; sent < 150; sent += 1) await order.handle.signal('no_such_signal');
+    await order.update('cancel');
+    await ended(order);
+    charge.open();
+    return order;
+  }),
+
   'canceled during the dispatch': withWorkers(async (bed) => {
     const dispatch = gate();
     const order = await bed.placeApproved(anOrder(), { faults: { dispatch: dispatch.before } });
