@@ -58,7 +58,11 @@ export async function build(folder: string): Promise<void> {
     bundle({
       ...OPTIONS,
       outdir: folder,
-      entryPoints: { worker, 'payload-converter': 'workers/payload-converter.ts' },
+      entryPoints: {
+        worker,
+        'payload-converter': 'workers/payload-converter.ts',
+        'one-watchdog': 'workers/one-watchdog.ts',
+      },
       external: ['@temporalio/*'],
       conditions: ['built'],
     }),

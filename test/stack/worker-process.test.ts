@@ -58,6 +58,16 @@ test('it is ready while it polls and its servers answer, and drains on SIGTERM, 
   expect(await bed.violations()).toEqual([]);
 }, 60_000);
 
+test('with one watchdog for all its calls into workflows it ships orders', async () => {
+  const preload = new URL('../../workers/one-watchdog.ts', import.meta.url);
+  const { child, started, ended } = await start({ NODE_OPTIONS: `--import ${preload}` });
+  await started();
+  const order = await bed.placeApproved(anOrder());
+  expect(await order.end()).toBe('shipped');
+  child.kill('SIGTERM');
+  expect(await ended).toMatchObject({ code: 0, stderr: '' });
+}, 60_000);
+
 test('without its database, and while its version is not current, it warns of both', async () => {
   const { child, port, get, started, ended } = await start({
     DATABASE_URL: 'mysql://root:secret@127.0.0.1:1/x',

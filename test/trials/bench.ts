@@ -31,7 +31,7 @@ const INVALID_START = JSON.stringify({
   items: [],
 });
 
-const { turns, seconds, orders, inFlight, parked, only } = script(
+const { turns, seconds, orders, inFlight, parked, only, oneWatchdog } = script(
   'npm run bench',
   'Measure the start, the memory and the cost of the programs, sides in turns.',
 )
@@ -40,6 +40,7 @@ const { turns, seconds, orders, inFlight, parked, only } = script(
   .option('--orders <count>', 'orders counted in each turn', count, 320)
   .option('--in-flight <count>', 'orders under way at once', count, 32)
   .option('--parked <count>', 'orders parked in review', count, 1000)
+  .option('--one-watchdog', 'run our worker with the preload workers/one-watchdog.ts')
   .addOption(
     new Option('--only <section>', 'one section alone').choices(['start', 'api', 'order', 'parked', 'profile']),
   )
@@ -48,12 +49,13 @@ const { turns, seconds, orders, inFlight, parked, only } = script(
 
 const table = new Table({ head: ['median', 'ours', 'beside', 'ratio'], style: { head: [], border: [] } });
 const quiet = { FLAKY_CALL: 'off', LOG_LEVEL: 'warn', NODE_ENV: 'production' };
+const ourWorker = oneWatchdog ? { NODE_OPTIONS: `--import ${new URL('../../workers/one-watchdog.ts', import.meta.url)}` } : {};
 const sections = {
   start: () => withStack({ env: quiet, say: print }, measureStart),
   api: () => withStack({ env: quiet, say: print }, measureApi),
-  order: () => withSides(quiet, compareOrders),
-  parked: () => withSides({ ...quiet, POLICY: 'production' }, compareParked),
-  profile: () => withSides(quiet, compareProfiles),
+  order: () => withSides(quiet, ourWorker, compareOrders),
+  parked: () => withSides({ ...quiet, POLICY: 'production' }, ourWorker, compareParked),
+  profile: () => withSides(quiet, ourWorker, compareProfiles),
 };
 for (const [name, measure] of Object.entries(sections)) if (!only || only === name) await measure();
 if (table.length > 0) print(table.toString());

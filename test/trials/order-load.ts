@@ -92,9 +92,10 @@ interface Load {
   inFlight: number;
 }
 
-/** Starts a stack, and runs `use` with both sides on it, one at a time. */
+/** Starts a stack, and runs `use` with both sides on it, one at a time. `ours`: on top of `env` for our worker alone. */
 export function withSides(
   env: NodeJS.ProcessEnv,
+  ours: NodeJS.ProcessEnv,
   use: (sides: Side[], stack: Stack, folder: string) => Promise<void>,
 ): Promise<void> {
   return withStack({ env, say: print }, async (stack, folder) => {
@@ -139,7 +140,7 @@ export function withSides(
             database: DATABASE_URL,
             start: (workerEnv) =>
               started(async () => {
-                const worker = await stack.startWorker(`worker-${starts}`, workerEnv);
+                const worker = await stack.startWorker(`worker-${starts}`, { ...ours, ...workerEnv });
                 return { worker, api: await stack.startAgain('api'), url: API_URL };
               }),
           },

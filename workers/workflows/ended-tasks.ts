@@ -15,17 +15,17 @@ const LEAST_HELD = 0.75;
  * has the SDK forget the run, and begin it anew from its history.
  */
 export const interceptors: WorkflowInterceptorsFactory = () => {
-  /** `startedAt`: epoch milliseconds, undefined when the task's first activation came later. */
+  /** `startedAt`: epoch milliseconds; undefined when its first activation came later, or is a replay, whose times are not those of each task. */
   let task: { length: unknown; startedAt: number | undefined } | undefined;
   return {
     internals: [
       {
         activate(input, next) {
-          const { historyLength: length, timestamp, jobs } = input.activation;
+          const { historyLength: length, isReplaying, timestamp, jobs } = input.activation;
           const brings = (jobs ?? []).some(isNews);
           if (length !== task?.length) {
             const before = task;
-            task = { length, startedAt: brings ? millisecondsOf(timestamp) : undefined };
+            task = { length, startedAt: brings && !isReplaying ? millisecondsOf(timestamp) : undefined };
             if (brings && localActivities() > 0 && wasEnded(before?.startedAt, task.startedAt)) throw new TaskEnded();
           }
           return next(input);

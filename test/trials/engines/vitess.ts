@@ -92,9 +92,15 @@ export async function startVitess(
     ...['--keyspaces', Object.keys(KEYSPACES).join(), '--num-shards', Object.values(KEYSPACES).join()],
     ...['--replica-count', '1', '--rdonly-count', '0', '--mysql-server-version', '8.4.6-Vitess'],
   ];
-  const mySqlPid = async () => Number(await readFile(join(data, TABLET, 'mysql.pid'), 'utf8').catch(() => 0));
-  const stopMySql = async (pid: number) => {
-    while (pid > 0 && !ended(pid)) await sleep(100);
+  // A process of its own: the cluster's end removes the file that names it, and may not end it.
+  const mySqlPids = new Set<number>();
+  const noteMySql = async () => {
+    const pid = Number(await readFile(join(data, TABLET, 'mysql.pid'), 'utf8').catch(() => 0));
+    if (pid > 0) mySqlPids.add(pid);
+  };
+  const stopMySql = async () => {
+    for (const pid of mySqlPids) while (!ended(pid)) await sleep(100);
+    mySqlPids.clear();
   };
   const startMySql = () => {
     const [program = '', ...options] = [...unprivileged(), join(root, 'bin/mysqlctl')];
@@ -102,10 +108,9 @@ export async function startVitess(
   };
   let cluster: Service | undefined;
   atEnd(async () => {
-    // A process of its own: the cluster's end removes the file that names it, and may not end it.
-    const pid = await mySqlPid();
+    await noteMySql();
     await cluster?.stop();
-    await stopMySql(pid);
+    await stopMySql();
     await rm(home, { recursive: true, force: true });
   });
   cluster = await startProcess(folder, {
@@ -134,8 +139,10 @@ export async function startVitess(
     unsharded: url('unsharded'),
     mysqlVersion: mysql.version,
     async restartMySql() {
-      await stopMySql(await mySqlPid());
+      await noteMySql();
+      await stopMySql();
       await startMySql();
+      await noteMySql();
     },
   };
 }
