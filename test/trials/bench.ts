@@ -49,7 +49,9 @@ const { turns, seconds, orders, inFlight, parked, only, oneWatchdog } = script(
 
 const table = new Table({ head: ['median', 'ours', 'beside', 'ratio'], style: { head: [], border: [] } });
 const quiet = { FLAKY_CALL: 'off', LOG_LEVEL: 'warn', NODE_ENV: 'production' };
-const ourWorker = oneWatchdog ? { NODE_OPTIONS: `--import ${new URL('../../workers/one-watchdog.ts', import.meta.url)}` } : {};
+const ourWorker = oneWatchdog
+  ? { NODE_OPTIONS: `--import ${new URL('../../workers/one-watchdog.ts', import.meta.url)}` }
+  : {};
 const sections = {
   start: () => withStack({ env: quiet, say: print }, measureStart),
   api: () => withStack({ env: quiet, say: print }, measureApi),

@@ -8,9 +8,10 @@ const PRELOAD = fileURLToPath(new URL('../../workers/one-watchdog.ts', import.me
 /** Runs code in a thread of a process with the preload. `call(code)` runs code as the SDK runs that of a workflow, for a second at most. */
 function inThread(code: string) {
   const call = `
-    const { createContext, Script } = require('node:vm');
+    import { createContext, Script } from 'node:vm';
     const call = (code) => new Script(code).runInContext(createContext({}), { timeout: 1_000, displayErrors: true });`;
-  const main = `new (require('node:worker_threads').Worker)(${JSON.stringify(call + code)}, { eval: true });`;
+  const thread = `data:text/javascript,${encodeURIComponent(call + code)}`;
+  const main = `new (require('node:worker_threads').Worker)(new URL(${JSON.stringify(thread)}));`;
   const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', PRELOAD, '--eval', main], {
     encoding: 'utf8',
     timeout: 20_000,
