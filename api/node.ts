@@ -24,6 +24,8 @@ import { fetchWith } from './temporal/tls-fetch.ts';
  * pings are less than 10 s apart.
  */
 const KEEPALIVE = { 'grpc.keepalive_time_ms': 15_000, 'grpc.keepalive_timeout_ms': 5_000 };
+/** As a Host header and HOST name this machine. */
+const LOOPBACK = ['localhost', '127.0.0.1', '[::1]', '::1'];
 /** How long the servers may take to answer before the log warns of them. */
 const START_PING_MS = 2_000;
 /** For closing the connections to the database, once those of the clients are closed. */
@@ -46,6 +48,7 @@ const app = createApp({
   ...openApiStores(db),
   policy: config.POLICY,
   corsOrigins: config.CORS_ORIGINS,
+  hosts: LOOPBACK.includes(config.HOST) ? LOOPBACK : undefined,
   isStopping: () => isStopping(),
   onFailure: (failure) => log.error(failure, 'request failed'),
 });

@@ -12,9 +12,10 @@ import { toOrderError, toTRPCError } from '../orders/errors.ts';
 import { appRouter, type Context } from '../orders/router.ts';
 import { createStatusReader } from '../orders/status.ts';
 import type { TemporalPort } from '../temporal/port.ts';
-import { answerRefused, receiveBody } from './body.ts';
+import { answerRefused, type Body, receiveBody } from './body.ts';
 import { type Failure, failureOf } from './failure.ts';
 import { openApiDocument } from './openapi-from-router.ts';
+import { createSiteCheck } from './other-sites.ts';
 import { createReadiness, type Ping } from './readiness.ts';
 import { jsonResponse, problemResponse, redirect, withHeaders } from './responses.ts';
 import { createRest } from './rest-from-router.ts';
@@ -27,6 +28,8 @@ export interface AppDeps {
   policy: PolicyName;
   /** Origins whose pages may call the API, `*` for all; only its own when absent. */
   corsOrigins?: string[] | undefined;
+  /** The names in the Host headers of the requests that are served; any when absent. */
+  hosts?: string[] | undefined;
   /** Whether the process is about to stop, so that it is not ready. */
   isStopping?: () => boolean;
   /** Called for every INTERNAL and UNAVAILABLE answer. */
@@ -38,7 +41,7 @@ export interface AppDeps {
  * single one without composing middleware.
  */
 export function createApp(deps: AppDeps): Hono {
-  const { temporal, views, capacity, policy, corsOrigins, onFailure } = deps;
+  const { temporal, views, capacity, policy, corsOrigins, hosts, onFailure } = deps;
   const status = createStatusReader({ temporal, views });
   const admission = createAdmission(capacity, policy);
   const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
@@ -52,6 +55,12 @@ export function createApp(deps: AppDeps): Hono {
       return c.req.header('idempotency-key');
     },
   });
+  const refusalOf = createSiteCheck(corsOrigins, hosts);
+  const receive = async (request: Request): Promise<Body> => {
+    const body = await receiveBody(request);
+    const refusal = 'refusal' in body ? undefined : refusalOf(request);
+    return refusal ? { refusal } : body;
+  };
   const report = (c: HonoContext, error: OrderError, orderId: unknown) => {
     if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE') onFailure(failureOf(c.req, error, orderId));
   };
@@ -75,7 +84,7 @@ export function createApp(deps: AppDeps): Hono {
         exposeHeaders: ['retry-after'],
       }),
     );
-  app.route('/', createRest(contextOf));
+  app.route('/', createRest(contextOf, receive));
 
   app.get('/', () => redirect('/docs/'));
   app.on('GET', ['/health', '/livez'], () => jsonResponse({ ok: true }));
@@ -97,7 +106,7 @@ export function createApp(deps: AppDeps): Hono {
     });
   app.all('/trpc/*', async (c) => {
     const { raw } = c.req;
-    const received = await receiveBody(raw);
+    const received = await receive(raw);
     if ('refusal' in received) {
       const refuse = () => {
         throw toTRPCError(received.refusal);

@@ -51,6 +51,7 @@ const RetryAfter = v.pipe(v.number(), v.integer(), v.minValue(1), v.description(
 const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schema } } = {
   INVALID_JSON: {},
   INVALID: { errors: v.array(FieldProblem) },
+  FORBIDDEN: {},
   NOT_FOUND: {},
   ORDER_CONFLICT: {},
   TOO_LATE: { state: State },
@@ -107,7 +108,7 @@ const RECORDED = {
   ShipmentPayload: RecordedShipmentPayload,
 };
 
-const ANY_CALL: ErrorCode[] = ['INVALID', 'INTERNAL', 'UNAVAILABLE'];
+const ANY_CALL: ErrorCode[] = ['INVALID', 'FORBIDDEN', 'INTERNAL', 'UNAVAILABLE'];
 const CALL_WITH_BODY: ErrorCode[] = ['INVALID_JSON', 'PAYLOAD_TOO_LARGE'];
 
 /** Example error responses: the `detail` text, and the details of the code. */

@@ -4,18 +4,21 @@ import type { Context as HonoContext } from 'hono';
 import { Hono } from 'hono/tiny';
 import { invalid, invalidInput } from '../orders/errors.ts';
 import { type Context, restProcedures } from '../orders/router.ts';
-import { answerRefused, receiveBody } from './body.ts';
+import { answerRefused, type Body } from './body.ts';
 import { jsonResponse, problemResponse } from './responses.ts';
 
 type Input = Record<string, unknown>;
 
-/** A route for every procedure whose meta names one. Path parameters and the query (GET) or the body (POST) are its input. */
-export function createRest(contextOf: (c: HonoContext) => Context): Hono {
+/**
+ * A route for every procedure whose meta names one. Path parameters and the query (GET) or the body (POST) are its input. `receive` reads a
+ * request's body.
+ */
+export function createRest(contextOf: (c: HonoContext) => Context, receive: (request: Request) => Promise<Body>): Hono {
   const rest = new Hono();
   for (const { meta, call } of restProcedures()) {
     const { method, path } = meta.rest;
     rest.on(method, path, async (c) => {
-      const body = await receiveBody(c.req.raw);
+      const body = await receive(c.req.raw);
       if ('refusal' in body) return answerRefused(problemResponse(body.refusal), body.rest);
       const fields = method === 'GET' ? queryOf(c.req.url) : bodyOf(body.text);
       const answer = await call(contextOf(c), { ...fields, ...c.req.param() });

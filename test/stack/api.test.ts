@@ -438,6 +438,29 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     expect((await ask('https://elsewhere.example')).headers.get('access-control-allow-origin')).toBeNull();
   });
 
+  test.each([
+    ['POST', '/orders/o-1/start'],
+    ['POST', '/orders/o-1/signals/approve'],
+    ['GET', '/orders'],
+    ['POST', '/trpc/orders.signal.approve'],
+  ])('%s %s: is refused when a browser sends it for a page of another origin', async (method, path) => {
+    const send = async (headers: Record<string, string>) => {
+      // As a form sends it, except where only JSON is taken.
+      const type = path.startsWith('/trpc') ? 'application/json' : 'text/plain';
+      const sent = method === 'POST' ? { body: '{}', headers: { ...headers, 'content-type': type } } : { headers };
+      const response = await fetch(API_URL + path, { method, ...sent });
+      return [response.status, await response.text()] as const;
+    };
+    for (const site of ['cross-site', 'same-site']) {
+      const [status, text] = await send({ 'sec-fetch-site': site, origin: 'https://elsewhere.example' });
+      expect(status).toBe(403);
+      expect(text).toContain('FORBIDDEN');
+      expect((await send({ 'sec-fetch-site': site }))[0]).toBe(403);
+      expect((await send({ 'sec-fetch-site': site, origin: 'https://shop.example' }))[0]).not.toBe(403);
+    }
+    for (const site of ['same-origin', 'none']) expect((await send({ 'sec-fetch-site': site }))[0]).not.toBe(403);
+  });
+
   test('serves the OpenAPI document that the router generates', async () => {
     const answer = await http('GET', '/openapi.json');
     expect(answer).toMatchObject({ status: 200, type: 'application/json' });

@@ -193,6 +193,22 @@ describe.concurrent('the API', () => {
     expect(socket.errored).toBeNull();
   });
 
+  test.each([
+    [403, 'elsewhere.example'],
+    [403, 'localhost.elsewhere.example:80'],
+    [422, 'localhost'],
+    [422, 'localhost:80'],
+    [422, '127.0.0.1:80'],
+    [422, '[::1]:80'],
+  ])('answers %i to a request whose Host is %s', async (status, host) => {
+    const headers = { host };
+    const answer = await new Promise<IncomingMessage>((resolve) => {
+      get({ host: '127.0.0.1', port: shared.port, path: '/orders?limit=0', headers }, resolve);
+    });
+    answer.resume();
+    expect(answer.statusCode).toBe(status);
+  });
+
   test('closes connections beyond the limit, logs it, and answers once the others are gone', async () => {
     const sockets = await Promise.all(Array.from({ length: 60 }, () => holding(narrow.port, '')));
     await eventually(async () =>
