@@ -40,13 +40,13 @@ describe('the admission rate', () => {
 test.each([
   true,
   false,
-])('the delay of an activity is measured from when it was scheduled, local: %s', async (isLocal) => {
+])('the delay of an activity is measured from when it was scheduled, that of a local one from its run’s start: %s', async (isLocal) => {
   const latencies = createStartLatencies(createServerClock());
   const [early, late] = [1_000_000, 1_000_400];
   for (const scheduled of [late, early, early]) {
     const info = { isLocal, ...(isLocal ? {} : { currentAttemptScheduledTimestampMs: scheduled }) };
     const activity = new MockActivityEnvironment(info, { interceptors: [latencies.interceptor] });
-    await activity.run(async (_input: object) => undefined, { order_id: 'o-1', sent_at: scheduled });
+    await activity.run(async (_input: object) => undefined, { order_id: 'o-1', run_started_at: scheduled });
   }
   expect(latencies.takeMedian()).toBeGreaterThan(350);
   expect(latencies.takeMedian()).toBeUndefined();

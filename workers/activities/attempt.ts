@@ -25,6 +25,8 @@ export interface ActivityInput {
   deadline_at?: number;
   /** Temporal's time when a workflow ran this as a local activity: Temporal stamps only the remote ones. */
   sent_at?: number;
+  /** When the run was started, in Temporal's time, of the first activity of a run: so long it waited for a worker. */
+  run_started_at?: number;
 }
 
 /** Timeout of flaky_call, which sleeps for minutes. Short, because an activity has seconds. */

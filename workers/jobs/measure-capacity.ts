@@ -11,14 +11,14 @@ const MEASURE_INTERVAL_MS = 1_000;
 /** Throughput is taken over several seconds, because orders that were started together finish together. */
 const MIN_WINDOW_S = 5;
 const MAX_WINDOW_S = 10;
-/** Activities that start this long after they were scheduled mean that the workers are overloaded. */
-const OVERLOAD_LATENCY_MS = 200;
+/** Work that waits this long means that the workers are overloaded. */
+const OVERLOAD_LATENCY_MS = 500;
 /** Orders a second. At zero no order would arrive, and recovery could not be measured. */
 const MIN_RATE = 2;
 /** The table's initial value, used until something has been measured. */
 const INITIAL_RATE = 8;
 
-/** Collects how long activities wait from being scheduled to being started: remote ones in Temporal's queue, local ones in the worker. */
+/** Collects how long work waits in Temporal's queues: a remote activity since it was scheduled, a run's first local one since the run's start. */
 export interface StartLatencies {
   interceptor: () => ActivityInterceptors;
   /** The median since the last call, in milliseconds; undefined when no activity has started since. */
@@ -32,7 +32,9 @@ export function createStartLatencies(clock: ServerClock): StartLatencies {
       inbound: {
         execute(input, next) {
           const { isLocal, currentAttemptScheduledTimestampMs } = activityInfo();
-          const scheduled = isLocal ? (input.args as [ActivityInput])[0].sent_at : currentAttemptScheduledTimestampMs;
+          const scheduled = isLocal
+            ? (input.args as [ActivityInput])[0].run_started_at
+            : currentAttemptScheduledTimestampMs;
           if (scheduled !== undefined) {
             clock.observe(scheduled);
             latencies.push(clock.now() - scheduled);

@@ -81,6 +81,7 @@ async function receive(order: RunningOrder): Promise<State | undefined> {
   const { owner, state, policy } = await runLocally('receive_order', {
     ...receiveInput(order),
     deadline_at: order.deadline,
+    run_started_at: workflowInfo().startTime.getTime(),
   });
   if (owner && !isTerminal(state)) {
     order.received = true;

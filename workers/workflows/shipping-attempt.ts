@@ -42,7 +42,8 @@ async function ship(
   shipment: DispatchCarrierInput,
   callTime: Pick<Policy, 'call_in_task_ms'>,
 ): Promise<ShippingResult> {
-  const prepared = await runLocally('prepare_package', shipment);
+  const run_started_at = workflowInfo().startTime.getTime();
+  const prepared = await runLocally('prepare_package', { ...shipment, run_started_at });
   if (prepared === 'closed') throw dispatchFailure('CARRIER_CLOSED', 'the order must not be shipped');
   // In histories of versions up to 0.3 the activity has returned no address.
   const address = prepared.address ?? shipment.address;
