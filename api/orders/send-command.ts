@@ -27,6 +27,12 @@ export async function sendCommand(
   let sent = await send();
   // If the run was continued as new, the next run has the command under this id; if it was ended from outside, there is none.
   if (sent.outcome === 'interrupted') sent = await send();
+  if (sent.outcome === 'no_open_run') {
+    const ended = await onEnded(views, orderId, command);
+    if (ended) return ended;
+    // Temporal also turns away an update that reaches a run while it is continued as new.
+    sent = await send();
+  }
   if (sent.outcome === 'not_accepted') {
     if (await temporal.signal(orderId, command, [...args, id, hash])) return { ok: true, queued: true };
     // The run has completed meanwhile, perhaps because of this command.
@@ -45,8 +51,12 @@ export async function sendCommand(
       return { ok: true, queued: true };
     case 'not_accepted':
       throw unavailable(undefined);
-    case 'no_open_run':
-      return onEnded(views, orderId, command);
+    case 'no_open_run': {
+      const ended = await onEnded(views, orderId, command);
+      if (ended) return ended;
+      const message = 'the run of this order was ended; the order will be settled';
+      throw new OrderError('UNAVAILABLE', message, { retry_after: 5 });
+    }
   }
 }
 
@@ -56,16 +66,13 @@ const keyWasUsed = (how: string) =>
   });
 
 /**
- * In a terminal state, the command that led to it is accepted without a change; every other command is TOO_LATE. An order that is
- * open without a run is settled by the workers within a minute or so.
+ * In a terminal state, the command that led to it is accepted without a change; every other command is TOO_LATE. Undefined when the
+ * order is open: one without a run is settled by the workers within a minute or so.
  */
-async function onEnded(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput> {
+async function onEnded(views: OrderViews, orderId: string, command: Command): Promise<SignalOutput | undefined> {
   const row = await fromSql(() => views.find(orderId));
   if (!row) throw noSuchOrder(orderId);
-  if (isTerminal(row.state) && repeatsEnd(command, row.state)) return { ok: true, state: row.state, changed: false };
-  if (!isTerminal(row.state))
-    throw new OrderError('UNAVAILABLE', 'the run of this order was ended; the order will be settled', {
-      retry_after: 5,
-    });
+  if (!isTerminal(row.state)) return undefined;
+  if (repeatsEnd(command, row.state)) return { ok: true, state: row.state, changed: false };
   throw new OrderError('TOO_LATE', `too late: the order is ${row.state}`, { state: row.state });
 }
