@@ -434,7 +434,7 @@ function workflowFailures({ workflowId, runs, status }: Outcome): string[] {
   );
   return [
     ...failures
-      .filter((message) => message && !REDONE.includes(message))
+      .filter((message) => typeof message === 'string' && !REDONE.includes(message))
       .map((message) => `${workflowId}: workflow task failed: ${message}`),
     ...(status === 'COMPLETED' ? [] : [`${workflowId}: the workflow is ${status}`]),
   ];

@@ -1,4 +1,4 @@
-/** Requests that a browser sends for a page of another site, which its user knows nothing of. */
+/** Refuses requests that a browser sends for a page of another site, which may send them without its user's knowledge. */
 import { OrderError } from '@trellis/contracts/error';
 
 /**

@@ -166,7 +166,7 @@ describe.each([
       return run?.events.findLast((event) => event.workflowTaskStartedEventAttributes);
     };
     await holder.query('BEGIN');
-    // An uncommitted row has the insertion of the order's own wait.
+    // The order's own row can't be inserted before this transaction has ended.
     if (when === 'received')
       await holder.query(
         "INSERT INTO orders (id, state, step, workflow_id, run_id) VALUES (?, 'received', 'init', '', '')",
@@ -187,7 +187,7 @@ describe.each([
     charge.open();
     expect(await order.end()).toBe('canceled');
     expect(await order.row()).toMatchObject({ cancel_reason: 'in a flood' });
-    expect(['charged']).not.toContain((await bed.books(order.id)).charges[0]);
+    expect((await bed.books(order.id)).charges).not.toContain('charged');
   });
 });
 

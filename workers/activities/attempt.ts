@@ -25,7 +25,7 @@ export interface ActivityInput {
   deadline_at?: number;
   /** Temporal's time when a workflow ran this as a local activity: Temporal stamps only the remote ones. */
   sent_at?: number;
-  /** When the run was started, in Temporal's time, of the first activity of a run: so long it waited for a worker. */
+  /** When the run was started, in Temporal's time. Only a run's first activity has it: it tells how long the run waited for a worker. */
   run_started_at?: number;
 }
 

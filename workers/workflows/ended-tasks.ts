@@ -1,18 +1,19 @@
-/** Has a run replayed whose workflow task the server ended during a local activity. */
+/** Fails the workflow task that follows one which the server ended during a local activity, so that the worker replays the run. */
 import { type ActivateInput, type WorkflowInterceptorsFactory, workflowInfo } from '@temporalio/workflow';
 import { localActivities } from './run-activity.ts';
 
 type Activation = ActivateInput['activation'];
 type Job = NonNullable<Activation['jobs']>[number];
 
-/** The worker itself lets go of a task, for another one, when 80 % of its timeout have passed. */
-const LEAST_HELD = 0.75;
+/** Less than the share of a task's timeout after which the SDK itself completes a task during a local activity, and gets a new one: 80 %. */
+const MIN_SHARE_OF_TIMEOUT = 0.75;
 
 /**
  * The SDK calls it for each run. Signals wait while a workflow task is open, but the server ends the task when more than a hundred wait, or
- * more than 2 MB. The SDK then goes on with the next task as if the ended one had been completed: a replay, which knows nothing of the ended
- * one, gets the signals first, and a third task, whose events have the numbers of the second's, brings none of its own. A failed task
- * has the SDK forget the run, and begin it anew from its history.
+ * more than 2 MB. The SDK then continues the run with the next task as if the ended one had been completed. Two faults follow: a replay
+ * delivers the signals before the local activity, not after it; and if the server ends the next task too, its events' numbers are used
+ * again for new signals, which the SDK takes for known ones and does not deliver. After a failed task the SDK drops the run from its
+ * cache, and replays it from its history.
  */
 export const interceptors: WorkflowInterceptorsFactory = () => {
   /** `startedAt`: epoch milliseconds; undefined when its first activation came later, or is a replay, whose times are not those of each task. */
@@ -22,11 +23,12 @@ export const interceptors: WorkflowInterceptorsFactory = () => {
       {
         activate(input, next) {
           const { historyLength: length, isReplaying, timestamp, jobs } = input.activation;
-          const brings = (jobs ?? []).some(isNews);
+          const hasNewJobs = (jobs ?? []).some(isNew);
           if (length !== task?.length) {
             const before = task;
-            task = { length, startedAt: brings && !isReplaying ? millisecondsOf(timestamp) : undefined };
-            if (brings && localActivities() > 0 && wasEnded(before?.startedAt, task.startedAt)) throw new TaskEnded();
+            task = { length, startedAt: hasNewJobs && !isReplaying ? millisecondsOf(timestamp) : undefined };
+            if (hasNewJobs && localActivities() > 0 && wasEnded(before?.startedAt, task.startedAt))
+              throw new TaskEnded();
           }
           return next(input);
         },
@@ -42,9 +44,9 @@ class TaskEnded extends Error {
 }
 
 const wasEnded = (before: number | undefined, now: number | undefined): boolean =>
-  before !== undefined && now !== undefined && now - before < LEAST_HELD * workflowInfo().taskTimeoutMs;
+  before !== undefined && now !== undefined && now - before < MIN_SHARE_OF_TIMEOUT * workflowInfo().taskTimeoutMs;
 
-const isNews = (job: Job): boolean => !job.resolveActivity?.isLocal && !job.queryWorkflow && !job.removeFromCache;
+const isNew = (job: Job): boolean => !job.resolveActivity?.isLocal && !job.queryWorkflow && !job.removeFromCache;
 
 const millisecondsOf = (timestamp: Activation['timestamp']): number =>
   Number(timestamp?.seconds ?? 0) * 1_000 + Number(timestamp?.nanos ?? 0) / 1e6;

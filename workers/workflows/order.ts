@@ -49,7 +49,7 @@ async function live(order: RunningOrder): Promise<State> {
 }
 
 async function continueWhenFull(order: RunningOrder): Promise<never> {
-  // What comes of a local activity's result would be recorded here, and lost to the next run.
+  // The commands that follow from a local activity's result would be recorded in this run, and the next run would not know of them.
   await condition(() => historyIsFull() && !(localActivities() > 0 && boundsLocalActivities()));
   log.info('continues as new', { order_id: order.order_id, step: order.step });
   return continueAsNew<typeof OrderWorkflow>(order.input, continuedFrom(order));
