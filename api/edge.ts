@@ -14,6 +14,7 @@ let app: ReturnType<typeof createApp> | undefined;
 /** Called at the first request, because the environment is not available before; the app is kept for the isolate's lifetime. */
 function appOf(environment: Environment): ReturnType<typeof createApp> {
   const config = readConfig(PROGRAMS.edge, environment);
+  if (config.AUTH === 'off') console.warn('AUTH=off: whoever reaches this API may do everything');
   const db = openPlanetScale(config.DATABASE_URL);
   return createApp({
     temporal: createHttpTemporal({
@@ -23,6 +24,7 @@ function appOf(environment: Environment): ReturnType<typeof createApp> {
     }),
     ...openApiStores(db),
     policy: config.POLICY,
+    auth: config,
     corsOrigins: config.CORS_ORIGINS,
     onFailure: (failure) => console.error(JSON.stringify(failure)),
   });

@@ -6,7 +6,7 @@ import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
-import { PROGRAMS } from '@trellis/contracts/config/variables';
+import { LOOPBACK, PROGRAMS } from '@trellis/contracts/config/variables';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { openApiStores } from '@trellis/drizzle/stores';
 import { createApp } from './http/app.ts';
@@ -24,8 +24,6 @@ import { fetchWith } from './temporal/tls-fetch.ts';
  * pings are less than 10 s apart.
  */
 const KEEPALIVE = { 'grpc.keepalive_time_ms': 15_000, 'grpc.keepalive_timeout_ms': 5_000 };
-/** As a Host header and HOST name this machine. */
-const LOOPBACK = ['localhost', '127.0.0.1', '[::1]', '::1'];
 /** How long the servers may take to answer before the log warns of them. */
 const START_PING_MS = 2_000;
 /** For closing the connections to the database, once those of the clients are closed. */
@@ -47,6 +45,7 @@ const app = createApp({
   temporal,
   ...openApiStores(db),
   policy: config.POLICY,
+  auth: config,
   corsOrigins: config.CORS_ORIGINS,
   hosts: LOOPBACK.includes(config.HOST) ? LOOPBACK : undefined,
   isStopping: () => isStopping(),
@@ -73,8 +72,9 @@ server.once('error', ({ code, message }: NodeJS.ErrnoException) => {
 });
 giveBackStartMemory();
 server.listen(config.PORT, config.HOST, () => {
-  const { HOST: host, PORT: port, POLICY: policy } = config;
-  log.info({ version: manifest.version, host, port, policy, temporal: address, namespace }, 'api listening');
+  const { HOST: host, PORT: port, POLICY: policy, AUTH: auth } = config;
+  if (auth === 'off') log.warn('AUTH=off: whoever reaches this API may do everything; it serves this machine only');
+  log.info({ version: manifest.version, host, port, policy, auth, temporal: address, namespace }, 'api listening');
   process.send?.('ready');
   void warnOfMissingServers();
 });

@@ -2,18 +2,18 @@
 import * as v from 'valibot';
 import { type Command, DEFAULT_CANCEL_REASON, MAX_REASON_LENGTH } from './commands.ts';
 import { COMMAND_ID_PATTERN } from './id.ts';
-import { Address, OrderId } from './order.ts';
+import { Address, OrderRef } from './order.ts';
 import { State } from './order-status.ts';
 import { text } from './text.ts';
 
-export const ApproveInput = v.object({ order_id: OrderId });
+export const ApproveInput = v.object({ order_id: OrderRef });
 
 export const CancelInput = v.object({
-  order_id: OrderId,
+  order_id: OrderRef,
   reason: v.optional(text(1, MAX_REASON_LENGTH), DEFAULT_CANCEL_REASON),
 });
 
-export const AddressInput = v.object({ order_id: OrderId, address: Address });
+export const AddressInput = v.object({ order_id: OrderRef, address: Address });
 
 /** The API's input schema for each command. Only the field that `COMMANDS` names as its `argument` is sent to the workflow. */
 export const COMMAND_INPUTS = {

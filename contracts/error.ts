@@ -4,6 +4,7 @@ import type { State } from './states-and-steps.ts';
 export const ERRORS = {
   INVALID_JSON: { status: 400, trpc: 'PARSE_ERROR', retryable: false, title: 'The body is not JSON' },
   INVALID: { status: 422, trpc: 'BAD_REQUEST', retryable: false, title: 'The input is not valid' },
+  UNAUTHENTICATED: { status: 401, trpc: 'UNAUTHORIZED', retryable: false, title: 'No valid token' },
   FORBIDDEN: { status: 403, trpc: 'FORBIDDEN', retryable: false, title: 'Not allowed' },
   NOT_FOUND: { status: 404, trpc: 'NOT_FOUND', retryable: false, title: 'Not found' },
   ORDER_CONFLICT: { status: 409, trpc: 'CONFLICT', retryable: false, title: 'The order exists with another body' },
@@ -32,6 +33,7 @@ export interface ErrorDetailsByCode {
   INVALID_JSON: NoDetails;
   /** The fields that are not valid. */
   INVALID: { errors: Problem[] };
+  UNAUTHENTICATED: NoDetails;
   FORBIDDEN: NoDetails;
   NOT_FOUND: NoDetails;
   ORDER_CONFLICT: NoDetails;

@@ -1,8 +1,9 @@
 /** An order: the request that starts it, the workflow's argument, and the views that the API returns. */
 import * as v from 'valibot';
+import type { Actor } from './actor.ts';
 import type { Problem } from './error.ts';
 import { Event } from './event.ts';
-import { ID_PATTERN } from './id.ts';
+import { ID_PATTERN, RECORDED_ID_PATTERN } from './id.ts';
 import { State } from './order-status.ts';
 import { Amount, Currency, Payment } from './payment.ts';
 import { POLICY_NAMES } from './policy.ts';
@@ -11,8 +12,18 @@ import { FAILURE_REASONS } from './states-and-steps.ts';
 import { text } from './text.ts';
 import { Timestamp } from './timestamp.ts';
 
-const Id = v.pipe(v.string(), v.regex(ID_PATTERN, 'must be 1 to 64 of A-Z a-z 0-9 . _ : - and neither . nor ..'));
+export const ID_RULE = 'must be 1 to 64 of A-Z a-z 0-9 . _ : - and neither . nor ..';
+const Id = v.pipe(v.string(), v.regex(ID_PATTERN, ID_RULE));
+const RecordedId = v.pipe(v.string(), v.regex(RECORDED_ID_PATTERN, ID_RULE));
 export const OrderId = v.pipe(Id, v.examples(['o-1001']));
+/** The id of an order that has been started. */
+export const OrderRef = v.pipe(
+  RecordedId,
+  v.description(
+    'The id that it was started with. A caller of every shop puts the shop before it, as in `acme~o-1001`.',
+  ),
+  v.examples(['o-1001']),
+);
 export const PaymentId = v.pipe(
   Id,
   v.description(
@@ -77,10 +88,14 @@ export const StartInput = v.object({
 });
 export type StartInput = v.InferOutput<typeof StartInput>;
 
-/** The one argument of OrderWorkflow: the request, and what the server adds. */
+/** The one argument of OrderWorkflow: the request, its ids as they are recorded, and what the server adds. */
 export const OrderInput = v.object({
   ...StartInput.entries,
+  order_id: RecordedId,
+  payment_id: RecordedId,
   policy: v.optional(v.picklist(POLICY_NAMES)),
+  /** Not validated: an order is not refused for it. */
+  started_by: v.optional(v.custom<Actor>(() => true)),
 });
 export type OrderInput = v.InferOutput<typeof OrderInput>;
 
@@ -91,7 +106,7 @@ export const StartOutput = v.object({
 export type StartOutput = v.InferOutput<typeof StartOutput>;
 
 export const OrderSummary = v.object({
-  order_id: OrderId,
+  order_id: OrderRef,
   state: State,
   payment_id: v.nullable(v.string()),
   amount: v.nullable(Amount),
@@ -126,7 +141,7 @@ export const OrderView = v.object({
 export type OrderView = v.InferOutput<typeof OrderView>;
 
 export const GetInput = v.object({
-  order_id: OrderId,
+  order_id: OrderRef,
   events_after: v.optional(
     v.pipe(
       v.string(),

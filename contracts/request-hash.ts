@@ -1,4 +1,5 @@
 import canonicalize from 'canonicalize';
+import { type Actor, VIA } from './actor.ts';
 import { StartInput } from './order.ts';
 
 /**
@@ -23,6 +24,13 @@ export async function isRequestHash(recorded: string | null, order: StartInput):
 
 /** The hash by which two requests under one Idempotency-Key are recognised as the same command: SHA-256, hex, of its arguments. */
 export const argumentsHash = (args: unknown[]): Promise<string> => sha256(canonicalize(args) ?? '');
+
+/**
+ * The id of the command that a caller sends under a key of its own: no other caller can take the key. Where callers are not told apart
+ * it is the key itself.
+ */
+export const commandIdOf = ({ sub, via }: Actor, key: string): string | Promise<string> =>
+  via === VIA.open ? key : sha256(canonicalize([via, sub, key]) ?? '');
 
 function canonicalForm(order: object, { entries }: { entries: Record<string, unknown> }): string {
   return canonicalize(Object.fromEntries(Object.entries(order).filter(([key]) => key in entries))) ?? '';

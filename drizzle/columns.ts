@@ -1,4 +1,5 @@
 /** The column types of every table, and the selection of columns that returns a contract's value. */
+import { RECORDED_ID_LENGTH } from '@trellis/contracts/id';
 import { getTableColumns, sql } from 'drizzle-orm';
 import { customType, decimal, type MySqlTable } from 'drizzle-orm/mysql-core';
 
@@ -6,6 +7,9 @@ import { customType, decimal, type MySqlTable } from 'drizzle-orm/mysql-core';
 export const id = customType<{ data: string; config: { length: number } }>({
   dataType: (config) => `varchar(${config?.length ?? 64}) CHARACTER SET ascii COLLATE ascii_bin`,
 });
+
+/** The id of an order or a payment. */
+export const recordedId = (name: string) => id(name, { length: RECORDED_ID_LENGTH });
 
 const UTF8 = 'CHARACTER SET utf8mb4';
 

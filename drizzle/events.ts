@@ -1,21 +1,22 @@
 /** The audit trail. Events of one order are written under the order's lock. */
 
+import { type Actor, WORKER } from '@trellis/contracts/actor';
 import type { Event, EventType } from '@trellis/contracts/event';
 import { and, eq, sql } from 'drizzle-orm';
 import type { Session } from './database.ts';
 import { events } from './schema.ts';
 
-/** Writes an event once for each order, type and `occurrence`. */
+/** Writes an event once for each order, type and `occurrence`. `actor`: by default the product itself. */
 export async function addEvent(
   tx: Session,
   orderId: string,
   type: EventType,
   payload: Event['payload'],
-  occurrence?: string | number,
+  { occurrence, actor = WORKER }: { occurrence?: string | number; actor?: Actor } = {},
 ): Promise<void> {
   await tx
     .insert(events)
-    .values({ order_id: orderId, type, payload, dedupe_key: dedupeKeyOf(type, occurrence) })
+    .values({ order_id: orderId, type, payload, actor, dedupe_key: dedupeKeyOf(type, occurrence) })
     .onDuplicateKeyUpdate({ set: { id: sql`id` } });
 }
 

@@ -122,15 +122,21 @@ export function createOrderViews(db: Database) {
         return (await session.select(fields).from(orders).where(eq(orders.order_id, orderId)))[0];
       }),
 
-    /** Newest first; `next_cursor` continues after the last one. Throws INVALID for any other cursor. */
-    list: async ({ state, limit, cursor }: ListInput): Promise<ListOutput> => {
+    /** Newest first, of one shop or of all; `next_cursor` continues after the last one. Throws INVALID for any other cursor. */
+    list: async ({ state, limit, cursor }: ListInput, shop?: string): Promise<ListOutput> => {
       const after = cursor === undefined ? undefined : parseCursor(cursor);
       const rows = await db.run((session) =>
         session
           .select(SUMMARY)
           // Without the hint MariaDB reads all orders of the state up to the cursor.
-          .from(orders, { forceIndex: state ? 'orders_by_state' : 'orders_by_age' })
-          .where(and(state && eq(orders.state, state), after && isAfter(after)))
+          .from(orders, { forceIndex: listIndex(shop !== undefined, state !== undefined) })
+          .where(
+            and(
+              shop === undefined ? undefined : eq(orders.shop, shop),
+              state && eq(orders.state, state),
+              after && isAfter(after),
+            ),
+          )
           .orderBy(desc(orders.created_at), desc(orders.order_id))
           .limit(limit + 1),
       );
@@ -146,6 +152,11 @@ const recordedOf = ({ updated_at, ...status }: Omit<WorkflowStatus, 'canceled'> 
   updated_at,
 });
 
+const listIndex = (ofShop: boolean, ofState: boolean) => {
+  if (ofShop) return ofState ? 'orders_of_shop_by_state' : 'orders_of_shop';
+  return ofState ? 'orders_by_state' : 'orders_by_age';
+};
+
 type Position = Pick<OrderSummary, 'created_at' | 'order_id'>;
 
 /** The orders after this one in the list. The first condition is redundant, but lets the index be read from that order on. */
@@ -158,7 +169,7 @@ const isAfter = ({ created_at, order_id }: Position) =>
 /** As JSON, so that a cursor of which a part is missing can't be read. */
 const cursorOf = ({ created_at, order_id }: Position): string => btoa(JSON.stringify([created_at, order_id]));
 
-const CURSOR = /^\["(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)","([A-Za-z0-9._:-]{1,64})"\]$/;
+const CURSOR = /^\["(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)","([A-Za-z0-9._:~-]{1,97})"\]$/;
 
 function parseCursor(cursor: string): Position {
   try {

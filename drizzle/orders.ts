@@ -3,8 +3,10 @@
  * method named by a participle (`validated`, `shipped`) records what has happened.
  */
 
+import { type Actor, type Approval, actorIn, type Decisions, FOREIGN_CALLER, WORKER } from '@trellis/contracts/actor';
 import type { Command } from '@trellis/contracts/commands';
 import type { ErrorCode } from '@trellis/contracts/error';
+import { shopOf } from '@trellis/contracts/id';
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
 import type { Money } from '@trellis/contracts/payment';
@@ -27,12 +29,25 @@ export function createOrderStore(db: Database) {
       db.transaction(async (tx): Promise<{ owner: boolean; state: State }> => {
         await tx
           .insert(orders)
-          .values({ ...order, ...run, state: 'received', step: 'receive_order', request_hash: requestHash })
+          .values({
+            ...order,
+            ...run,
+            shop: shopOf(order.order_id),
+            state: 'received',
+            step: 'receive_order',
+            request_hash: requestHash,
+          })
           // Here and elsewhere a column that is in no key: Vitess updates no column that selects the shard.
           .onDuplicateKeyUpdate({ set: { state: sql`state` } });
         const row = await lockOrder(tx, order.order_id);
         if (row.run_id !== run.run_id) return { owner: false, state: row.state };
-        await addEvent(tx, order.order_id, 'order_received', { run_id: run.run_id });
+        await addEvent(
+          tx,
+          order.order_id,
+          'order_received',
+          { run_id: run.run_id },
+          { actor: actorIn(order.started_by) },
+        );
         return { owner: true, state: row.state };
       }),
 
@@ -49,35 +64,44 @@ export function createOrderStore(db: Database) {
      * worker had already written this one and a later one. Undefined when the order has ended. `attempts`: the shipping attempts that
      * the order had begun at the decision; if the row has more, the call is an outdated repetition and nothing is written.
      */
-    changeAddress: (orderId: string, address: Address, commandId: string, attempts = Number.POSITIVE_INFINITY) =>
+    changeAddress: (
+      orderId: string,
+      address: Address,
+      commandId: string,
+      { attempts = Number.POSITIVE_INFINITY, actor = FOREIGN_CALLER }: { attempts?: number; actor?: Actor } = {},
+    ) =>
       db.transaction(async (tx): Promise<Address | undefined> => {
         const row = await lockOrder(tx, orderId);
         if (isTerminal(row.state)) return undefined;
         const isOutdated = row.child_attempts > attempts;
         if (isOutdated || (await hasEvent(tx, orderId, 'address_updated', commandId))) return row.address ?? undefined;
         await tx.update(orders).set({ address, updated_at: now }).where(eq(orders.order_id, orderId));
-        await addEvent(tx, orderId, 'address_updated', { address }, commandId);
+        await addEvent(tx, orderId, 'address_updated', { id: commandId }, { occurrence: commandId, actor });
         return address;
       }),
 
     /** A command that was sent as a signal was refused. */
-    commandRefused: (orderId: string, refusal: { command: Command; state: State; code: ErrorCode; id: string }) =>
+    commandRefused: (
+      orderId: string,
+      refusal: { command: Command; state: State; code: ErrorCode; id: string },
+      actor = FOREIGN_CALLER,
+    ) =>
       db.transaction(async (tx) => {
         await lockOrder(tx, orderId);
-        await addEvent(tx, orderId, 'command_refused', refusal, refusal.id);
+        await addEvent(tx, orderId, 'command_refused', refusal, { occurrence: refusal.id, actor });
       }),
 
     /**
      * Ends an order that holds no money. Returns its terminal state, which is the recorded one if it had ended before.
      * Returns `owed`, without a change, when one of its payments may have been charged.
      */
-    end: (orderId: string, ending: Ending, progress: Progress) =>
+    end: (orderId: string, ending: Ending, progress: Progress, decisions: Decisions = {}) =>
       db.transaction(async (tx): Promise<TerminalState | 'owed'> => {
         const row = await lockOrder(tx, orderId);
         if (isTerminal(row.state)) return row.state;
         const open = and(eq(payments.order_id, orderId), inArray(payments.status, ['pending', 'charged']));
         const [owed] = await tx.select({ id: payments.payment_id }).from(payments).where(open).for('update');
-        return owed ? 'owed' : endOrder(tx, row, ending, progress);
+        return owed ? 'owed' : endOrder(tx, row, ending, progress, decisions);
       }),
 
     /** The carrier has the parcel, and the order ends. */
@@ -92,8 +116,24 @@ export function createOrderStore(db: Database) {
   };
 }
 
+/** Writes who approved the order, once. */
+export const addApproval = (tx: Session, { order_id, payment_id }: OrderRow, { by, at }: Approval) =>
+  addEvent(
+    tx,
+    order_id,
+    'order_approved',
+    { ...(payment_id !== null && { payment_id }), approved_at: at },
+    { actor: actorIn(by) },
+  );
+
 /** Ends the locked order and returns its terminal state; a terminal state recorded before is kept. */
-export async function endOrder(tx: Session, row: OrderRow, ending: Ending, progress: Progress): Promise<TerminalState> {
+export async function endOrder(
+  tx: Session,
+  row: OrderRow,
+  ending: Ending,
+  progress: Progress,
+  { approval, canceled_by = FOREIGN_CALLER }: Decisions,
+): Promise<TerminalState> {
   if (isTerminal(row.state)) return row.state;
   await advance(tx, row, ending.state, {
     ...progress,
@@ -101,6 +141,9 @@ export async function endOrder(tx: Session, row: OrderRow, ending: Ending, progr
     ...(ending.state === 'failed' ? { reason: ending.reason } : {}),
   });
   await failUnfinished(tx, row.order_id);
-  await addEvent(tx, row.order_id, `order_${ending.state}`, ending);
+  // An order may end between its approval and its charge.
+  if (approval) await addApproval(tx, row, approval);
+  const actor = ending.state === 'canceled' ? canceled_by : WORKER;
+  await addEvent(tx, row.order_id, `order_${ending.state}`, ending, { actor });
   return ending.state;
 }

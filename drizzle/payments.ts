@@ -1,5 +1,6 @@
 /** The product's record of the money: one row per payment id, bound permanently to the first order that charges or refunds it. */
 
+import { type Approval, type Decisions, FOREIGN_CALLER } from '@trellis/contracts/actor';
 import type { Progress } from '@trellis/contracts/order-status';
 import type { Money } from '@trellis/contracts/payment';
 import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
@@ -8,7 +9,7 @@ import { now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent } from './events.ts';
 import { advance, lockOrder, type OrderRow } from './lock-order.ts';
-import { endOrder } from './orders.ts';
+import { addApproval, endOrder } from './orders.ts';
 import { payments } from './schema.ts';
 
 /** `charge`: the amount to charge now. Otherwise why there is nothing to charge; `closed`: the order has ended. */
@@ -27,7 +28,7 @@ export type PaymentStore = ReturnType<typeof createPaymentStore>;
 export function createPaymentStore(db: Database) {
   return {
     /** Binds the payment id to the order and records the approval, before the payment company is called. */
-    beginCharge: (orderId: string, paymentId: string) =>
+    beginCharge: (orderId: string, paymentId: string, approval?: Approval) =>
       db.transaction(async (tx): Promise<ChargeBegun> => {
         const order = await lockOrder(tx, orderId);
         if (isTerminal(order.state)) return { outcome: 'closed', state: order.state };
@@ -35,7 +36,7 @@ export function createPaymentStore(db: Database) {
         if (payment === undefined) return { outcome: 'conflict' };
         if (payment.status !== 'pending') return { outcome: payment.status === 'failed' ? 'declined' : 'charged' };
         if (await advance(tx, order, 'approved', { step: 'charge_payment', approved: true }))
-          await addEvent(tx, orderId, 'order_approved', { payment_id: paymentId });
+          await addApproval(tx, order, approval ?? { by: FOREIGN_CALLER, at: new Date().toISOString() });
         return { outcome: 'charge', money: { amount: payment.amount, currency: payment.currency } };
       }),
 
@@ -68,7 +69,14 @@ export function createPaymentStore(db: Database) {
      * The money was refunded, or never charged: settles the payment and ends the order in one transaction. Returns the
      * terminal state, the recorded one if the order had ended before.
      */
-    settle: (orderId: string, paymentId: string, wasCharged: boolean, ending: Ending, progress: Progress) =>
+    settle: (
+      orderId: string,
+      paymentId: string,
+      wasCharged: boolean,
+      ending: Ending,
+      progress: Progress,
+      decisions: Decisions = {},
+    ) =>
       db.transaction(async (tx): Promise<TerminalState> => {
         const order = await lockOrder(tx, orderId);
         if (isTerminal(order.state)) return order.state;
@@ -80,7 +88,7 @@ export function createPaymentStore(db: Database) {
           await addCharged(tx, order, paymentId);
           await addEvent(tx, orderId, 'payment_refunded', { payment_id: paymentId, ...moneyOf(order) });
         }
-        return endOrder(tx, order, ending, progress);
+        return endOrder(tx, order, ending, progress, decisions);
       }),
   };
 }

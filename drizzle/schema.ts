@@ -3,6 +3,7 @@
  * service depend on that name. A column named like a field of an order's input is written, and one named like a field of a
  * view is read, without another edit.
  */
+import type { Actor } from '@trellis/contracts/actor';
 import type { Event, EventType } from '@trellis/contracts/event';
 import type { Address, Item } from '@trellis/contracts/order';
 import type { PaymentStatus } from '@trellis/contracts/payment';
@@ -10,17 +11,19 @@ import type { Shipment, ShipmentStatus } from '@trellis/contracts/shipment';
 import type { FailureReason, State, Step } from '@trellis/contracts/states-and-steps';
 import { sql } from 'drizzle-orm';
 import { bigint, boolean, double, index, int, mysqlTable, tinyint, uniqueIndex } from 'drizzle-orm/mysql-core';
-import { currency, id, json, message, money, text, timestamp, timestampNow } from './columns.ts';
+import { currency, id, json, message, money, recordedId, text, timestamp, timestampNow } from './columns.ts';
 
 export const orders = mysqlTable(
   'orders',
   {
-    order_id: id('id').primaryKey(),
+    order_id: recordedId('id').primaryKey(),
+    /** Empty where there are no shops. */
+    shop: id('shop', { length: 32 }).notNull().default(''),
     state: text('state', { length: 32 }).$type<State>().notNull(),
     address: json('address_json').$type<Address>(),
     created_at: timestampNow('created_at'),
     updated_at: timestampNow('updated_at'),
-    payment_id: id('payment_id'),
+    payment_id: recordedId('payment_id'),
     items: json('items_json').$type<Item[]>(),
     amount: money('amount'),
     currency: currency(),
@@ -39,6 +42,8 @@ export const orders = mysqlTable(
   },
   (table) => [
     index('orders_by_age').on(table.created_at, table.order_id),
+    index('orders_of_shop').on(table.shop, table.created_at, table.order_id),
+    index('orders_of_shop_by_state').on(table.shop, table.state, table.created_at, table.order_id),
     index('orders_by_state').on(table.state, table.created_at, table.order_id),
     index('orders_by_update').on(table.updated_at),
   ],
@@ -47,8 +52,8 @@ export const orders = mysqlTable(
 export const payments = mysqlTable(
   'payments',
   {
-    payment_id: id('payment_id').primaryKey(),
-    order_id: id('order_id').notNull(),
+    payment_id: recordedId('payment_id').primaryKey(),
+    order_id: recordedId('order_id').notNull(),
     status: text('status', { length: 16 }).$type<PaymentStatus>().notNull(),
     amount: money('amount').notNull(),
     currency: currency().notNull(),
@@ -63,7 +68,7 @@ export const shipments = mysqlTable(
   'shipments',
   {
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
-    order_id: id('order_id').notNull(),
+    order_id: recordedId('order_id').notNull(),
     status: text('status', { length: 16 }).$type<ShipmentStatus>().notNull(),
     payload: json('payload_json').$type<NonNullable<Shipment['payload']>>(),
     ts: timestampNow('ts'),
@@ -76,10 +81,11 @@ export const events = mysqlTable(
   'events',
   {
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
-    order_id: id('order_id').notNull(),
+    order_id: recordedId('order_id').notNull(),
     type: text('type', { length: 32 }).$type<EventType>().notNull(),
     payload: json('payload_json').$type<NonNullable<Event['payload']>>(),
     ts: timestampNow('ts'),
+    actor: json('actor_json').$type<Actor>(),
     dedupe_key: id('dedupe_key', { length: 160 }).notNull(),
   },
   (table) => [uniqueIndex('events_once').on(table.order_id, table.dedupe_key)],
@@ -90,7 +96,7 @@ export const attempts = mysqlTable(
   'attempts',
   {
     id: bigint('id', { mode: 'number' }).primaryKey().autoincrement(),
-    order_id: id('order_id').notNull(),
+    order_id: recordedId('order_id').notNull(),
     step: text('step', { length: 32 }).notNull(),
     attempt: int('attempt').notNull(),
     error: message('error', 500).notNull(),

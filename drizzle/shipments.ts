@@ -37,7 +37,7 @@ export function createShipmentStore(db: Database) {
             .set({ ...progress, updated_at: now })
             .where(eq(orders.order_id, orderId));
         }
-        await addEvent(tx, orderId, 'package_prepared', { attempt, address }, attempt);
+        await addEvent(tx, orderId, 'package_prepared', { attempt }, { occurrence: attempt });
         return address;
       }),
 
@@ -60,7 +60,7 @@ export function createShipmentStore(db: Database) {
           .insert(shipments)
           .values({ order_id: orderId, attempt, status: 'dispatched', payload })
           .onDuplicateKeyUpdate({ set: { status: 'dispatched', payload, ts: now } });
-        await addEvent(tx, orderId, 'carrier_dispatched', { attempt, ...payload });
+        await addEvent(tx, orderId, 'carrier_dispatched', { attempt, tracking: parcel.tracking });
       }),
 
     /** This shipping attempt failed. */
@@ -78,7 +78,7 @@ export function createShipmentStore(db: Database) {
           .update(orders)
           .set({ dispatch_failed_reason: reason, updated_at: now })
           .where(eq(orders.order_id, orderId));
-        await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, attempt);
+        await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, { occurrence: attempt });
       }),
   };
 }

@@ -8,7 +8,7 @@ import { moneyViolations } from './audit.ts';
 import { type DemoCommand, readSampleOrders, type SampleOrder } from './demo-file.ts';
 import { print, script } from './options.ts';
 import { accepted, createShopper, type Shopper } from './shopper.ts';
-import { withStack } from './stack/stack.ts';
+import { type Stack, withStack } from './stack/stack.ts';
 
 interface Outcome {
   order: SampleOrder;
@@ -48,21 +48,24 @@ process.exit();
 async function demo(path: string, edge: boolean): Promise<boolean> {
   const orders = await readSampleOrders(path);
   say(`Starting Temporal, SQL, worker and API on free ports${edge ? ', on the edge runtime too' : ''}…`);
-  return withStack({ edge, say }, async ({ addresses }) => {
+  return withStack({ edge, say }, async ({ addresses, tokens }) => {
     const { API_URL, EDGE_URL = API_URL, TEMPORAL_ADDRESS, TEMPORAL_UI_URL, DATABASE_URL } = addresses;
     say(
       TEMPORAL_UI_URL
         ? `Temporal's UI: ${TEMPORAL_UI_URL}   API: ${EDGE_URL}`
         : `Temporal: ${TEMPORAL_ADDRESS}   API: ${EDGE_URL}`,
     );
-    const outcomes = await runAll(orders, EDGE_URL);
+    const outcomes = await runAll(orders, EDGE_URL, tokens);
     return report(outcomes, await moneyViolations(DATABASE_URL));
   });
 }
 
 /** Runs all orders concurrently. */
-async function runAll(orders: SampleOrder[], url: string): Promise<Outcome[]> {
-  const shoppers = { http: createShopper(url, { via: 'http' }), trpc: createShopper(url, { via: 'trpc' }) };
+async function runAll(orders: SampleOrder[], url: string, tokens: Stack['tokens']): Promise<Outcome[]> {
+  const shoppers = {
+    http: createShopper(url, { via: 'http', tokens }),
+    trpc: createShopper(url, { via: 'trpc', tokens }),
+  };
   const runs = new Map<string, Promise<Outcome>>();
   let ended = 0;
   const progress = () => `${ended} of ${orders.length} orders have ended`;

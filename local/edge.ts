@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseEnv } from 'node:util';
 import { print, script } from './options.ts';
+import { callersOf } from './stack/callers.ts';
 import { startEdge } from './stack/edge-server.ts';
 import { LOCAL } from './stack/folder.ts';
+import { programVariables } from './stack/node-programs.ts';
 import { keepPorts } from './stack/ports.ts';
 import { holdLock, interruption, reap } from './stack/processes.ts';
 
@@ -26,7 +28,7 @@ const interrupted = interruption();
 try {
   if (!(await holdLock(FOLDER, 'edge'))) throw new Error('npm run edge already runs in this folder');
   await reap(FOLDER);
-  const { PLANETSCALE_URL, TEMPORAL_HTTP_URL, API_URL, EDGE_URL } = parseEnv(
+  const { PLANETSCALE_URL, TEMPORAL_HTTP_URL, API_URL, EDGE_URL, CHECKOUT_TOKEN } = parseEnv(
     await readFile(ENV_FILE, 'utf8').catch(() => ''),
   );
   if (!PLANETSCALE_URL || !TEMPORAL_HTTP_URL || !(await answers(API_URL)))
@@ -35,7 +37,9 @@ try {
 
   const { edge: port } = await keepPorts({ folder: FOLDER, used: (name) => name === 'edge', say: print });
   const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
-  const edge = await startEdge({ folder: FOLDER, port, ...servers, settings: process.env });
+  // It accepts the tokens that the stack has made.
+  const { settings } = await callersOf(LOCAL, { ...(await programVariables()), ...(CHECKOUT_TOKEN && { AUTH: 'on' }) });
+  const edge = await startEdge({ folder: FOLDER, port, ...servers, settings: { ...process.env, ...settings } });
   const url = `http://127.0.0.1:${port}`;
   await recordAddress(`EDGE_URL=${url}\n`);
   print(`The API runs on the edge runtime at ${url}, which is EDGE_URL in .local/env. Its log is`);

@@ -8,6 +8,7 @@ import { ERROR_CODES, type ErrorCode } from '@trellis/contracts/error';
 import type { StartInput, StartOutput } from '@trellis/contracts/order';
 import type { OrderStatus } from '@trellis/contracts/order-status';
 import type { InferInput } from 'valibot';
+import type { CallerName, Tokens } from './stack/callers.ts';
 
 /** An order as the API shows it. */
 export type OrderView = Awaited<ReturnType<OrdersClient['get']['query']>>;
@@ -42,6 +43,8 @@ interface ShopperOptions {
   via?: 'http' | 'trpc';
   /** How long a call is repeated while the API doesn't answer or answers UNAVAILABLE or INTERNAL; default 0: it is sent once. */
   retryForMs?: number;
+  /** For an API that asks for tokens: each call carries the token of who makes such calls. */
+  tokens?: Tokens | undefined;
   /** How long one request may take before it counts as not answered. */
   timeoutMs?: number;
 }
@@ -65,9 +68,9 @@ export interface Shopper {
 /** Creates a shopper of the API at `url`, by default over the typed client. */
 export function createShopper(
   url: string,
-  { via = 'trpc', retryForMs = 0, timeoutMs = 60_000 }: ShopperOptions = {},
+  { via = 'trpc', retryForMs = 0, timeoutMs = 60_000, tokens }: ShopperOptions = {},
 ): Shopper {
-  const transport = via === 'http' ? overHttp(url) : overClient(url);
+  const transport = via === 'http' ? overHttp(url, tokens) : overClient(url, tokens);
 
   async function call<T>(
     send: (signal: AbortSignal) => Promise<T>,
@@ -157,26 +160,31 @@ class HttpError extends Error {
   }
 }
 
-function overHttp(url: string): Transport {
+/** Who sends each command. */
+const SENT_BY: Record<Command, CallerName> = { approve: 'approver', cancel: 'office', address: 'office' };
+
+function overHttp(url: string, tokens: Tokens | undefined): Transport {
   async function request<T>(
+    caller: CallerName,
     path: string,
     signal: AbortSignal,
     body?: object,
-    headers: Record<string, string> = {},
+    given: Record<string, string> = {},
   ): Promise<T> {
-    const sent = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body), headers };
+    const headers = { ...given, ...(tokens && { authorization: `Bearer ${tokens[caller]}` }) };
+    const sent = body === undefined ? { headers } : { method: 'POST', body: JSON.stringify(body), headers };
     const response = await fetch(`${url}/orders/${path}`, { ...sent, signal });
     const answer: unknown = await response.json();
     if (!response.ok) throw new HttpError(answer as HttpError['problem']);
     return answer as T;
   }
   return {
-    start: ({ order_id, ...order }, signal) => request(`${order_id}/start`, signal, order),
+    start: ({ order_id, ...order }, signal) => request('checkout', `${order_id}/start`, signal, order),
     command: (orderId, name, input, key, signal) =>
-      request(`${orderId}/signals/${COMMANDS[name].path}`, signal, input, { 'idempotency-key': key }),
-    status: (orderId, signal) => request(`${orderId}/status`, signal),
+      request(SENT_BY[name], `${orderId}/signals/${COMMANDS[name].path}`, signal, input, { 'idempotency-key': key }),
+    status: (orderId, signal) => request('checkout', `${orderId}/status`, signal),
     get: (orderId, eventsAfter, signal) =>
-      request(eventsAfter === undefined ? orderId : `${orderId}?events_after=${eventsAfter}`, signal),
+      request('office', eventsAfter === undefined ? orderId : `${orderId}?events_after=${eventsAfter}`, signal),
     errorOf(error) {
       if (!(error instanceof HttpError) || !ERROR_CODES.includes(error.problem.code)) return undefined;
       const { code, detail, retry_after } = error.problem;
@@ -185,20 +193,25 @@ function overHttp(url: string): Transport {
   };
 }
 
-function overClient(url: string): Transport {
-  const client = createOrdersClient(url);
+function overClient(url: string, tokens: Tokens | undefined): Transport {
+  const clients = new Map<CallerName, OrdersClient>();
+  const of = (caller: CallerName): OrdersClient => {
+    const client = clients.get(caller) ?? createOrdersClient(url, tokens && { token: tokens[caller] });
+    clients.set(caller, client);
+    return client;
+  };
   /** The procedures differ in their input only. */
   type Procedure = {
     mutate(input: object, options: { context: { idempotencyKey: string }; signal: AbortSignal }): Promise<SignalOutput>;
   };
   return {
-    start: (order, signal) => client.start.mutate(order, { signal }),
+    start: (order, signal) => of('checkout').start.mutate(order, { signal }),
     command(order_id, name, input, idempotencyKey, signal) {
-      const procedure = client.signal[COMMANDS[name].procedure] as Procedure;
+      const procedure = of(SENT_BY[name]).signal[COMMANDS[name].procedure] as Procedure;
       return procedure.mutate({ order_id, ...input }, { context: { idempotencyKey }, signal });
     },
-    status: (order_id, signal) => client.status.query({ order_id }, { signal }),
-    get: (order_id, events_after, signal) => client.get.query({ order_id, events_after }, { signal }),
+    status: (order_id, signal) => of('checkout').status.query({ order_id }, { signal }),
+    get: (order_id, events_after, signal) => of('office').get.query({ order_id, events_after }, { signal }),
     errorOf: orderErrorOf,
   };
 }

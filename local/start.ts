@@ -2,8 +2,10 @@
 import { randomInt } from 'node:crypto';
 import { POLICIES, policyOf } from '@trellis/contracts/policy';
 import { print, script } from './options.ts';
+import { type CallerName, tokenVariable, tokenVariables } from './stack/callers.ts';
 import { LOCAL } from './stack/folder.ts';
 import { holdLock, interruption, releaseLock } from './stack/processes.ts';
+import type { Stack } from './stack/stack.ts';
 
 const { edge = false } = script('npm start', 'Run the stack on this machine until Ctrl-C. Its data stays in .local/.')
   .option('--edge', 'run the API on the edge runtime too')
@@ -26,7 +28,8 @@ try {
   print(
     'Trellis Orders is up. The addresses are in .local/env, with their passwords, the logs in .local/logs. Ctrl-C stops it.',
   );
-  await printFirstSteps(stack.addresses.API_URL);
+  printTokens(stack.tokens);
+  await printFirstSteps(stack.addresses.API_URL, stack.tokens);
   let stopping = false;
   for (const { name, exited } of stack.services)
     exited.then(() => {
@@ -51,13 +54,21 @@ function withoutPassword(address: string): string {
   return username ? `${protocol}//${username}@${host}${pathname}` : address;
 }
 
+/** Prints a token for each kind of caller, as the variables of .local/env, where the API asks for one. */
+function printTokens(tokens: Stack['tokens']): void {
+  if (tokens) print('\nCallers need a token. These are valid for 12 hours; npm run token signs others.');
+  else print('AUTH=off: every program on this machine may call the API. AUTH=on npm start asks for tokens.');
+  for (const [name, token] of Object.entries(tokenVariables(tokens))) print(`${name}=${token}`);
+}
+
 /** Prints a line of shell that ships an order through this stack, and how long a person has to approve one. */
-async function printFirstSteps(apiUrl: string): Promise<void> {
+async function printFirstSteps(apiUrl: string, tokens: Stack['tokens']): Promise<void> {
   const id = `o-${randomInt(100_000, 1_000_000)}`;
+  const as = (caller: CallerName) => (tokens ? `-H "Authorization: Bearer $${tokenVariable(caller)}" ` : '');
   const order = `{"payment_id":"pay-${id}","address":{"line1":"123 Main","city":"Chicago"},"items":[{"sku":"ABC","qty":1}]}`;
   print('\nTo ship an order, paste this line:');
   print(
-    `url=${apiUrl}/orders/${id}; curl -sw '\\n' $url/start -d '${order}'; sleep 1; curl -sw '\\n' -X POST $url/signals/approve; sleep 5; curl -sw '\\n' $url/status`,
+    `${tokens ? '. .local/env; ' : ''}url=${apiUrl}/orders/${id}; curl -sw '\\n' ${as('checkout')}$url/start -d '${order}'; sleep 1; curl -sw '\\n' ${as('approver')}-X POST $url/signals/approve; sleep 5; curl -sw '\\n' ${as('checkout')}$url/status`,
   );
   print('To use the addresses in a shell, such as "$API_URL": . .local/env');
   const { POLICY } = await programVariables();

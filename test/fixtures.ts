@@ -1,5 +1,6 @@
 /** Ids, orders and databases that no other test uses, polling, and reproducible random numbers. */
 import { randomBytes } from 'node:crypto';
+import type { AuthConfig } from '@trellis/contracts/config/variables';
 import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
@@ -8,6 +9,9 @@ import { emptyDatabase } from '@trellis/local/stack/database-server';
 import { atGateway } from '@trellis/local/stack/node-programs';
 import { createConnection } from 'mysql2/promise';
 import { need } from './servers.ts';
+
+/** An API that asks for no tokens. */
+export const AUTH_OFF: AuthConfig = { AUTH: 'off', AUTH_AUDIENCE: 'trellis-orders' };
 
 export const freshId = (prefix = 'o'): string => `${prefix}-${randomBytes(6).toString('hex')}`;
 

@@ -42,7 +42,7 @@ import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { workflowBundle } from '@trellis/workers/workflow-bundle';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
-import { anOrder, eventually, freshDatabase, freshId } from './fixtures.ts';
+import { AUTH_OFF, anOrder, eventually, freshDatabase, freshId } from './fixtures.ts';
 import { need } from './servers.ts';
 
 /** Replaces a call of the payment company or the carrier: `real` makes the call, `call` is its number for this order, from 1. */
@@ -328,6 +328,7 @@ export function apiOn({ db }: Testbed, temporal: TemporalPort) {
     capacity: createCapacityStore(db),
     pingDatabase: db.ping,
     policy: 'exercise',
+    auth: AUTH_OFF,
     onFailure: () => {},
   });
   return {

@@ -2,24 +2,23 @@
 
 import type { AppRouter } from '@trellis/api/orders/router';
 import { createTRPCClient, httpLink, TRPCClientError } from '@trpc/client';
-import type { ClientError, CommandContext, OrdersClient } from './types.ts';
+import type { ClientError, ClientOptions, CommandContext, OrdersClient } from './types.ts';
 
 export type * from './types.ts';
 
 /**
  * A client of the API at `url`, such as `http://localhost:8000`. Its calls reject with an error that `orderErrorOf` reads.
- * `headers` are sent with every call.
+ * `token`, or what a function returns, is sent with every call as a bearer token, and `headers` too.
  */
-export function createOrdersClient(
-  url: string,
-  { headers = {} }: { headers?: Record<string, string> } = {},
-): OrdersClient {
+export function createOrdersClient(url: string, { token, headers: given = {} }: ClientOptions = {}): OrdersClient {
   const client = createTRPCClient<AppRouter>({
     links: [
       httpLink({
         url: `${url.replace(/\/+$/, '')}/trpc`,
-        headers: ({ op }) => {
+        headers: async ({ op }) => {
           const { idempotencyKey } = op.context as CommandContext;
+          const bearer = typeof token === 'function' ? await token() : token;
+          const headers = bearer === undefined ? given : { ...given, authorization: `Bearer ${bearer}` };
           return idempotencyKey === undefined ? headers : { ...headers, 'idempotency-key': idempotencyKey };
         },
       }),

@@ -43,6 +43,11 @@ export type CommandContext = {
   idempotencyKey?: string;
 };
 
+export interface ClientOptions {
+  token?: string | (() => string | Promise<string>);
+  headers?: Record<string, string>;
+}
+
 export interface CallOptions {
   /** Aborts the call, which then rejects with an error that has no code. */
   signal?: AbortSignal;

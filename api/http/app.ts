@@ -1,3 +1,4 @@
+import type { AuthConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { AdmissionStore } from '@trellis/drizzle/capacity';
@@ -7,6 +8,7 @@ import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
 // The preset with the smallest router: the edge bundle is bounded.
 import { Hono } from 'hono/tiny';
+import { createAuthenticate } from '../callers/tokens.ts';
 import { createAdmission } from '../orders/admission.ts';
 import { toOrderError, toTRPCError } from '../orders/errors.ts';
 import { appRouter, type Context } from '../orders/router.ts';
@@ -26,10 +28,12 @@ export interface AppDeps {
   capacity: AdmissionStore;
   pingDatabase: Ping;
   policy: PolicyName;
+  /** Who may call the API. */
+  auth: AuthConfig;
   /** Origins whose pages may call the API, `*` for all; only its own when absent. */
   corsOrigins?: string[] | undefined;
   /** The names in the Host headers of the requests that are served; any when absent. */
-  hosts?: string[] | undefined;
+  hosts?: readonly string[] | undefined;
   /** Whether the process is about to stop, so that it is not ready. */
   isStopping?: () => boolean;
   /** Called for every INTERNAL and UNAVAILABLE answer. */
@@ -41,16 +45,18 @@ export interface AppDeps {
  * single one without composing middleware.
  */
 export function createApp(deps: AppDeps): Hono {
-  const { temporal, views, capacity, policy, corsOrigins, hosts, onFailure } = deps;
+  const { temporal, views, capacity, policy, auth, corsOrigins, hosts, onFailure } = deps;
   const status = createStatusReader({ temporal, views });
   const admission = createAdmission(capacity, policy);
+  const authenticate = createAuthenticate(auth);
   const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
-  const contextOf = (c: HonoContext): Context => ({
+  const contextOf = async (c: HonoContext): Promise<Context> => ({
     temporal,
     views,
     admission,
     status,
     policy,
+    caller: await authenticate(c.req.raw),
     get idempotencyKey() {
       return c.req.header('idempotency-key');
     },
@@ -93,9 +99,9 @@ export function createApp(deps: AppDeps): Hono {
     const servers = await unreachable();
     return servers.length === 0 ? jsonResponse({ ok: true }) : jsonResponse({ ok: false, unreachable: servers }, 503);
   });
-  app.get('/openapi.json', () => jsonResponse(openApiDocument()));
+  app.get('/openapi.json', () => jsonResponse(openApiDocument(auth.AUTH === 'on')));
 
-  const trpc = (c: HonoContext, req: Request, createContext: () => Context) =>
+  const trpc = (c: HonoContext, req: Request, createContext: () => Promise<Context>) =>
     fetchRequestHandler({
       endpoint: '/trpc',
       router: appRouter,
@@ -108,7 +114,7 @@ export function createApp(deps: AppDeps): Hono {
     const { raw } = c.req;
     const received = await receive(raw);
     if ('refusal' in received) {
-      const refuse = () => {
+      const refuse = async () => {
         throw toTRPCError(received.refusal);
       };
       return answerRefused(withHeaders(await trpc(c, raw, refuse)), received.rest);
@@ -116,7 +122,11 @@ export function createApp(deps: AppDeps): Hono {
     const { method, headers, signal } = raw;
     const body = new TextEncoder().encode(received.text);
     const request = body.length > 0 ? new Request(raw.url, { method, headers, signal, body }) : raw;
-    return withHeaders(await trpc(c, request, () => contextOf(c)));
+    const createContext = () =>
+      contextOf(c).catch((error) => {
+        throw toTRPCError(toOrderError(error));
+      });
+    return withHeaders(await trpc(c, request, createContext));
   });
   return app;
 }

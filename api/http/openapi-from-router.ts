@@ -6,7 +6,7 @@
 import { IdempotencyKey, SignalDecided, SignalOutput, SignalQueued } from '@trellis/contracts/command-inputs';
 import { COMMANDS, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS, type ErrorCode, type ErrorDetailsByCode } from '@trellis/contracts/error';
-import { Event, EventPayload, RecordedEventPayload } from '@trellis/contracts/event';
+import { Actor, Event, EventPayload, RecordedActor, RecordedEventPayload } from '@trellis/contracts/event';
 import {
   Address,
   Item,
@@ -18,6 +18,7 @@ import {
 } from '@trellis/contracts/order';
 import { FailedAttempt, FailureReason, OrderStatus, State } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
+import { SCOPES } from '@trellis/contracts/scopes';
 import { RecordedAddress, RecordedShipmentPayload, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
 import { type JsonSchema, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema';
 import * as v from 'valibot';
@@ -51,6 +52,7 @@ const RetryAfter = v.pipe(v.number(), v.integer(), v.minValue(1), v.description(
 const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schema } } = {
   INVALID_JSON: {},
   INVALID: { errors: v.array(FieldProblem) },
+  UNAUTHENTICATED: {},
   FORBIDDEN: {},
   NOT_FOUND: {},
   ORDER_CONFLICT: {},
@@ -76,6 +78,7 @@ const PROBLEMS = Object.fromEntries(
 
 /** Schemas that become named components of the document; each use of one is a `$ref`. */
 const NAMED = {
+  Actor,
   Address,
   ErrorCode: Code,
   Event,
@@ -102,13 +105,14 @@ const NAMED = {
 
 /** Values read from SQL are documented by the schema that validated them when they were accepted. */
 const RECORDED = {
+  Actor: RecordedActor,
   Address: RecordedAddress,
   EventPayload: RecordedEventPayload,
   Item: RecordedItem,
   ShipmentPayload: RecordedShipmentPayload,
 };
 
-const ANY_CALL: ErrorCode[] = ['INVALID', 'FORBIDDEN', 'INTERNAL', 'UNAVAILABLE'];
+const ANY_CALL: ErrorCode[] = ['INVALID', 'UNAUTHENTICATED', 'FORBIDDEN', 'INTERNAL', 'UNAVAILABLE'];
 const CALL_WITH_BODY: ErrorCode[] = ['INVALID_JSON', 'PAYLOAD_TOO_LARGE'];
 
 /** Example error responses: the `detail` text, and the details of the code. */
@@ -117,6 +121,8 @@ const EXAMPLES: { [C in ErrorCode]?: { detail: string } & ErrorDetailsByCode[C] 
     detail: 'items.0.qty: must be at least 1',
     errors: [{ path: 'items.0.qty', message: 'must be at least 1' }],
   },
+  UNAUTHENTICATED: { detail: 'the token has expired' },
+  FORBIDDEN: { detail: 'the token lacks the scope orders:start' },
   NOT_FOUND: { detail: 'there is no order o-1001' },
   ORDER_CONFLICT: { detail: 'order o-1001 was started with another body' },
   TOO_LATE: { detail: 'too late: the order is shipped', state: 'shipped' },
@@ -138,7 +144,8 @@ const OPTIONS = {
 /** Generated once: it does not change while the program runs. */
 let document: Json | undefined;
 
-export function openApiDocument(): Json {
+/** `needsToken`: whether callers need one. */
+export function openApiDocument(needsToken: boolean): Json {
   document ??= {
     openapi: '3.1.0',
     info: {
@@ -149,10 +156,11 @@ export function openApiDocument(): Json {
     },
     servers: [{ url: '/', description: 'The server that this document was loaded from' }],
     tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
-    paths: paths(),
+    paths: paths(needsToken),
     components: {
       schemas: toJsonSchemaDefs(NAMED, { ...OPTIONS, typeMode: 'output' }),
       responses: Object.fromEntries(ERROR_CODES.map((code) => [code, errorResponse(code)])),
+      ...(needsToken && { securitySchemes: { [BEARER]: bearerScheme() } }),
     },
   };
   return document;
@@ -164,7 +172,16 @@ const TAGS = {
   health: 'Probes.',
 };
 
-function paths(): Json {
+/** Named in each operation's `security`, with the scope that it needs. */
+const BEARER = 'token';
+
+function bearerScheme(): Json {
+  const scopes = Object.entries(SCOPES).map(([name, meaning]) => `- \`${name}\`: ${meaning}`);
+  const description = ['A JWT. Its claim `scope` lists what its holder may do:', '', ...scopes].join('\n');
+  return { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description };
+}
+
+function paths(needsToken: boolean): Json {
   const all: Record<string, Json> = {
     '/health': {
       get: {
@@ -176,9 +193,13 @@ function paths(): Json {
     },
   };
   for (const procedure of restProcedures()) {
-    const { method, path } = procedure.meta.rest;
+    const { rest, scope } = procedure.meta;
+    const { method, path } = rest;
     const templated = path.replace(/:(\w+)/g, '{$1}');
-    all[templated] = { ...all[templated], [method.toLowerCase()]: operation(procedure) };
+    all[templated] = {
+      ...all[templated],
+      [method.toLowerCase()]: { ...operation(procedure), ...(needsToken && { security: [{ [BEARER]: [scope] }] }) },
+    };
   }
   return all;
 }

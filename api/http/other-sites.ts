@@ -6,7 +6,7 @@ import { OrderError } from '@trellis/contracts/error';
  * all. `hosts`: the names by which a server on one machine is reached; a page of another site that has its own name resolve to that
  * machine is, to the browser, a page of the API.
  */
-export function createSiteCheck(origins: string[] = [], hosts?: string[]) {
+export function createSiteCheck(origins: string[] = [], hosts?: readonly string[]) {
   return ({ headers }: Request): OrderError | undefined => {
     const site = headers.get('sec-fetch-site');
     if (site === 'cross-site' || site === 'same-site') {

@@ -10,6 +10,9 @@ const HEADERS = {
 const JSON_HEADERS = { ...HEADERS, 'content-type': 'application/json' };
 const PROBLEM_HEADERS = { ...HEADERS, 'content-type': 'application/problem+json' };
 
+/** RFC 6750. */
+const CHALLENGE = { 'www-authenticate': 'Bearer' };
+
 export const jsonResponse = (body: unknown, status = 200): Response =>
   new Response(JSON.stringify(body), { status, headers: JSON_HEADERS });
 
@@ -19,7 +22,8 @@ export const redirect = (location: string): Response =>
 
 /** An answer that other code has made, with our headers. */
 export function withHeaders(answer: Response): Response {
-  for (const [name, value] of Object.entries(HEADERS)) answer.headers.set(name, value);
+  const headers = answer.status === ERRORS.UNAUTHENTICATED.status ? { ...HEADERS, ...CHALLENGE } : HEADERS;
+  for (const [name, value] of Object.entries(headers)) answer.headers.set(name, value);
   return answer;
 }
 
@@ -28,6 +32,10 @@ export function problemResponse(error: Pick<OrderError, 'code' | 'message' | 'de
   const { status, title, retryable } = ERRORS[error.code];
   const { retry_after }: ErrorDetails = error.details;
   const body = { type: 'about:blank', title, status, detail: error.message, code: error.code, ...error.details };
-  const headers = retryable ? { ...PROBLEM_HEADERS, 'retry-after': `${retry_after}` } : PROBLEM_HEADERS;
+  const headers = {
+    ...PROBLEM_HEADERS,
+    ...(retryable && { 'retry-after': `${retry_after}` }),
+    ...(error.code === 'UNAUTHENTICATED' && CHALLENGE),
+  };
   return new Response(JSON.stringify(body), { status, headers });
 }

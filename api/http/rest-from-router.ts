@@ -13,15 +13,19 @@ type Input = Record<string, unknown>;
  * A route for every procedure whose meta names one. Path parameters and the query (GET) or the body (POST) are its input. `receive` reads a
  * request's body.
  */
-export function createRest(contextOf: (c: HonoContext) => Context, receive: (request: Request) => Promise<Body>): Hono {
+export function createRest(
+  contextOf: (c: HonoContext) => Promise<Context>,
+  receive: (request: Request) => Promise<Body>,
+): Hono {
   const rest = new Hono();
   for (const { meta, call } of restProcedures()) {
     const { method, path } = meta.rest;
     rest.on(method, path, async (c) => {
       const body = await receive(c.req.raw);
       if ('refusal' in body) return answerRefused(problemResponse(body.refusal), body.rest);
+      const context = await contextOf(c);
       const fields = method === 'GET' ? queryOf(c.req.url) : bodyOf(body.text);
-      const answer = await call(contextOf(c), { ...fields, ...c.req.param() });
+      const answer = await call(context, { ...fields, ...c.req.param() });
       if ('problems' in answer) return problemResponse(invalidInput(answer.problems));
       const { output } = answer;
       return jsonResponse(output, (output as { queued?: true }).queued ? 202 : 200);

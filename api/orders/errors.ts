@@ -1,5 +1,6 @@
 /** Maps every thrown value to an OrderError. Unknown errors become INTERNAL without details. */
 import { ERRORS, OrderError, type Problem } from '@trellis/contracts/error';
+import { withoutShop } from '@trellis/contracts/id';
 import { problemsOf } from '@trellis/contracts/order';
 import { DatabaseError } from '@trellis/drizzle/database';
 import { TRPCError } from '@trpc/server';
@@ -35,9 +36,9 @@ export function invalid(errors: Problem[]): OrderError<'INVALID'> {
   return new OrderError(code, message, details);
 }
 
-/** A NOT_FOUND error for an order. */
+/** A NOT_FOUND error for an order; it names no shop. */
 export function noSuchOrder(orderId: string): OrderError<'NOT_FOUND'> {
-  return new OrderError('NOT_FOUND', `there is no order ${orderId}`);
+  return new OrderError('NOT_FOUND', `there is no order ${withoutShop(orderId)}`);
 }
 
 /** Wraps an OrderError so that tRPC answers with the error's own code. */

@@ -3,11 +3,12 @@
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails, Problem } from '@trellis/contracts/error';
+import { recordedId } from '@trellis/contracts/id';
 import {
   GetInput,
   ListInput,
   ListOutput,
-  OrderId,
+  OrderRef,
   OrderView,
   problemsOf,
   StartInput,
@@ -15,9 +16,12 @@ import {
 } from '@trellis/contracts/order';
 import { OrderStatus } from '@trellis/contracts/order-status';
 import type { PolicyName } from '@trellis/contracts/policy';
+import { commandIdOf } from '@trellis/contracts/request-hash';
+import type { Scope } from '@trellis/contracts/scopes';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { initTRPC } from '@trpc/server';
 import * as v from 'valibot';
+import { asNamedBy, authorize, type Caller, listsOf, recordedOrder, startsIn, viewFor } from '../callers/caller.ts';
 import type { TemporalPort } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
 import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
@@ -32,12 +36,14 @@ export interface Context {
   admission: Admission;
   status: StatusReader;
   policy: PolicyName;
+  caller: Caller;
   /** The Idempotency-Key header, not yet validated. */
   idempotencyKey: string | undefined;
 }
 
-/** How a procedure appears in REST and in the OpenAPI document. */
+/** Who may call a procedure, and how it appears in REST and in the OpenAPI document. */
 export interface Meta {
+  scope: Scope;
   /** Its route; a `:name` in the path is the input's field of that name. Absent: callable by tRPC only. */
   rest?: { method: 'GET' | 'POST'; path: string };
   summary: string;
@@ -65,21 +71,24 @@ const t = initTRPC
     },
   });
 
-const procedure = t.procedure.use(async ({ next }) => {
-  const result = await next();
-  if (!result.ok) throw toTRPCError(toOrderError(result.error));
-  return result;
-});
+/** The only way to make a procedure, so that none is without a scope. */
+const procedure = (meta: Meta) =>
+  t.procedure.meta(meta).use(async ({ ctx, next }) => {
+    authorize(ctx.caller, meta.scope);
+    const result = await next();
+    if (!result.ok) throw toTRPCError(toOrderError(result.error));
+    return result;
+  });
 
 /** The procedure of one entry of COMMANDS. */
 const command = <C extends Command>(name: C) =>
-  procedure
-    .meta({
-      rest: { method: 'POST', path: `/orders/:order_id/signals/${COMMANDS[name].path}` },
-      summary: COMMANDS[name].summary,
-      errors: COMMAND_ERRORS,
-      command: name,
-    })
+  procedure({
+    scope: name === 'approve' ? 'orders:approve' : 'orders:change',
+    rest: { method: 'POST', path: `/orders/:order_id/signals/${COMMANDS[name].path}` },
+    summary: COMMANDS[name].summary,
+    errors: COMMAND_ERRORS,
+    command: name,
+  })
     .input(COMMAND_INPUTS[name])
     .output(SignalOutput)
     .mutation(({ ctx, input }) => send(ctx, name, input));
@@ -89,57 +98,77 @@ type CommandProcedures = { [C in Command as (typeof COMMANDS)[C]['procedure']]: 
 const commands = () =>
   Object.fromEntries(COMMAND_NAMES.map((name) => [COMMANDS[name].procedure, command(name)])) as CommandProcedures;
 
-const ById = v.object({ order_id: OrderId });
+const ById = v.object({ order_id: OrderRef });
 
 export const appRouter = t.router({
   orders: t.router({
-    start: procedure
-      .meta({
-        rest: { method: 'POST', path: '/orders/:order_id/start' },
-        summary: 'Start an order; sending the same body again returns the same run',
-        errors: ['ORDER_CONFLICT', 'BUSY'],
-      })
+    start: procedure({
+      scope: 'orders:start',
+      rest: { method: 'POST', path: '/orders/:order_id/start' },
+      summary: 'Start an order; sending the same body again returns the same run',
+      errors: ['NOT_FOUND', 'ORDER_CONFLICT', 'BUSY'],
+    })
       .input(StartInput)
       .output(StartOutput)
-      .mutation(({ ctx, input }) => startOrder(ctx, input)),
+      .mutation(({ ctx, input }) => {
+        const { caller } = ctx;
+        const order_id = recordedOrder(caller, input.order_id);
+        const payment_id = recordedId(startsIn(caller), input.payment_id);
+        return startOrder(ctx, { ...input, order_id, payment_id }, caller.actor);
+      }),
     signal: t.router(commands()),
-    status: procedure
-      .meta({
-        rest: { method: 'GET', path: '/orders/:order_id/status' },
-        summary: 'What an order is doing right now',
-        errors: ['NOT_FOUND', 'BUSY'],
-      })
+    status: procedure({
+      scope: 'orders:read',
+      rest: { method: 'GET', path: '/orders/:order_id/status' },
+      summary: 'What an order is doing right now',
+      errors: ['NOT_FOUND', 'BUSY'],
+    })
       .input(ById)
       .output(OrderStatus)
-      .query(({ ctx, input }) => ctx.status.read(input.order_id)),
-    get: procedure
-      .meta({
-        rest: { method: 'GET', path: '/orders/:order_id' },
-        summary: 'An order with its payments, shipments and events',
-        errors: ['NOT_FOUND', 'BUSY'],
-      })
+      .query(async ({ ctx: { caller, status }, input }) =>
+        asNamedBy(caller, await status.read(recordedOrder(caller, input.order_id))),
+      ),
+    get: procedure({
+      scope: 'orders:read:personal',
+      rest: { method: 'GET', path: '/orders/:order_id' },
+      summary: 'An order with its payments, shipments and events',
+      errors: ['NOT_FOUND', 'BUSY'],
+    })
       .input(GetInput)
       .output(OrderView)
-      .query(({ ctx, input }) => getOrder(ctx, input)),
-    list: procedure
-      .meta({ rest: { method: 'GET', path: '/orders' }, summary: 'Orders, the newest first', errors: [] })
+      .query(async ({ ctx, input }) => {
+        const order_id = recordedOrder(ctx.caller, input.order_id);
+        return viewFor(ctx.caller, await getOrder(ctx, { ...input, order_id }));
+      }),
+    list: procedure({
+      scope: 'orders:list',
+      rest: { method: 'GET', path: '/orders' },
+      summary: 'Orders, the newest first',
+      errors: [],
+    })
       .input(ListInput)
       .output(ListOutput)
-      .query(({ ctx, input }) => fromSql(() => ctx.views.list(input))),
+      .query(async ({ ctx: { caller, views }, input }) => {
+        const page = await fromSql(() => views.list(input, listsOf(caller)));
+        return { ...page, orders: page.orders.map((order) => asNamedBy(caller, order)) };
+      }),
   }),
 });
 
 export type AppRouter = typeof appRouter;
 
 async function send(ctx: Context, command: Command, input: { order_id: string }): Promise<SignalOutput> {
-  const id = ctx.idempotencyKey ?? crypto.randomUUID();
-  const parsed = v.safeParse(IdempotencyKey, id);
+  const { caller, idempotencyKey: key } = ctx;
+  const parsed = v.safeParse(v.optional(IdempotencyKey), key);
   if (!parsed.success) throw invalid([{ path: 'Idempotency-Key', message: parsed.issues[0].message }]);
-  const { order_id } = input;
+  const id = key === undefined ? crypto.randomUUID() : await commandIdOf(caller.actor, key);
+  const order_id = recordedOrder(caller, input.order_id);
   const { argument } = COMMANDS[command];
   const args = argument === null ? [] : [(input as Record<string, unknown>)[argument]];
   ctx.status.forget(order_id);
-  const answer = await sendCommand(ctx, order_id, command, args, id).finally(() => ctx.status.forget(order_id));
+  const answer = await sendCommand(ctx, order_id, command, args, id, caller.actor).finally(() =>
+    ctx.status.forget(order_id),
+  );
   if ('state' in answer) ctx.status.preferWorkflow(order_id);
   return answer;
 }
@@ -175,6 +204,7 @@ export function restProcedures(router: { _def: { procedures: object } } = appRou
     const { rest } = meta;
     const [input] = inputs;
     const call = async (ctx: Context, given: unknown) => {
+      authorize(ctx.caller, meta.scope);
       const parsed = v.safeParse(input, given);
       if (!parsed.success) return { problems: problemsOf(parsed.issues) };
       return { output: v.parse(output, await resolver({ ctx, input: parsed.output })) };

@@ -1,3 +1,4 @@
+import type { Actor } from '@trellis/contracts/actor';
 import type { SignalOutput } from '@trellis/contracts/command-inputs';
 import { type Command, repeatsEnd } from '@trellis/contracts/commands';
 import { OrderError } from '@trellis/contracts/error';
@@ -21,9 +22,10 @@ export async function sendCommand(
   command: Command,
   args: unknown[],
   id: string,
+  actor: Actor,
 ): Promise<SignalOutput> {
   const hash = await argumentsHash(args);
-  const send = () => temporal.update(orderId, command, [...args, hash], id, DECISION_TIMEOUT_MS);
+  const send = () => temporal.update(orderId, command, [...args, hash, actor], id, DECISION_TIMEOUT_MS);
   let sent = await send();
   // If the run was continued as new, the next run has the command under this id; if it was ended from outside, there is none.
   if (sent.outcome === 'interrupted') sent = await send();
@@ -34,7 +36,7 @@ export async function sendCommand(
     sent = await send();
   }
   if (sent.outcome === 'not_accepted') {
-    if (await temporal.signal(orderId, command, [...args, id, hash])) return { ok: true, queued: true };
+    if (await temporal.signal(orderId, command, [...args, id, hash, actor])) return { ok: true, queued: true };
     // The run has completed meanwhile, perhaps because of this command.
     sent = await send();
   }

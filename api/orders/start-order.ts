@@ -1,4 +1,6 @@
+import type { Actor } from '@trellis/contracts/actor';
 import { OrderError } from '@trellis/contracts/error';
+import { withoutShop } from '@trellis/contracts/id';
 import type { StartInput, StartOutput } from '@trellis/contracts/order';
 import type { PolicyName } from '@trellis/contracts/policy';
 import { isRequestHash, requestHash } from '@trellis/contracts/request-hash';
@@ -16,12 +18,13 @@ interface StartDeps {
 }
 
 /**
- * Starts an order, or returns the run that the same request started before, running or completed. Throws ORDER_CONFLICT
+ * Starts an order, whose ids are the recorded ones, or returns the run that the same request started before, running or completed. Throws ORDER_CONFLICT
  * when the id belongs to another request, BUSY when the workers could not finish it in time, UNAVAILABLE when Temporal fails.
  */
 export async function startOrder(
   { temporal, views, admission, policy }: StartDeps,
   order: StartInput,
+  started_by: Actor,
 ): Promise<StartOutput> {
   const { order_id } = order;
   const answer = async (found: {
@@ -30,7 +33,7 @@ export async function startOrder(
     workflow_id?: string;
   }): Promise<StartOutput> => {
     if (!(await isRequestHash(found.request_hash, order)))
-      throw new OrderError('ORDER_CONFLICT', `order ${order_id} was started with another body`);
+      throw new OrderError('ORDER_CONFLICT', `order ${withoutShop(order_id)} was started with another body`);
     return { workflow_id: found.workflow_id ?? orderWorkflowId(order_id), run_id: found.run_id };
   };
 
@@ -55,7 +58,7 @@ export async function startOrder(
       retry_after,
     });
   }
-  const input = policy === 'exercise' ? order : { ...order, policy };
+  const input = { ...order, ...(policy !== 'exercise' && { policy }), started_by };
   const hash = await requestHash(order);
   const started = await temporal.start(input, hash);
   if (started) return { workflow_id: orderWorkflowId(order_id), run_id: started.run_id };
@@ -67,7 +70,11 @@ export async function startOrder(
 
   if (decision.counted) await admission.giveBack();
   if (before && before !== 'lost') return before;
-  throw new OrderError('UNAVAILABLE', `order ${order_id} was started by another caller and is not in SQL yet`, {
-    retry_after: 1,
-  });
+  throw new OrderError(
+    'UNAVAILABLE',
+    `order ${withoutShop(order_id)} was started by another caller and is not in SQL yet`,
+    {
+      retry_after: 1,
+    },
+  );
 }

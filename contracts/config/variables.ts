@@ -31,13 +31,30 @@ const Queues = v.pipe(
   v.array(v.picklist(['orders', 'shipping'], 'must be orders, shipping, or both separated by a comma')),
 );
 
-const Origins = v.pipe(
-  v.string(),
-  v.transform((list) => list.split(',').map((origin) => origin.trim())),
-  v.array(text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, separated by commas, or *')),
+const Switch = v.picklist(['true', 'false', '1', '0']);
+
+const list = <S extends v.GenericSchema<string>>(item: S) =>
+  v.pipe(
+    v.string(),
+    v.transform((text) => text.split(',').map((part) => part.trim())),
+    v.array(item),
+  );
+
+const Origins = list(
+  text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, separated by commas, or *'),
 );
 
-const Switch = v.picklist(['true', 'false', '1', '0']);
+/** Tokens, and the keys that check them, are only as secret as the connection on which they travel. */
+const Issuer = v.pipe(
+  text(/^https?:\/\/[^/?#\s]+[^?#\s]*$/, 'must be https URLs, separated by commas'),
+  v.check((url) => url.startsWith('https:') || isLocal(url), 'must be https URLs: http is for this machine only'),
+);
+
+/** The `x` of an Ed25519 key as a JWK: 32 bytes in base64url. */
+const PublicKey = text(/^[A-Za-z0-9_-]{43}$/, 'must be public keys as npm run token prints them, separated by commas');
+
+export const LOOPBACK: readonly string[] = ['localhost', '127.0.0.1', '[::1]', '::1'];
+const isLocal = (url: string) => URL.canParse(url) && LOOPBACK.includes(new URL(url).hostname);
 
 /** Every variable that a program reads, with its default. An empty variable counts as missing. */
 export const Variables = {
@@ -68,6 +85,14 @@ export const Variables = {
   HOST: v.optional(v.string(), '127.0.0.1'),
   /** Origins whose pages may call the API; only its own when absent. */
   CORS_ORIGINS: v.optional(Origins),
+  /** Whether callers need a token. */
+  AUTH: v.optional(v.picklist(['on', 'off'], 'must be on or off'), 'on'),
+  /** The issuers whose tokens are accepted, by their `iss`. */
+  AUTH_ISSUERS: v.optional(list(Issuer)),
+  /** The public halves of the keys with which `npm run token` signs. */
+  AUTH_PUBLIC_KEYS: v.optional(list(PublicKey)),
+  /** What tokens must name in their claim `aud`. */
+  AUTH_AUDIENCE: v.optional(v.string(), 'trellis-orders'),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
   FLAKY_CALL: v.optional(v.picklist(['on', 'off']), 'off'),
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
@@ -100,18 +125,37 @@ const pick = <K extends keyof typeof Variables>(...names: K[]) => {
   return entries as Pick<typeof Variables, K>;
 };
 
+/** Who may call the API. */
+const AUTH = ['AUTH', 'AUTH_ISSUERS', 'AUTH_PUBLIC_KEYS', 'AUTH_AUDIENCE'] as const;
+export type AuthConfig = v.InferOutput<v.ObjectSchema<Pick<typeof Variables, (typeof AUTH)[number]>, undefined>>;
+
+const knowsWho = ({ AUTH, AUTH_ISSUERS, AUTH_PUBLIC_KEYS }: AuthConfig) =>
+  AUTH === 'off' || AUTH_ISSUERS !== undefined || AUTH_PUBLIC_KEYS !== undefined;
+const UNKNOWN_CALLERS =
+  'AUTH_PUBLIC_KEYS or AUTH_ISSUERS is not set: whose tokens the API accepts (npm run token makes keys); AUTH=off serves everybody on this machine';
+
 /** The variables of each program. */
 export const PROGRAMS = {
-  api: v.object({
-    ...pick('DATABASE_URL', ...TEMPORAL, 'HOST', 'PORT', 'POLICY', 'CORS_ORIGINS', 'LOG_LEVEL'),
-    TEMPORAL_ADDRESS: TemporalEndpoint,
-  }),
+  api: v.pipe(
+    v.object({
+      ...pick('DATABASE_URL', ...TEMPORAL, ...AUTH, 'HOST', 'PORT', 'POLICY', 'CORS_ORIGINS', 'LOG_LEVEL'),
+      TEMPORAL_ADDRESS: TemporalEndpoint,
+    }),
+    v.check((config) => knowsWho(config), UNKNOWN_CALLERS),
+    v.check(
+      ({ AUTH, HOST }) => AUTH === 'on' || LOOPBACK.includes(HOST),
+      'AUTH=off serves everybody, and so only this machine: HOST must be 127.0.0.1, ::1 or localhost',
+    ),
+  ),
   /** The API on the edge: HTTP only. */
-  edge: v.object({
-    ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', 'POLICY', 'CORS_ORIGINS'),
-    DATABASE_URL: PlanetScaleUrl,
-    TEMPORAL_ADDRESS: TemporalUrl,
-  }),
+  edge: v.pipe(
+    v.object({
+      ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', ...AUTH, 'POLICY', 'CORS_ORIGINS'),
+      DATABASE_URL: PlanetScaleUrl,
+      TEMPORAL_ADDRESS: TemporalUrl,
+    }),
+    v.check((config) => knowsWho(config), UNKNOWN_CALLERS),
+  ),
   worker: v.object(
     pick(
       'DATABASE_URL',
@@ -145,6 +189,8 @@ export function readConfig<S extends v.GenericSchema>(
   const parsed = v.safeParse(schema, present, { abortEarly: true });
   if (parsed.success) return parsed.output;
   const issue = parsed.issues[0];
-  const name = `${issue.path?.[0]?.key ?? 'environment'}`;
+  // A rule on several variables names them itself.
+  if (!issue.path) throw new ConfigError(issue.message);
+  const name = `${issue.path[0]?.key}`;
   throw new ConfigError(name in present ? `${name} ${issue.message}` : `${name} is not set`);
 }

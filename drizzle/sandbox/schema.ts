@@ -1,14 +1,14 @@
 /** The tables of the simulated companies. A database of a product with real companies does not need them. */
 import type { Address } from '@trellis/contracts/order';
 import { index, mysqlTable } from 'drizzle-orm/mysql-core';
-import { currency, id, json, money, text, timestampNow } from '../columns.ts';
+import { currency, json, money, recordedId, text, timestampNow } from '../columns.ts';
 
 /** The payment company's book: a key is bound to its first order; a closed key refuses every later charge. */
 export const sandboxCharges = mysqlTable(
   'sandbox_charges',
   {
-    payment_id: id('payment_id').primaryKey(),
-    order_id: id('order_id').notNull(),
+    payment_id: recordedId('payment_id').primaryKey(),
+    order_id: recordedId('order_id').notNull(),
     status: text('status', { length: 16 }).$type<'charged' | 'declined' | 'refunded' | 'closed'>().notNull(),
     amount: money('amount'),
     currency: currency(),
@@ -20,7 +20,7 @@ export const sandboxCharges = mysqlTable(
 
 /** The carrier's book: one parcel per order; a closed key takes no parcel. */
 export const sandboxParcels = mysqlTable('sandbox_parcels', {
-  order_id: id('order_id').primaryKey(),
+  order_id: recordedId('order_id').primaryKey(),
   status: text('status', { length: 16 }).$type<'taken' | 'closed'>().notNull(),
   /** Longer than the longest order id, which it contains. */
   tracking: text('tracking', { length: 128 }),

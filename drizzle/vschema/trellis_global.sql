@@ -1,11 +1,11 @@
 -- What the unsharded keyspace holds besides the tables that `npm run migrate` makes there: for each payment id the shard of
 -- its order, and the next ids of the tables whose rows are numbered.
 CREATE TABLE payments_lookup (
-  payment_id varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  payment_id varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
   keyspace_id varbinary(128) NOT NULL
 );
 CREATE TABLE sandbox_charges_lookup (
-  payment_id varchar(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  payment_id varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
   keyspace_id varbinary(128) NOT NULL
 );
 CREATE TABLE shipments_seq (id int PRIMARY KEY, next_id bigint, cache bigint) COMMENT 'vitess_sequence';

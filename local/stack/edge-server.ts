@@ -16,6 +16,17 @@ const wrangler = join(dirname(createRequire(import.meta.url).resolve('wrangler/p
 /** The arguments and the environment with which Node runs wrangler; wrangler's own arguments follow `args`. */
 export const WRANGLER = { args: [wrangler], env: { ...process.env, ...OFFLINE } };
 
+/** The variables that say how the API behaves. */
+const OWN = [
+  'POLICY',
+  'CORS_ORIGINS',
+  'AUTH',
+  'AUTH_ISSUERS',
+  'AUTH_PUBLIC_KEYS',
+  'AUTH_AUDIENCE',
+  'TEMPORAL_NAMESPACE',
+];
+
 /**
  * Starts the API of `wrangler.toml` on 127.0.0.1:port, with a local Temporal and database behind it and the API's own
  * variables from `settings`, else from `.env`. Resolves once it answers.
@@ -28,9 +39,14 @@ export async function startEdge(options: {
   settings: NodeJS.ProcessEnv;
 }): Promise<Service> {
   const { folder, port, temporal, database, settings } = options;
-  const { POLICY = '', CORS_ORIGINS = '' } = { ...(await programVariables()), ...settings };
-  const { TEMPORAL_NAMESPACE = 'default' } = settings;
-  const variables = { POLICY, CORS_ORIGINS, TEMPORAL_NAMESPACE, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
+  const known: NodeJS.ProcessEnv = {
+    AUTH: 'off',
+    TEMPORAL_NAMESPACE: 'default',
+    ...(await programVariables()),
+    ...settings,
+  };
+  const own = Object.fromEntries(OWN.map((name) => [name, known[name] ?? '']));
+  const variables = { ...own, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
   const file = resolve(folder, 'edge.env');
   await mkdir(folder, { recursive: true });
   // A new file, because the mode of one that exists would stay.

@@ -5,10 +5,11 @@ import { build } from '@trellis/build/build';
 import { ConfigError } from '@trellis/contracts/config/variables';
 import { migrate } from '@trellis/drizzle/migrate';
 import { ReportedError } from '../options.ts';
+import { callersOf, type Tokens, tokenVariables } from './callers.ts';
 import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
 import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
-import { gatewayUrl, startApi, startGateway, startWorker } from './node-programs.ts';
+import { gatewayUrl, programVariables, startApi, startGateway, startWorker } from './node-programs.ts';
 import { choosePorts, HOST, keepPorts } from './ports.ts';
 import { reap, type Service } from './processes.ts';
 import { prepareTemporal, startTemporal, type TemporalAddresses } from './temporal-server.ts';
@@ -42,6 +43,8 @@ export interface Addresses extends TemporalAddresses {
 
 export interface Stack {
   readonly addresses: Addresses;
+  /** What callers of the API present, if it asks for tokens: its AUTH is `on`. */
+  readonly tokens?: Tokens;
   /** All services, including workers started later. */
   readonly services: readonly Service[];
   readonly worker: Service;
@@ -126,6 +129,7 @@ export async function startStack({
       ...(gateway && { PLANETSCALE_URL: gatewayUrl(url, ports.gateway) }),
       ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
+    const callers = await callersOf(folder, await programVariables());
     const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE } = addresses;
     const settings: NodeJS.ProcessEnv = {
       FLAKY_CALL: process.env.FLAKY_CALL ?? 'on',
@@ -133,6 +137,7 @@ export async function startStack({
       DATABASE_URL,
       TEMPORAL_ADDRESS,
       TEMPORAL_NAMESPACE,
+      ...callers.settings,
       ...(typeof env === 'function' ? await env(addresses) : env),
     };
     const worker = (name: string, more?: NodeJS.ProcessEnv) =>
@@ -140,7 +145,7 @@ export async function startStack({
     const api = () => started(startApi({ folder, built, port: ports.api, env: settings }));
 
     const firstWorker = await worker('worker');
-    await writeFile(envFile, envLines(addresses), { mode: PRIVATE_FILE });
+    await writeFile(envFile, envLines({ ...addresses, ...tokenVariables(callers.tokens) }), { mode: PRIVATE_FILE });
     if (PLANETSCALE_URL) await started(startGateway({ folder, url: PLANETSCALE_URL, databaseUrl: DATABASE_URL }));
     await api();
     if (edge && PLANETSCALE_URL) {
@@ -148,7 +153,16 @@ export async function startStack({
       await started(startEdge({ folder, port: ports.edge, ...servers, settings }));
     }
     const startAgain = (name: 'sql' | 'temporal' | 'api') => ({ sql, temporal, api })[name]();
-    return { addresses, services, worker: firstWorker, startWorker: worker, startAgain, stop };
+    const { tokens } = callers;
+    return {
+      addresses,
+      ...(tokens && { tokens }),
+      services,
+      worker: firstWorker,
+      startWorker: worker,
+      startAgain,
+      stop,
+    };
   } catch (error) {
     await stop();
     await reap(folder);

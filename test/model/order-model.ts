@@ -314,7 +314,7 @@ export class OrderModel {
         const changed = sent.city !== this.city;
         this.city = sent.city;
         this.addressChanged = true;
-        this.events.push(`address_updated ${sent.city}`);
+        this.events.push('address_updated');
         this.accept(sent, changed);
       }
     }
@@ -388,7 +388,7 @@ export class OrderModel {
     }
     this.failUnfinished();
     this.attempts.push({ city: this.city, status: 'prepared' });
-    this.record('shipping', `package_prepared ${this.attempts.length} ${this.city}`);
+    this.record('shipping', `package_prepared ${this.attempts.length}`);
     this.mayBeTaken = true;
     this.addressChanged = false;
     this.enter('ship');

@@ -434,11 +434,9 @@ function inOrderOf(expected: (string | string[])[], events: string[]): string[] 
 }
 
 function eventName({ type, payload }: OrderView['events'][number]): string {
-  const { attempt, address, command, code, reason } = (payload ?? {}) as Record<string, unknown>;
-  const city = (address as { city?: string } | undefined)?.city;
-  if (type === 'package_prepared') return `${type} ${attempt} ${city}`;
-  if (type === 'carrier_dispatched' || type === 'dispatch_failed') return `${type} ${attempt}`;
-  if (type === 'address_updated') return `${type} ${city}`;
+  const { attempt, command, code, reason } = (payload ?? {}) as Record<string, unknown>;
+  if (type === 'package_prepared' || type === 'carrier_dispatched' || type === 'dispatch_failed')
+    return `${type} ${attempt}`;
   if (type === 'command_refused') return `${type} ${command} ${code}`;
   if (type === 'order_failed' || type === 'order_canceled') return `${type} ${reason}`;
   return type;

@@ -15,7 +15,7 @@ import { capacity as capacityTable } from '@trellis/drizzle/schema';
 import { sql } from 'drizzle-orm';
 import { createConnection } from 'mysql2/promise';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { anOrder, freshDatabase, freshId, overGateway } from '../fixtures.ts';
+import { AUTH_OFF, anOrder, freshDatabase, freshId, overGateway } from '../fixtures.ts';
 import { need } from '../servers.ts';
 
 const { API_URL, TEMPORAL_ADDRESS } = await need('api', 'gateway', 'temporal');
@@ -179,6 +179,7 @@ describe('the API while the workers are at capacity', () => {
       capacity,
       pingDatabase: db.ping,
       policy: 'exercise',
+      auth: AUTH_OFF,
       onFailure: () => {},
     });
     const { order_id, ...body } = anOrder();

@@ -141,10 +141,27 @@ describe('the types', () => {
   interface Loose {
     [field: string]: unknown;
     [index: number]: unknown;
-    address?: { line1: string; city: string; [field: string]: string; [index: number]: string };
     tracking?: string;
   }
-  type EventText = 'run_id' | 'payment_id' | 'amount' | 'currency' | 'reason' | 'detail' | 'command' | 'code' | 'id';
+  interface Parcel extends Loose {
+    address?: { line1: string; city: string; [field: string]: string; [index: number]: string };
+  }
+  interface Actor {
+    sub: string;
+    shop?: string;
+    via: string;
+  }
+  type EventText =
+    | 'run_id'
+    | 'payment_id'
+    | 'approved_at'
+    | 'amount'
+    | 'currency'
+    | 'reason'
+    | 'detail'
+    | 'command'
+    | 'code'
+    | 'id';
   interface Payload extends Loose, Partial<Record<EventText, string>> {
     state?: State;
     attempt?: number;
@@ -154,8 +171,8 @@ describe('the types', () => {
     address: Address | null;
     items: { sku: string; qty: number }[] | null;
     payments: Payment[];
-    shipments: { attempt: number; status: 'prepared' | 'dispatched' | 'failed'; payload: Loose | null; ts: string }[];
-    events: { type: EventType; payload: Payload | null; ts: string }[];
+    shipments: { attempt: number; status: 'prepared' | 'dispatched' | 'failed'; payload: Parcel | null; ts: string }[];
+    events: { type: EventType; actor: Actor | null; payload: Payload | null; ts: string }[];
     events_next_cursor: Text;
   }
   interface Status

@@ -7,7 +7,7 @@ import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import { openStores } from '@trellis/drizzle/stores';
 import { afterAll, describe, expect, test } from 'vitest';
-import { anOrder, eventually } from '../fixtures.ts';
+import { AUTH_OFF, anOrder, eventually } from '../fixtures.ts';
 import { need } from '../servers.ts';
 import { ownTestbed } from '../workflow-fixture.ts';
 
@@ -24,6 +24,7 @@ function appWith({ temporal = TEMPORAL_ADDRESS, sql = DATABASE_URL } = {}) {
     temporal: createGrpcTemporal(createTemporalClient(connection)),
     ...openStores(db),
     policy: 'exercise',
+    auth: AUTH_OFF,
     onFailure: () => {},
   });
   return async (method: string, path: string, body?: unknown) => {

@@ -218,11 +218,11 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     test('a parcel goes to the order’s address, which no change decided before its shipping attempt changes later', async () => {
       const order = await orderIn('payment_charged');
       expect(await shipments.prepared(order.order_id, 1)).toEqual(order.address);
-      const outdated = orders.changeAddress(order.order_id, { line1: 'New', city: 'Rome' }, 'c-1', 0);
+      const outdated = orders.changeAddress(order.order_id, { line1: 'New', city: 'Rome' }, 'c-1', { attempts: 0 });
       expect(await outdated).toEqual(order.address);
       expect(await viewOf(order)).toMatchObject({ address: order.address });
       await shipments.failed(order.order_id, 1, 'refused');
-      await orders.changeAddress(order.order_id, { line1: 'New', city: 'Rome' }, 'c-1', 1);
+      await orders.changeAddress(order.order_id, { line1: 'New', city: 'Rome' }, 'c-1', { attempts: 1 });
       expect(await shipments.prepared(order.order_id, 2)).toEqual({ line1: 'New', city: 'Rome' });
     });
 

@@ -13,7 +13,7 @@ import { OrderError } from '@trellis/contracts/error';
 import { type Database, DatabaseError } from '@trellis/drizzle/database';
 import { openStores } from '@trellis/drizzle/stores';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { anOrder } from '../fixtures.ts';
+import { AUTH_OFF, anOrder } from '../fixtures.ts';
 
 const BUG = new TypeError("Cannot read properties of undefined (reading 'map')");
 const OUTAGE = new DatabaseError('the database does not answer');
@@ -30,7 +30,7 @@ function storesThat(error: Error) {
 function appWith(temporal: TemporalPort, error: Error) {
   const reported: Failure[] = [];
   const onFailure = (failure: Failure) => void reported.push(failure);
-  const app = createApp({ temporal, ...storesThat(error), policy: 'exercise', onFailure });
+  const app = createApp({ temporal, ...storesThat(error), policy: 'exercise', auth: AUTH_OFF, onFailure });
   return { app, reported };
 }
 

@@ -17,6 +17,7 @@ import { openDatabase } from '@trellis/drizzle/client';
 import { openStores } from '@trellis/drizzle/stores';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { AUTH_OFF } from '../fixtures.ts';
 
 interface ComposeService {
   image: string;
@@ -245,6 +246,7 @@ describe('a health check', () => {
       temporal: createGrpcTemporal(createTemporalClient(connection)),
       ...openStores(db),
       policy: 'exercise',
+      auth: AUTH_OFF,
       onFailure: () => {},
     });
     const paths: string[] = [];

@@ -10,7 +10,7 @@ import { initTRPC } from '@trpc/server';
 import { expect, test } from 'vitest';
 
 // biome-ignore lint/suspicious/noExplicitAny: a test looks into a document of JSON
-const document: any = JSON.parse(JSON.stringify(openApiDocument()));
+const document: any = JSON.parse(JSON.stringify(openApiDocument(true)));
 const { schemas, responses } = document.components;
 // biome-ignore lint/suspicious/noExplicitAny: as above
 const operations: any[] = Object.values(document.paths).flatMap((path) => Object.values(path as object));
@@ -109,7 +109,7 @@ test('the start of an order links to every operation on it', () => {
 
 test('a procedure without a REST route is left out of REST and the document', () => {
   const t = initTRPC.meta<Meta>().create();
-  const meta: Meta = { summary: 'Do', errors: [] };
+  const meta: Meta = { scope: 'orders:read', summary: 'Do', errors: [] };
   const router = t.router({
     byBoth: t.procedure.meta({ ...meta, rest: { method: 'GET', path: '/both' } }).query(() => null),
     byTrpc: t.procedure.meta(meta).query(() => null),

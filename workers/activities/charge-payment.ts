@@ -1,6 +1,13 @@
+import type { Approval } from '@trellis/contracts/actor';
 import type { PaymentStore } from '@trellis/drizzle/payments';
 import type { PaymentCompany } from '../providers/payment-company.ts';
 import { type ActivityInput, type AttemptDeps, attempt } from './attempt.ts';
+
+export interface ChargeInput extends ActivityInput {
+  payment_id: string;
+  /** Absent from a workflow of a version up to 0.5. */
+  approval?: Approval;
+}
 
 /** `closed`: the order has ended meanwhile, or the payment's key is closed. */
 export type Charged = 'charged' | 'declined' | 'conflict' | 'closed';
@@ -8,10 +15,10 @@ export type Charged = 'charged' | 'declined' | 'conflict' | 'closed';
 /** Charges the order's amount once, however many attempts that takes. */
 export function createChargePayment(deps: AttemptDeps & { payments: PaymentStore; paymentCompany: PaymentCompany }) {
   const { payments, paymentCompany } = deps;
-  return async function charge_payment(input: ActivityInput & { payment_id: string }): Promise<Charged> {
-    const { order_id, payment_id } = input;
+  return async function charge_payment(input: ChargeInput): Promise<Charged> {
+    const { order_id, payment_id, approval } = input;
     return attempt(deps, input, async () => {
-      const begun = await payments.beginCharge(order_id, payment_id);
+      const begun = await payments.beginCharge(order_id, payment_id, approval);
       if (begun.outcome !== 'charge') return begun.outcome;
       const answer = await paymentCompany.charge({ payment_id, order_id, ...begun.money });
       if (answer === 'charged') await payments.charged(order_id, payment_id);

@@ -1,3 +1,4 @@
+import type { Decisions } from '@trellis/contracts/actor';
 import type { Progress } from '@trellis/contracts/order-status';
 import type { Ending, TerminalState } from '@trellis/contracts/states-and-steps';
 import type { OrderStore } from '@trellis/drizzle/orders';
@@ -11,6 +12,8 @@ export interface RefundInput extends ActivityInput {
   payment_id: string;
   ending: Ending;
   progress: Progress;
+  /** As in CloseOrderInput. */
+  decisions?: Decisions;
 }
 
 /** `closed`: the order has ended in `state`. `taken`: the carrier has the parcel, so nothing was refunded and the order ships. */
@@ -31,7 +34,7 @@ export function createRefundPayment(
 ) {
   const { orders, payments, shipments, paymentCompany, carrier } = deps;
   return async function refund_payment(input: RefundInput): Promise<Refunded> {
-    const { order_id, payment_id, ending, progress } = input;
+    const { order_id, payment_id, ending, progress, decisions = {} } = input;
     return attempt(deps, input, async () => {
       // Close the carrier's key even if this run never shipped: another run of the order may have.
       const carried = await carrier.close(order_id);
@@ -42,13 +45,13 @@ export function createRefundPayment(
       const claim = await payments.claimForRefund(order_id, payment_id);
       if (claim.outcome === 'closed') return claim;
       if (claim.outcome === 'foreign') {
-        const state = await orders.end(order_id, ending, progress);
+        const state = await orders.end(order_id, ending, progress, decisions);
         if (state === 'owed')
           throw new Error(`order ${order_id} holds money under another payment id than ${payment_id}`);
         return { outcome: 'closed', state };
       }
       const returned = (await paymentCompany.refund({ payment_id, order_id })) === 'refunded';
-      const state = await payments.settle(order_id, payment_id, returned, ending, progress);
+      const state = await payments.settle(order_id, payment_id, returned, ending, progress, decisions);
       return { outcome: 'closed', state };
     });
   };

@@ -1,3 +1,4 @@
+import type { Actor } from '@trellis/contracts/actor';
 import type { Command } from '@trellis/contracts/commands';
 import type { ErrorCode } from '@trellis/contracts/error';
 import type { State } from '@trellis/contracts/states-and-steps';
@@ -11,9 +12,14 @@ export interface Refusal {
   state: State;
 }
 
+export interface RefuseCommandInput extends ActivityInput {
+  refusal: Refusal;
+  actor?: Actor;
+}
+
 /** Records a refused signal as an event: a signal has no answer that could carry the refusal. */
 export function createRefuseCommand(deps: AttemptDeps & { orders: OrderStore }) {
-  return async function refuse_command(input: ActivityInput & { refusal: Refusal }): Promise<void> {
-    return attempt(deps, input, () => deps.orders.commandRefused(input.order_id, input.refusal));
+  return async function refuse_command(input: RefuseCommandInput): Promise<void> {
+    return attempt(deps, input, () => deps.orders.commandRefused(input.order_id, input.refusal, input.actor));
   };
 }

@@ -1,3 +1,4 @@
+import type { Actor } from '@trellis/contracts/actor';
 import type { Problem } from '@trellis/contracts/error';
 import { Address, problemsOf } from '@trellis/contracts/order';
 import type { OrderStore } from '@trellis/drizzle/orders';
@@ -10,6 +11,7 @@ export interface UpdateAddressInput extends ActivityInput {
   command_id: string;
   /** The shipping attempts that the order had begun when the command was decided. */
   child_attempts?: number;
+  actor?: Actor;
 }
 
 export type AddressUpdated =
@@ -23,8 +25,9 @@ export function createUpdateAddress(deps: AttemptDeps & { orders: OrderStore }) 
     return attempt(deps, input, async () => {
       const parsed = v.safeParse(Address, input.address);
       if (!parsed.success) return { outcome: 'invalid', problems: problemsOf(parsed.issues) };
-      const { order_id, command_id, child_attempts } = input;
-      const address = await orders.changeAddress(order_id, parsed.output, command_id, child_attempts);
+      const { order_id, command_id, child_attempts: attempts, actor } = input;
+      const known = { ...(attempts !== undefined && { attempts }), ...(actor && { actor }) };
+      const address = await orders.changeAddress(order_id, parsed.output, command_id, known);
       return address ? { outcome: 'written', address } : { outcome: 'closed' };
     });
   };

@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import { type Client, isGrpcServiceError } from '@temporalio/client';
-import { ID_PATTERN } from '@trellis/contracts/id';
+import { RECORDED_ID_PATTERN } from '@trellis/contracts/id';
 import { POLICIES, policyOf } from '@trellis/contracts/policy';
 import { isTerminal, OPEN_STATES, type OpenState } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, orderIdOf, type Run } from '@trellis/contracts/temporal';
@@ -76,7 +76,7 @@ function endedRuns({ client, views, log, signal }: SweepDeps, settleIfAbandoned:
 
   async function isDone({ workflow_id }: Run): Promise<boolean> {
     const orderId = orderIdOf(workflow_id);
-    if (orderId === undefined || !ID_PATTERN.test(orderId)) return true;
+    if (orderId === undefined || !RECORDED_ID_PATTERN.test(orderId)) return true;
     const row = await views.find(orderId);
     if (row && (isTerminal(row.state) || row.workflow_id !== workflow_id)) return true;
     if (row) await settleIfAbandoned(row, false);
@@ -123,7 +123,7 @@ function failingRuns({ client, views, log, signal }: SweepDeps, settleIfAbandone
   async function examine(run: Run, startTime: Date): Promise<void> {
     const order_id = orderIdOf(run.workflow_id);
     try {
-      if (order_id === undefined || !ID_PATTERN.test(order_id) || (await views.find(order_id))) return;
+      if (order_id === undefined || !RECORDED_ID_PATTERN.test(order_id) || (await views.find(order_id))) return;
       // Its policy is not known without a row.
       const isOverdue = Date.now() - startTime.getTime() > LONGEST_LIFE_MS + IDLE_MS;
       await settleIfAbandoned({ order_id, ...run }, isOverdue);

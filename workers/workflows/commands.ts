@@ -13,6 +13,7 @@ import {
   setHandler,
   uuid4,
 } from '@temporalio/workflow';
+import { type Actor, actorIn, FOREIGN_CALLER, isSameActor } from '@trellis/contracts/actor';
 import {
   COMMAND_LIMITS,
   COMMAND_NAMES,
@@ -49,12 +50,12 @@ export function acceptCommands(order: RunningOrder): void {
 }
 
 /** Not validated: a caller may send any values. */
-type Arguments = [unknown?, unknown?, unknown?];
+type Arguments = [unknown?, unknown?, unknown?, unknown?];
 
 /** Not a valid command id, so no caller can use it. */
 const TEMPORAL_CANCEL = 'Temporal cancellation';
 
-/** Registers a command's update and its signal. Behind the command's own argument, if any, a signal may have the command's id, and both a hash. */
+/** Registers a command's update and its signal. Behind the command's own argument, if any, a signal may have the command's id, and both a hash and the actor. */
 function accept(order: RunningOrder, command: Command): void {
   const idAt = COMMANDS[command].argument === null ? 0 : 1;
   // A run that continues as new abandons its handlers: the next run decides their commands.
@@ -65,13 +66,15 @@ function accept(order: RunningOrder, command: Command): void {
     (...args) => {
       const id = commandId(currentUpdateInfo()?.id);
       const argument = readArgument[command](args[0]);
-      return applyOnce(order, { command, id, argument, ...hashIn(args[idAt]), by: 'update' });
+      const actor = actorIn(args[idAt + 1]);
+      return applyOnce(order, { command, id, argument, ...hashIn(args[idAt]), actor, by: 'update' });
     },
     {
       // An update that the validator refuses is not recorded in the history. Replay skips validators, so this one must not call `bounded`.
-      validator: () => {
+      validator: (...args) => {
         if (order.answers.has(currentUpdateInfo()?.id ?? '')) return;
         refuseIfTooLate(order, command);
+        if (command === 'approve') refuseOwnOrder(order, actorIn(args[idAt + 1]));
         const isCrowded = command === 'address' && waiting(order, command) >= COMMAND_LIMITS.undecided;
         if (isCrowded || isTooMany(order, command)) throw tooMany(command);
         if (repeats(order, command) && order.repetitions >= COMMAND_LIMITS.repetitions) throw noChange(order, command);
@@ -88,6 +91,7 @@ function accept(order: RunningOrder, command: Command): void {
         id: commandId(args[idAt]),
         argument: readArgument[command](args[0]),
         ...hashIn(args[idAt + 1]),
+        actor: actorIn(args[idAt + 2]),
         by: 'signal',
       }),
     { unfinishedPolicy },
@@ -149,21 +153,23 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
   return answer;
 }
 
-async function approve(order: RunningOrder): Promise<boolean> {
+async function approve(order: RunningOrder, { actor = FOREIGN_CALLER }: SentCommand): Promise<boolean> {
   refuseIfTooLate(order, 'approve');
   if (order.approved) return false;
+  refuseOwnOrder(order, actor);
   order.approved = true;
+  order.approval = { by: actor, at: new Date().toISOString() };
   if (order.state === 'awaiting_approval') order.state = 'approved';
   return true;
 }
 
 /** A cancel before the first shipping attempt is accepted at once. Later the carrier's key is closed first, because the carrier may have the parcel. */
-async function cancel(order: RunningOrder, { argument }: SentCommand): Promise<boolean> {
+async function cancel(order: RunningOrder, { argument, actor }: SentCommand): Promise<boolean> {
   refuseIfTooLate(order, 'cancel');
   if (order.cancel) return false;
   const accept = () => {
     if (order.cancel) return false;
-    order.cancel = { reason: cancelReasonOf(argument) };
+    order.cancel = { reason: cancelReasonOf(argument), ...(actor && { by: actor }) };
     return true;
   };
   if (order.child_attempts === 0) return accept();
@@ -175,13 +181,14 @@ async function cancel(order: RunningOrder, { argument }: SentCommand): Promise<b
 }
 
 /** A running shipping attempt uses the old address, so the change waits until the carrier has refused that attempt. */
-async function changeAddress(order: RunningOrder, { argument, id }: SentCommand): Promise<boolean> {
+async function changeAddress(order: RunningOrder, { argument, id, actor }: SentCommand): Promise<boolean> {
   const mayChange = () =>
     order.phase !== 'open' || (order.received && !order.carrierMayHaveParcel && order.pendingDecisions === 0);
   const change = async () => {
     refuseIfTooLate(order, 'address');
     const { order_id, child_attempts } = order;
-    const updated = await runLocally('update_address', { order_id, address: argument, command_id: id, child_attempts });
+    const sent = { order_id, address: argument, command_id: id, child_attempts, ...(actor && { actor }) };
+    const updated = await runLocally('update_address', sent);
     if (updated.outcome === 'closed') throw tooLate(order);
     if (updated.outcome === 'invalid')
       throw refused('INVALID', 'the address is not valid', { errors: updated.problems });
@@ -214,6 +221,12 @@ function refuseIfTooLate(order: RunningOrder, command: Command): void {
   if (!repeats(order, command) && isTooLate(order)) throw tooLate(order);
 }
 
+/** Throws FORBIDDEN when the order's starter would approve it. */
+function refuseOwnOrder(order: RunningOrder, actor: Actor): void {
+  if (isSameActor(actorIn(order.input.started_by), actor))
+    throw refused('FORBIDDEN', 'an order is approved by another than who started it');
+}
+
 const isTooLate = (order: RunningOrder): boolean => order.cancel !== null || order.phase !== 'open';
 
 /**
@@ -243,7 +256,7 @@ function refused(type: ErrorCode | typeof NO_CHANGE, message: string, details: u
 }
 
 /** A signal has no answer, so its refusal becomes an event. A run that doesn't own the order writes none. */
-async function recordRefusal(order: RunningOrder, { command, id }: SentCommand, error: unknown): Promise<void> {
+async function recordRefusal(order: RunningOrder, { command, id, actor }: SentCommand, error: unknown): Promise<void> {
   const code = error instanceof ApplicationFailure ? (error.type as ErrorCode) : 'INTERNAL';
   log.info('command refused', { order_id: order.order_id, command, code, step: order.step });
   if (id === TEMPORAL_CANCEL) return;
@@ -252,7 +265,8 @@ async function recordRefusal(order: RunningOrder, { command, id }: SentCommand, 
   await CancellationScope.nonCancellable(async () => {
     await condition(() => order.received || order.phase !== 'open');
     const refusal = { command, id, code, state: order.state };
-    if (order.received) await runLocally('refuse_command', { order_id: order.order_id, refusal });
+    if (order.received)
+      await runLocally('refuse_command', { order_id: order.order_id, refusal, ...(actor && { actor }) });
   });
 }
 

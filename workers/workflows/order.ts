@@ -122,7 +122,8 @@ async function charge(order: RunningOrder): Promise<void> {
   enter(order, 'charge_payment');
   order.mayBeCharged = true;
   const { order_id, input, deadline: deadline_at } = order;
-  const payment = { order_id, payment_id: input.payment_id, deadline_at };
+  const approved = order.approval && { approval: order.approval };
+  const payment = { order_id, payment_id: input.payment_id, deadline_at, ...approved };
   const charging = runQuickly('charge_payment', payment, order.policy);
   const outcome = await orCanceled(order, charging);
   if (outcome === 'charged') {

@@ -1,7 +1,8 @@
 /** The state of a running order, shared by its steps, its commands and its status query, and the changes of its phase. */
 import { condition, log, workflowInfo } from '@temporalio/workflow';
+import type { Actor, Approval, Decisions } from '@trellis/contracts/actor';
 import type { Command, CommandAnswer } from '@trellis/contracts/commands';
-import { ID_PATTERN } from '@trellis/contracts/id';
+import { RECORDED_ID_PATTERN } from '@trellis/contracts/id';
 import type { OrderInput } from '@trellis/contracts/order';
 import type { Progress, WorkflowStatus } from '@trellis/contracts/order-status';
 import { POLICIES_UNTIL_0_2, type Policy, policyOf } from '@trellis/contracts/policy';
@@ -28,8 +29,10 @@ interface KeptState extends Progress {
   reviewEnds: number | null;
 
   state: State;
+  /** Who approved it, if anybody did. */
+  approval: Approval | null;
   /** The accepted cancel, if any: once set, the order can only end `canceled`. */
-  cancel: { reason: string } | null;
+  cancel: { reason: string; by?: Actor } | null;
   /** Changed only by the functions of this file. */
   readonly phase: Phase;
 
@@ -74,6 +77,8 @@ export interface SentCommand {
   command: Command;
   id: string;
   argument: unknown;
+  /** Absent in commands that a run of a version up to 0.5 received. */
+  actor?: Actor;
   /** Returned with the answer, so that the caller knows which of two requests under one id was decided. */
   arguments_hash?: string;
   /** `run before`: it was received and counted there. */
@@ -99,7 +104,9 @@ export function beginOrder(argument: unknown, continued: unknown): RunningOrder 
   const { workflowId, continuedFromExecutionRunId } = workflowInfo();
   // A caller can't know that id: Temporal draws it when the run starts.
   const isContinued = continuedFromExecutionRunId !== undefined && before?.run_id === continuedFromExecutionRunId;
-  const orderId = [given.order_id, orderIdOf(workflowId)].find((id) => typeof id === 'string' && ID_PATTERN.test(id));
+  const orderId = [given.order_id, orderIdOf(workflowId)].find(
+    (id) => typeof id === 'string' && RECORDED_ID_PATTERN.test(id),
+  );
   if (!isContinued && orderId === undefined) return undefined;
   const first = firstRun(orderId ?? '', policyOf(given.policy), workflowInfo().startTime.getTime());
   const { state, applied, undecided } = isContinued ? before : first;
@@ -128,6 +135,7 @@ function firstRun(orderId: string, policy: Policy, started: number): Omit<Contin
       state: 'received',
       step: 'init',
       approved: false,
+      approval: null,
       cancel: null,
       phase: 'open',
       received: false,
@@ -193,13 +201,18 @@ export function parcelTaken(order: RunningOrder): void {
 }
 
 /** Fixes how the order ends without shipping; an accepted cancel takes precedence over every other ending. Returns what SQL records. */
-export function beginSettling(order: RunningOrder, given: Ending): { ending: Ending; progress: Progress } {
+export function beginSettling(
+  order: RunningOrder,
+  given: Ending,
+): { ending: Ending; progress: Progress; decisions: Decisions } {
   const ending: Ending = order.cancel ? { state: 'canceled', reason: order.cancel.reason } : given;
   enterPhase(order, 'settling');
   order.ending = ending;
   if (ending.state === 'failed') order.last_error = ending.detail ?? ending.reason;
-  log.info('order ends', { order_id: order.order_id, step: order.step, ...ending });
-  return { ending, progress: progressOf(order) };
+  // Without the cancel reason, which may name a person.
+  const { state, ...why } = ending;
+  log.info('order ends', { order_id: order.order_id, step: order.step, state, ...(state === 'failed' && why) });
+  return { ending, progress: progressOf(order), decisions: decisionsOf(order) };
 }
 
 function enterPhase(order: { phase: Phase }, phase: Phase): void {
@@ -226,6 +239,11 @@ export function statusOf(order: RunningOrder): WorkflowStatus {
     reason: ending?.state === 'failed' ? ending.reason : null,
   };
 }
+
+const decisionsOf = ({ approval, cancel }: RunningOrder): Decisions => ({
+  ...(approval && { approval }),
+  ...(cancel?.by && { canceled_by: cancel.by }),
+});
 
 export function progressOf(order: RunningOrder): Progress {
   const { step, approved, child_attempts, last_error, dispatch_failed_reason } = order;

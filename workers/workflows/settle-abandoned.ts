@@ -2,7 +2,7 @@
 
 import { patched } from '@temporalio/workflow';
 import { cancelReasonOf } from '@trellis/contracts/commands';
-import { ID_PATTERN } from '@trellis/contracts/id';
+import { RECORDED_ID_PATTERN } from '@trellis/contracts/id';
 import type { Ending, State } from '@trellis/contracts/states-and-steps';
 import type { SettleInput } from '@trellis/contracts/temporal';
 import { runRemotely } from './run-activity.ts';
@@ -10,7 +10,7 @@ import { runRemotely } from './run-activity.ts';
 /** Returns the order's state afterwards; undefined when there is nothing to settle. May be run any number of times. */
 export async function SettleWorkflow(input: SettleInput): Promise<State | undefined> {
   const order_id = input?.order_id;
-  if (typeof order_id !== 'string' || !ID_PATTERN.test(order_id)) return undefined;
+  if (typeof order_id !== 'string' || !RECORDED_ID_PATTERN.test(order_id)) return undefined;
   const abandoned = await runRemotely('load_abandoned', { order_id });
   if (!abandoned.open) return abandoned.state;
   const { order, run, progress, priced } = abandoned;

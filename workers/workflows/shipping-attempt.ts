@@ -7,7 +7,7 @@ import {
   log,
   workflowInfo,
 } from '@temporalio/workflow';
-import { ID_PATTERN } from '@trellis/contracts/id';
+import { RECORDED_ID_PATTERN } from '@trellis/contracts/id';
 import { type Policy, policyOf } from '@trellis/contracts/policy';
 import {
   DISPATCH_FAILED_SIGNAL,
@@ -60,7 +60,7 @@ function readInput(input: ShippingInput): DispatchCarrierInput {
   const address = within(MAX_ADDRESS_BYTES, order?.address);
   if (
     typeof order?.order_id !== 'string' ||
-    !ID_PATTERN.test(order.order_id) ||
+    !RECORDED_ID_PATTERN.test(order.order_id) ||
     typeof address !== 'object' ||
     address === null
   )

@@ -1,3 +1,4 @@
+import { withoutShop } from '@trellis/contracts/id';
 import type { PaymentBook } from '@trellis/drizzle/sandbox/books';
 import type { PaymentCompany } from '../payment-company.ts';
 
@@ -5,7 +6,7 @@ import type { PaymentCompany } from '../payment-company.ts';
 export function createSandboxPaymentCompany(book: PaymentBook): PaymentCompany {
   return {
     async charge({ payment_id, order_id, ...money }) {
-      const outcome = payment_id.startsWith('declined-') ? 'declined' : 'charged';
+      const outcome = withoutShop(payment_id).startsWith('declined-') ? 'declined' : 'charged';
       const row = await book.charge(payment_id, order_id, money, outcome);
       if (row.order_id !== order_id) return 'conflict';
       if (row.status === 'refunded' || row.status === 'closed') return 'closed';

@@ -1,0 +1,21 @@
+-- The ids of orders and payments begin with their shop's, and events name who did it. Wider ids change the tables' descriptions only.
+ALTER TABLE `orders`
+	MODIFY COLUMN `id` varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+	MODIFY COLUMN `payment_id` varchar(97) CHARACTER SET ascii COLLATE ascii_bin,
+	ADD `shop` varchar(32) CHARACTER SET ascii COLLATE ascii_bin DEFAULT '' NOT NULL;
+--> statement-breakpoint
+ALTER TABLE `payments`
+	MODIFY COLUMN `payment_id` varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+	MODIFY COLUMN `order_id` varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL;
+--> statement-breakpoint
+ALTER TABLE `shipments` MODIFY COLUMN `order_id` varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL;
+--> statement-breakpoint
+ALTER TABLE `events`
+	MODIFY COLUMN `order_id` varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+	ADD `actor_json` json;
+--> statement-breakpoint
+ALTER TABLE `attempts` MODIFY COLUMN `order_id` varchar(97) CHARACTER SET ascii COLLATE ascii_bin NOT NULL;
+--> statement-breakpoint
+CREATE INDEX `orders_of_shop` ON `orders` (`shop`,`created_at`,`id`);
+--> statement-breakpoint
+CREATE INDEX `orders_of_shop_by_state` ON `orders` (`shop`,`state`,`created_at`,`id`);
