@@ -33,6 +33,7 @@ import { withAllEvents } from '@trellis/local/shopper';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
 import { createWorker, type QueueName } from '@trellis/workers/create-worker';
+import { createRuns } from '@trellis/workers/jobs/runs';
 import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
 import { createSandboxCarrier } from '@trellis/workers/providers/sandbox/carrier';
@@ -175,6 +176,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
     ),
     clock: createServerClock(),
     onFailedAttempt: attemptLog.record,
+    goesOn: createRuns(createTemporalClient(env.connection, namespace)).goesOn,
     ...(flakyCall && { flakyCall }),
   };
   const activities = createActivities(deps);

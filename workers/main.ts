@@ -19,6 +19,7 @@ import { createActivities } from './activities/index.ts';
 import { createWorker, QUEUES } from './create-worker.ts';
 import { serveHealth } from './health.ts';
 import { createStartLatencies, measureCapacity } from './jobs/measure-capacity.ts';
+import { createRuns } from './jobs/runs.ts';
 import { sweep } from './jobs/sweep.ts';
 import { warnOfCurrentVersion, warnWithoutCurrentVersion } from './jobs/watch-version.ts';
 import manifest from './package.json' with { type: 'json' };
@@ -66,7 +67,7 @@ const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, WORKER_QUEUES:
 const connection = await NativeConnection.connect({ address, ...config.temporal }).catch(exitIfUnreachable);
 const client = createTemporalClient(connection, namespace);
 const bundle = await workflowBundle();
-const activities = createActivities(deps);
+const activities = createActivities({ ...deps, goesOn: createRuns(client).goesOn });
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
 const version = buildId === undefined ? undefined : { deploymentName, buildId };
 const latencies = createStartLatencies(clock);

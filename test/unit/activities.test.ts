@@ -18,7 +18,8 @@ test('the six steps and the refund await flaky_call before each attempt, other e
       clock: createServerClock(),
       onFailedAttempt: () => {},
     };
-    await new MockActivityEnvironment({ activityType }).run(() =>
+    const [workflowType = ''] = ACTIVITIES[activityType].workflows;
+    await new MockActivityEnvironment({ activityType, workflowType }).run(() =>
       attempt(deps, { order_id: 'o-1' }, async () => {
         calls.push('effect');
         if (calls.filter((call) => call === 'effect').length === 1) throw new Error('connection refused');
@@ -43,12 +44,29 @@ test('the six steps and the refund await flaky_call before each attempt, other e
   });
 });
 
+test.each(Object.entries(ACTIVITIES))('%s runs in its own workflows only', async (activityType, { workflows }) => {
+  const deps = { clock: createServerClock(), onFailedAttempt: () => {} };
+  const run = async (info: object) =>
+    new MockActivityEnvironment({ activityType, ...info }).run(() =>
+      attempt(deps, { order_id: 'o-1' }, async () => 'ran'),
+    );
+  for (const workflowType of workflows) expect(await run({ workflowType })).toBe('ran');
+  const refused = { type: 'FORBIDDEN', nonRetryable: true };
+  await expect(run({ workflowType: 'AnotherWorkflow' })).rejects.toMatchObject(refused);
+  // Of an activity that a caller of Temporal starts by itself, the SDK knows no workflow.
+  await expect(run({ workflowType: undefined, inWorkflow: false })).rejects.toMatchObject(refused);
+});
+
 /** Runs an activity whose effect always fails with `error`, at Temporal's attempt `schedule`. */
 async function failing(error: Error, schedule: number) {
   const effect = vi.fn(() => Promise.reject(error));
   const onFailedAttempt = vi.fn();
   const deps = { clock: createServerClock(), onFailedAttempt };
-  const environment = new MockActivityEnvironment({ activityType: 'close_order', attempt: schedule });
+  const environment = new MockActivityEnvironment({
+    activityType: 'close_order',
+    workflowType: 'OrderWorkflow',
+    attempt: schedule,
+  });
   const failure = await environment
     .run(() => attempt(deps, { order_id: 'o-1' }, effect))
     .catch((thrown) => thrown as ApplicationFailure);

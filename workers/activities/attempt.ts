@@ -48,7 +48,7 @@ const MAX_PERMANENT_ERROR_PAUSE_MS = 60_000;
 /**
  * Runs an activity's effect until it succeeds: the inner, quick layer of retries. Temporal's retry policy is the outer one.
  * `effect` must be repeatable, also while an earlier, abandoned attempt of it still runs.
- * Fails with the application failure `DEADLINE` once the deadline has passed, else with the message of the last error.
+ * Fails with the application failure `FORBIDDEN` outside of its workflow, with `DEADLINE` once the deadline has passed, else with the message of the last error.
  */
 export async function attempt<T>(
   { flakyCall, clock, onFailedAttempt }: AttemptDeps,
@@ -56,7 +56,10 @@ export async function attempt<T>(
   effect: () => Promise<T>,
 ): Promise<T> {
   const { info, cancellationSignal } = Context.current();
-  const { flaky } = ACTIVITIES[info.activityType as ActivityName];
+  const { flaky, workflows } = ACTIVITIES[info.activityType as ActivityName];
+  // Whoever may call Temporal can schedule an activity by itself, or from a workflow of their own.
+  if (!info.inWorkflow || !workflows.some((name) => name === info.workflowType))
+    throw ApplicationFailure.nonRetryable(`${info.activityType} runs in ${workflows.join(' and ')} only`, 'FORBIDDEN');
   const stamp = info.isLocal ? sent_at : info.currentAttemptScheduledTimestampMs;
   if (stamp !== undefined) clock.observe(stamp);
   const maxEffectFailures = info.isLocal

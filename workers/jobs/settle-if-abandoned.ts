@@ -1,4 +1,4 @@
-import { type Client, type WorkflowExecutionDescription, WorkflowNotFoundError } from '@temporalio/client';
+import type { Client, WorkflowExecutionDescription } from '@temporalio/client';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import {
   ORDERS_QUEUE,
@@ -8,10 +8,9 @@ import {
   STATUS_QUERY,
   settleWorkflowId,
 } from '@trellis/contracts/temporal';
-import pTimeout from 'p-timeout';
 import type { Logger } from 'pino';
+import { createRuns } from './runs.ts';
 
-const CALL_TIMEOUT_MS = 5_000;
 /** A run that has ended and that has answered no query for this long is settled without its answer. */
 const UNANSWERED_LIMIT_MS = 60_000;
 /** A workflow task at this attempt or a later one counts as stuck. */
@@ -37,25 +36,7 @@ export function createSettler(client: Client, log: Logger): SettleIfAbandoned {
   /** When a run first left a query unanswered, on this process's monotonic clock. */
   const unansweredSince = new Map<string, number>();
 
-  const call = <T>(work: () => Promise<T>): Promise<T> =>
-    pTimeout(
-      client.withDeadline(Date.now() + CALL_TIMEOUT_MS, work),
-      // The client's own deadline doesn't interrupt the pause between two of its retries.
-      { milliseconds: 2 * CALL_TIMEOUT_MS },
-    );
-
-  const describe = (workflowId: string, runId?: string) =>
-    call(() => client.workflow.getHandle(workflowId, runId).describe()).catch((error) => {
-      if (error instanceof WorkflowNotFoundError) return undefined;
-      throw error;
-    });
-
-  /** The order's latest run; undefined when Temporal knows none. */
-  async function runOf({ workflow_id, run_id }: OpenRow): Promise<WorkflowExecutionDescription | undefined> {
-    const latest = await describe(workflow_id);
-    // A reset, and a continuation as new, go on in a run of their own.
-    return latest?.raw.workflowExecutionInfo?.firstRunId === run_id ? latest : describe(workflow_id, run_id);
-  }
+  const { call, runOf, isRunning } = createRuns(client);
 
   /** The reason of the cancel that a run has accepted, if any: it may be recorded nowhere but in the run. */
   async function cancelReasonOf({ workflowId, runId }: WorkflowExecutionDescription): Promise<string | null> {
@@ -108,7 +89,7 @@ export function createSettler(client: Client, log: Logger): SettleIfAbandoned {
   return async function settleIfAbandoned(row, isOverdue) {
     const run = await runOf(row);
     if (!run) return isOverdue ? settle(row, null, 'whose run Temporal does not know') : 'unknown';
-    if (run.status.name === 'RUNNING' || run.status.name === 'PAUSED') return settleIfWedged(row, run, isOverdue);
+    if (isRunning(run)) return settleIfWedged(row, run, isOverdue);
     const reason = await cancelReasonOfEnded(run);
     return reason === undefined ? 'left' : settle(row, reason, 'whose run was ended from outside');
   };
