@@ -1,5 +1,6 @@
 /** Ids, orders and databases that no other test uses, polling, and reproducible random numbers. */
 import { randomBytes } from 'node:crypto';
+import { createOrdersClient, type OrdersClient } from '@trellis/client';
 import type { AuthConfig } from '@trellis/contracts/config/variables';
 import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
@@ -8,12 +9,24 @@ import { migrate } from '@trellis/drizzle/migrate';
 import { emptyDatabase } from '@trellis/local/stack/database-server';
 import { atGateway } from '@trellis/local/stack/node-programs';
 import { createConnection } from 'mysql2/promise';
-import { need } from './servers.ts';
+import { type Api, need } from './servers.ts';
 
 /** An API that asks for no tokens. */
 export const AUTH_OFF: AuthConfig = { AUTH: 'off', AUTH_AUDIENCE: 'trellis-orders' };
 
 export const freshId = (prefix = 'o'): string => `${prefix}-${randomBytes(6).toString('hex')}`;
+
+/** The header with the token of a call's caller, where the API asks for one. `path`: of REST or tRPC. */
+export const tokenFor = ({ tokens }: Api, path: string): Record<string, string> =>
+  tokens ? { authorization: `Bearer ${path.includes('signal') ? tokens.deciding : tokens.starting}` } : {};
+
+/** A client of the API; where that asks for tokens, one caller starts and reads orders, and another decides them. */
+export function clientOf({ url, tokens }: Api): OrdersClient {
+  const starting = createOrdersClient(url, tokens && { token: tokens.starting });
+  const deciding = createOrdersClient(url, tokens && { token: tokens.deciding });
+  const { start, status, get, list } = starting;
+  return { start, status, get, list, signal: deciding.signal };
+}
 
 /** The events of an order that ships, in order. */
 export const HAPPY_EVENTS = [

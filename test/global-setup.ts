@@ -3,8 +3,11 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { makeKey, publicKeyOf, signToken } from '@trellis/api/callers/own-keys';
 import { build } from '@trellis/build/build';
+import { SCOPE_NAMES, type Scope } from '@trellis/contracts/scopes';
 import { migrate } from '@trellis/drizzle/migrate';
+import { AUDIENCE } from '@trellis/local/stack/callers';
 import { prepareDatabase, startDatabase } from '@trellis/local/stack/database-server';
 import { startEdge } from '@trellis/local/stack/edge-server';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
@@ -13,7 +16,7 @@ import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
 import type { Service } from '@trellis/local/stack/processes';
 import { findTestServer, prepareTemporal, startTemporal } from '@trellis/local/stack/temporal-server';
 import type { TestProject } from 'vitest/node';
-import type { Part, Parts } from './servers.ts';
+import type { Part, Parts, Tokens } from './servers.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -24,7 +27,7 @@ declare module 'vitest' {
   }
 }
 
-const SETTINGS = { FLAKY_CALL: 'off', POLICY: 'exercise', CORS_ORIGINS: 'https://shop.example' };
+const SETTINGS = { AUTH: 'off', FLAKY_CALL: 'off', POLICY: 'exercise', CORS_ORIGINS: 'https://shop.example' };
 /** Stopped last, because the other programs use them while they stop. */
 const SERVERS = ['sql', 'temporal'];
 const say = (line: string) => process.stderr.write(`${line}\n`);
@@ -48,6 +51,14 @@ export default async function setup({ provide }: TestProject): Promise<() => Pro
     await stop();
     await remove();
   };
+}
+
+/** The tokens of two callers, as nobody may approve what they have started themselves. */
+async function tokensOf(key: Parameters<typeof signToken>[0]): Promise<Tokens> {
+  const sign = (sub: string, scopes: readonly Scope[]) =>
+    signToken(key, { sub, scopes, audience: AUDIENCE, expires: '1h' });
+  const starting = SCOPE_NAMES.filter((scope) => scope !== 'orders:approve');
+  return { starting: await sign('starter', starting), deciding: await sign('decider', SCOPE_NAMES) };
 }
 
 /** `start` starts a part once, however often it is called; `stop` waits for parts that are starting. */
@@ -124,18 +135,34 @@ async function createParts(folder: string) {
       const [{ API_URL }, { PLANETSCALE_URL: database }, { TEMPORAL_HTTP_URL: temporal }, { built }] =
         await Promise.all([start('api'), start('gateway'), start('temporal'), start('programs')]);
       const port = await freePort();
-      const env = { ...SETTINGS, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
+      const [key, issuer, guardedPort] = [await makeKey(), `http://${HOST}:${await freePort()}`, await freePort()];
+      const tokens = await tokensOf(key);
+      const guarded = { AUTH: 'on', AUTH_PUBLIC_KEYS: publicKeyOf(key), AUTH_ISSUERS: issuer };
+      const env = { ...SETTINGS, ...guarded, TEMPORAL_ADDRESS: temporal, DATABASE_URL: database };
       const settings = { ...process.env, ...SETTINGS };
+      const inFolder = (name: string) => join(folder, name);
       await Promise.all([
         started(startApi({ folder, built, name: 'api-over-http', port, env })),
         started(startEdge({ folder, port: ports.edge, temporal, database, settings })),
+        started(
+          startEdge({
+            folder: inFolder('guarded'),
+            port: guardedPort,
+            temporal,
+            database,
+            settings: { ...settings, ...guarded },
+          }),
+        ),
       ]);
       return {
         apis: [
           { name: 'Node, gRPC, mysql2', url: API_URL },
-          { name: 'Node, HTTP, PlanetScale driver', url: `http://${HOST}:${port}` },
+          { name: 'Node, HTTP, PlanetScale driver, with tokens', url: `http://${HOST}:${port}`, tokens },
           { name: 'workerd, HTTP, PlanetScale driver', url: `http://${HOST}:${ports.edge}` },
+          { name: 'workerd, HTTP, PlanetScale driver, with tokens', url: `http://${HOST}:${guardedPort}`, tokens },
         ],
+        key,
+        issuer,
       };
     },
   };

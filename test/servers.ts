@@ -1,5 +1,19 @@
 /** The servers and programs of the project `stack`: a test file names the parts it needs, and no other part is started. */
+import type { JWK } from 'jose';
 import { inject } from 'vitest';
+
+/** One way to run the API. `tokens`: if it asks for them. */
+export interface Api {
+  name: string;
+  url: string;
+  tokens?: Tokens;
+}
+
+/** The token of a caller who starts orders, and of another who decides them. */
+export interface Tokens {
+  starting: string;
+  deciding: string;
+}
 
 /** What each part provides once it runs. A part starts the parts it depends on. */
 export interface Parts {
@@ -17,8 +31,11 @@ export interface Parts {
   worker: { workerLog: string };
   /** The API on Node over gRPC and mysql2, with its worker. */
   api: { API_URL: string };
-  /** The API in each way it can run, all with that worker, database and Temporal server. */
-  apis: { apis: { name: string; url: string }[] };
+  /**
+   * The API in each way it can run, all with that worker, database and Temporal server. `key` signs tokens for those that ask for
+   * them; `issuer` is the URL of a second issuer that they accept, which a test starts.
+   */
+  apis: { apis: Api[]; key: JWK; issuer: string };
 }
 
 export type Part = keyof Parts;

@@ -24,6 +24,8 @@ const ALGORITHMS = ['EdDSA', 'Ed25519', 'ES256', 'ES384', 'PS256', 'RS256'];
 /** By how much the issuer's clock may differ, seconds. */
 const CLOCK_TOLERANCE_S = 10;
 const FETCH_TIMEOUT_MS = 3_000;
+/** After a failure, an issuer is asked no sooner than this. */
+const RETRY_AFTER_MS = 500;
 
 /** Finds out who sent a request. Throws UNAUTHENTICATED; UNAVAILABLE when the keys of the token's issuer can't be fetched. */
 export type Authenticate = (request: Request) => Caller | Promise<Caller>;
@@ -67,9 +69,15 @@ const unauthenticated = (message: string) => new OrderError('UNAUTHENTICATED', m
 /** The keys that an issuer publishes, found through its discovery document (OpenID Connect Discovery 1.0) at the first token. */
 function discoveredKeys(issuer: string): JWTVerifyGetKey {
   let keys: JWTVerifyGetKey | undefined;
+  let failed: { error: unknown; at: number } | undefined;
   return async (header, token) => {
+    // Anybody can send a token that names this issuer.
+    if (!keys && failed && performance.now() - failed.at < RETRY_AFTER_MS) throw failed.error;
     // Not shared between requests while it is under way: an edge runtime binds it to the request that began it.
-    keys ??= await discover(issuer);
+    keys ??= await discover(issuer).catch((error) => {
+      failed = { error, at: performance.now() };
+      throw error;
+    });
     return keys(header, token);
   };
 }

@@ -142,11 +142,17 @@ const OPTIONS = {
 } as const;
 
 /** Generated once: it does not change while the program runs. */
-let document: Json | undefined;
+const documents = new Map<boolean, Json>();
 
 /** `needsToken`: whether callers need one. */
 export function openApiDocument(needsToken: boolean): Json {
-  document ??= {
+  const document = documents.get(needsToken) ?? generated(needsToken);
+  documents.set(needsToken, document);
+  return document;
+}
+
+function generated(needsToken: boolean): Json {
+  return {
     openapi: '3.1.0',
     info: {
       title: 'Trellis Orders',
@@ -163,7 +169,6 @@ export function openApiDocument(needsToken: boolean): Json {
       ...(needsToken && { securitySchemes: { [BEARER]: bearerScheme() } }),
     },
   };
-  return document;
 }
 
 const TAGS = {

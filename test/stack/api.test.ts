@@ -1,10 +1,10 @@
 /** The API's contract, on every runtime and with every adapter of Temporal and the database. */
 import { openApiDocument } from '@trellis/api/http/openapi-from-router';
-import { createOrdersClient, orderErrorOf } from '@trellis/client';
+import { orderErrorOf } from '@trellis/client';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { createConnection } from 'mysql2/promise';
 import { describe, expect, test } from 'vitest';
-import { anOrder, eventually, freshId, HAPPY_EVENTS } from '../fixtures.ts';
+import { anOrder, clientOf, eventually, freshId, HAPPY_EVENTS, tokenFor } from '../fixtures.ts';
 import { need } from '../servers.ts';
 
 interface Answer {
@@ -16,8 +16,11 @@ interface Answer {
 
 const { apis, DATABASE_URL } = await need('apis', 'database');
 
-describe.each(apis)('$name', ({ url: API_URL }) => {
-  const client = createOrdersClient(API_URL);
+describe.each(apis)('$name', (api) => {
+  const client = clientOf(api);
+
+  const callApi = (path: string, { headers, ...init }: RequestInit = {}) =>
+    fetch(api.url + path, { ...init, headers: { ...tokenFor(api, path), ...(headers as Record<string, string>) } });
 
   async function http(
     method: string,
@@ -25,7 +28,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<Answer> {
-    const response = await fetch(API_URL + path, {
+    const response = await callApi(path, {
       method,
       headers,
       ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
@@ -245,7 +248,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
     });
 
     test('show no internals in an error', async () => {
-      const response = await fetch(`${API_URL}/trpc/orders.start`, { method: 'POST', body: '{"order_id":1}' });
+      const response = await callApi('/trpc/orders.start', { method: 'POST', body: '{"order_id":1}' });
       const text = await response.text();
       expect(text).not.toMatch(/stack|node_modules|\.ts:/);
     });
@@ -316,11 +319,11 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
   });
 
   test('its answers are not stored, not framed, and of the type that they say', async () => {
-    const { headers } = await fetch(`${API_URL}/orders`);
+    const { headers } = await callApi('/orders');
     expect(headers.get('cache-control')).toBe('no-store');
     expect(headers.get('x-content-type-options')).toBe('nosniff');
     expect(headers.get('content-security-policy')).toContain("frame-ancestors 'none'");
-    const page = await fetch(`${API_URL}/docs/`);
+    const page = await callApi('/docs/');
     expect(page.headers.get('x-content-type-options')).toBe('nosniff');
     expect(page.headers.get('content-security-policy')).toMatch(/script-src 'self' 'sha256-.*frame-ancestors 'none'/);
   });
@@ -358,7 +361,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
 
     test.each(['/trpc/orders.start', start])('that is not UTF-8 is refused: %s', async (path) => {
       const post = async (body: Uint8Array<ArrayBuffer>, type = 'application/json') => {
-        const answer = await fetch(API_URL + path, { method: 'POST', body, headers: { 'content-type': type } });
+        const answer = await callApi(path, { method: 'POST', body, headers: { 'content-type': type } });
         const json = (await answer.json()) as { code?: string; error?: { data: { code: string } } };
         return [answer.status, json.code ?? json.error?.data.code];
       };
@@ -381,7 +384,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
           for (const body of [whole, inChunks]) {
             const headers = { 'content-type': 'application/json' };
             const request = { method: 'POST', headers, body, duplex: 'half' } as RequestInit;
-            const answer = await fetch(API_URL + path, request);
+            const answer = await callApi(path, request);
             await answer.arrayBuffer();
             expect(answer.status, `${size} bytes, round ${round}`).toBe(413);
           }
@@ -391,16 +394,16 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
 
   test('requests that their clients break off leave the others answered', async () => {
     const brokenOff = Array.from({ length: 60 }, (_, n) =>
-      fetch(`${API_URL}/orders/${freshId()}/status`, { signal: AbortSignal.timeout(1 + n) }).catch(() => undefined),
+      callApi(`/orders/${freshId()}/status`, { signal: AbortSignal.timeout(1 + n) }).catch(() => undefined),
     );
-    const others = Array.from({ length: 60 }, () => fetch(`${API_URL}/orders/${freshId()}/status`));
+    const others = Array.from({ length: 60 }, () => callApi(`/orders/${freshId()}/status`));
     expect(new Set((await Promise.all(others)).map(({ status }) => status))).toEqual(new Set([404]));
     await Promise.all(brokenOff);
   });
 
   test('a batch of tRPC calls is refused', async () => {
     const input = encodeURIComponent(JSON.stringify({ 0: {}, 1: {} }));
-    const answer = await fetch(`${API_URL}/trpc/orders.list,orders.list?batch=1&input=${input}`);
+    const answer = await callApi(`/trpc/orders.list,orders.list?batch=1&input=${input}`);
     expect(answer.status).toBe(400);
     expect(JSON.stringify(await answer.json())).toMatch(/"message":"[^"]*[Bb]atching is not enabled/);
   });
@@ -424,7 +427,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
 
   test('allows pages of the configured origins to call it, and no others', async () => {
     const ask = (origin: string) =>
-      fetch(`${API_URL}/orders/o-1/signals/approve`, {
+      callApi('/orders/o-1/signals/approve', {
         method: 'OPTIONS',
         headers: {
           origin,
@@ -448,7 +451,7 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
       // As a form sends it, except where only JSON is taken.
       const type = path.startsWith('/trpc') ? 'application/json' : 'text/plain';
       const sent = method === 'POST' ? { body: '{}', headers: { ...headers, 'content-type': type } } : { headers };
-      const response = await fetch(API_URL + path, { method, ...sent });
+      const response = await callApi(path, { method, ...sent });
       return [response.status, await response.text()] as const;
     };
     for (const site of ['cross-site', 'same-site']) {
@@ -464,19 +467,19 @@ describe.each(apis)('$name', ({ url: API_URL }) => {
   test('serves the OpenAPI document that the router generates', async () => {
     const answer = await http('GET', '/openapi.json');
     expect(answer).toMatchObject({ status: 200, type: 'application/json' });
-    expect(answer.body).toEqual(JSON.parse(JSON.stringify(openApiDocument(true))));
+    expect(answer.body).toEqual(JSON.parse(JSON.stringify(openApiDocument(api.tokens !== undefined))));
   });
 
   test('redirects the root to its docs', async () => {
-    const answer = await fetch(`${API_URL}/`, { redirect: 'manual' });
+    const answer = await callApi('/', { redirect: 'manual' });
     expect([answer.status, answer.headers.get('location')]).toEqual([307, '/docs/']);
-    expect((await fetch(`${API_URL}/`)).headers.get('content-type')).toContain('text/html');
+    expect((await callApi('/')).headers.get('content-type')).toContain('text/html');
   });
 
   test('serves its docs, without files from other hosts', async () => {
-    const page = await (await fetch(`${API_URL}/docs`)).text();
+    const page = await (await callApi('/docs')).text();
     const files = [...page.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, file = '']) => file);
     expect(files).toEqual(['swagger-ui.css', 'swagger-ui-bundle.js']);
-    for (const file of files) expect((await fetch(`${API_URL}/docs/${file}`)).status).toBe(200);
+    for (const file of files) expect((await callApi(`/docs/${file}`)).status).toBe(200);
   });
 });

@@ -20,10 +20,10 @@ const bought = (order_id: string) => ({
 
 const { apis, API_URL } = await need('apis', 'api');
 
-describe.each(apis)('an order is bought from the API on $name', ({ url }) => {
+describe.each(apis)('an order is bought from the API on $name', ({ url, tokens }) => {
   test('by a caller on Node', async () => {
     const order = anOrder();
-    expect(await buy(url, order, freshId())).toMatchObject(bought(order.order_id));
+    expect(await buy(url, order, freshId(), tokens)).toMatchObject(bought(order.order_id));
   });
 
   test('by a browser page, without Node’s globals', async () => {
@@ -31,7 +31,7 @@ describe.each(apis)('an order is bought from the API on $name', ({ url }) => {
     runInContext((await bundle('iife')).code, context);
     expect(runInContext('"process" in globalThis || "Buffer" in globalThis', context)).toBe(false);
     const order = anOrder();
-    expect(await context.caller.buy(url, order, freshId())).toMatchObject(bought(order.order_id));
+    expect(await context.caller.buy(url, order, freshId(), tokens)).toMatchObject(bought(order.order_id));
   });
 });
 

@@ -6,7 +6,7 @@ import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
 import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
-import { need } from '../servers.ts';
+import { type Api, need } from '../servers.ts';
 
 const { apis } = await need('apis');
 
@@ -52,13 +52,13 @@ function addressOf(city: string, fill: string): Address {
   return address(rest);
 }
 
-const ROADS = apis.flatMap(({ name, url }, api) =>
-  (['http', 'trpc'] as const).map((via, n) => ({ name, url, via, n: 2 * api + n })),
+const ROADS = apis.flatMap((api, index) =>
+  (['http', 'trpc'] as const).map((via, n) => ({ name: api.name, api, via, n: 2 * index + n })),
 );
 
 describe.concurrent('an order at every limit', () => {
-  test.for(ROADS)('ships from $via of $name, all of it stored as it was sent', async ({ url, via, n }, { expect }) => {
-    const shopper = createShopper(url, { via });
+  test.for(ROADS)('ships from $via of $name, all of it stored as it was sent', async ({ api, via, n }, { expect }) => {
+    const shopper = shopperOf(api, via);
     const order = orderOf(n, 'Chicago');
     await start(shopper, order);
     const address = addressOf('C'.repeat(10), 'z');
@@ -74,13 +74,13 @@ describe.concurrent('an order at every limit', () => {
     expect(payments).toMatchObject([{ payment_id: order.payment_id, status: 'charged', amount: '1000000.00' }]);
     expect(shipments).toMatchObject([{ status: 'dispatched', payload: { address } }]);
     expect(shipments[0]?.payload?.tracking).toContain(order.order_id);
-    expect(events.find(({ type }) => type === 'address_updated')?.payload).toEqual({ address });
+    expect(JSON.stringify(events)).not.toContain('line1');
   });
 
-  test.for(ROADS)('is canceled and refunded from $via of $name, for the reason that was sent', async ({ url, via, n }, {
+  test.for(ROADS)('is canceled and refunded from $via of $name, for the reason that was sent', async ({ api, via, n }, {
     expect,
   }) => {
-    const shopper = createShopper(url, { via });
+    const shopper = shopperOf(api, via);
     const order = orderOf(ROADS.length + n, 'Unreachable');
     await start(shopper, order);
     expect(await shopper.command(order.order_id, 'approve', {}, { key: KEY })).toMatchObject({ changed: true });
@@ -95,6 +95,18 @@ describe.concurrent('an order at every limit', () => {
     expect(await shopper.status(order.order_id)).toMatchObject({ cancel_reason: REASON });
   });
 });
+
+/** One caller starts the order, and another decides it. */
+const shopperOf = ({ url, tokens }: Api, via: 'http' | 'trpc') =>
+  createShopper(url, {
+    via,
+    tokens: tokens && {
+      checkout: tokens.starting,
+      office: tokens.deciding,
+      approver: tokens.deciding,
+      staff: tokens.deciding,
+    },
+  });
 
 /** Sorted, as databases sort them in ways of their own; with `__proto__`, which a comparison of objects may skip. */
 const fieldsOf = (address: object | null) => Object.entries(address ?? {}).toSorted();
@@ -142,16 +154,16 @@ describe('one more than the limit is refused', () => {
     ['a quantity', { items: [{ ...item, qty: 10_001 }] }],
   ];
 
-  describe.each(apis)('$name', ({ url }) => {
+  describe.each(apis)('$name', (api) => {
     test.each(STARTS)('%s', async (_, change) => {
       for (const via of ['http', 'trpc'] as const)
-        expect(await createShopper(url, { via }).start(anOrder(change))).toMatchObject({ code: 'INVALID' });
+        expect(await shopperOf(api, via).start(anOrder(change))).toMatchObject({ code: 'INVALID' });
     });
 
     test('the reason and the idempotency key', async () => {
       const order = anOrder();
       for (const via of ['http', 'trpc'] as const) {
-        const shopper = createShopper(url, { via });
+        const shopper = shopperOf(api, via);
         const cancel = { reason: `${REASON}x` };
         expect(await shopper.command(order.order_id, 'cancel', cancel)).toMatchObject({ code: 'INVALID' });
         expect(await shopper.command(order.order_id, 'approve', {}, { key: `${KEY}x` })).toMatchObject({
