@@ -92,3 +92,6 @@ export const MAX_QUEUE_MS = {
   exercise: 5_000,
   production: 5 * 3_600_000,
 } as const satisfies Record<PolicyName, number>;
+
+/** Orders of one shop that may wait for their approval at a time. */
+export const MAX_UNAPPROVED_ORDERS = 10_000;

@@ -5,7 +5,7 @@
 import { OPEN_STATES } from '@trellis/contracts/states-and-steps';
 import { and, count, eq, gt, inArray, lte, sql } from 'drizzle-orm';
 import { type Database, DatabaseError, rowsChanged, type Session } from './database.ts';
-import { capacity, orders } from './schema.ts';
+import { capacity, orders, shopCapacity } from './schema.ts';
 
 /** `freeIn`: seconds until the next order can be admitted. */
 type Decision = { admitted: true } | { admitted: false; freeIn: number; ordersPerSecond: number };
@@ -48,29 +48,87 @@ const oneOrder = seconds(sql`1 / ${ordersPerSecond}`);
  */
 const busy = sql`GREATEST(${now}, ${busyUntil}, ${countedAt} + ${seconds(sql`${openOrders} / ${ordersPerSecond}`)})`;
 
+/**
+ * A shop that has more than its share of the workers, a quarter, waiting in half of the queue's time may fill only half of the queue:
+ * the rest is for shops that wait for less. The workers never idle for it, and a shop that is alone gets all of them.
+ */
+const SHARES = 4;
+const { shop: shopId, busy_until: shopBusyUntil } = shopCapacity;
+const oneOrderOfShop = seconds(sql`${SHARES} / ${ordersPerSecond}`);
+const secondsUntil = (time: unknown) =>
+  sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${time}) / 1000000`.mapWith(Number);
+
 export function createAdmissionStore(db: Database) {
+  async function admitOfShop(session: Session, queueSeconds: number, shop: string): Promise<Decision> {
+    const half = queueSeconds / 2;
+    const mayFill = sql`IF(${shopBusyUntil} <= ${now} + ${seconds(half)}, ${queueSeconds}, ${half})`;
+    const admit = () =>
+      session.execute(sql`
+        UPDATE ${capacity} JOIN ${shopCapacity} ON ${shopId} = ${shop}
+        SET ${busyUntil} = ${busy} + ${oneOrder}, ${shopBusyUntil} = GREATEST(${now}, ${shopBusyUntil}) + ${oneOrderOfShop}
+        WHERE ${busy} <= ${now} + ${seconds(mayFill)}`);
+    if (rowsChanged(await admit()) > 0) return { admitted: true };
+    const read = { busyFor: secondsUntil(busy), shopBusyFor: secondsUntil(shopBusyUntil), ordersPerSecond };
+    const find = () =>
+      session.select(read).from(capacity).leftJoin(shopCapacity, eq(shopId, shop)) as unknown as Promise<
+        { busyFor: number; shopBusyFor: number | null; ordersPerSecond: number }[]
+      >;
+    const [row] = await find();
+    if (!row) throw new DatabaseError('the table capacity has no row');
+    const { busyFor, shopBusyFor } = row;
+    if (shopBusyFor === null) {
+      const values = { shop };
+      await session
+        .insert(shopCapacity)
+        .values(values)
+        .onDuplicateKeyUpdate({ set: { busy_until: sql`busy_until` } });
+      if (rowsChanged(await admit()) > 0) return { admitted: true };
+    }
+    const freeIn = Math.min(busyFor - half, Math.max(busyFor - queueSeconds, (shopBusyFor ?? 0) - half));
+    return { admitted: false, freeIn, ordersPerSecond: row.ordersPerSecond };
+  }
+
   return {
     /**
-     * Admits one order if the workers can begin it within `queueSeconds`. Touches one row, however many orders are open. Runs
-     * outside of a transaction: that would lock the one row that every start updates for several round trips. A retry after
+     * Admits one order if the workers can begin it within `queueSeconds`. Touches one row, and one of its shop, however many orders are
+     * open. Runs outside of a transaction: that would lock the one row that every start updates for several round trips. A retry after
      * a lost answer may count an order twice, which delays the next one a little.
      */
-    admit: (queueSeconds: number): Promise<Decision> =>
+    admit: (queueSeconds: number, shop = ''): Promise<Decision> =>
       db.run(async (session) => {
+        if (shop !== '') return admitOfShop(session, queueSeconds, shop);
         const updated = await session
           .update(capacity)
           .set({ busy_until: sql`${busy} + ${oneOrder}` })
           .where(sql`${busy} <= ${now} + ${seconds(queueSeconds)}`);
         // Return before the next query, so that a concurrent retry of the same order finds it already admitted.
         if (rowsChanged(updated) === 1) return { admitted: true };
-        const busyFor = sql<number>`TIMESTAMPDIFF(MICROSECOND, ${now}, ${busy}) / 1000000`.mapWith(Number);
-        const [row] = await session.select({ busyFor, ordersPerSecond }).from(capacity);
+        const [row] = await session.select({ busyFor: secondsUntil(busy), ordersPerSecond }).from(capacity);
         if (!row) throw new DatabaseError('the table capacity has no row');
         return { admitted: false, freeIn: row.busyFor - queueSeconds, ordersPerSecond: row.ordersPerSecond };
       }),
 
     /** Undoes an admission. */
-    release: () => db.run((session) => session.update(capacity).set({ busy_until: sql`${busyUntil} - ${oneOrder}` })),
+    release: (shop = '') =>
+      db.run(async (session) => {
+        await session.update(capacity).set({ busy_until: sql`${busyUntil} - ${oneOrder}` });
+        if (shop === '') return;
+        await session.execute(sql`
+          UPDATE ${shopCapacity} JOIN ${capacity} ON ${shopId} = ${shop} SET ${shopBusyUntil} = ${shopBusyUntil} - ${oneOrderOfShop}`);
+      }),
+
+    /** How many orders of a shop await an approval; counts no further than `most`. */
+    awaitingApproval: (shop: string, most: number): Promise<number> =>
+      db.run(async (session) => {
+        const some = session
+          .select({ id: orders.order_id })
+          .from(orders, { forceIndex: 'orders_of_shop_by_state' })
+          .where(and(eq(orders.shop, shop), eq(orders.state, 'awaiting_approval')))
+          .limit(most)
+          .as('some');
+        const [counted] = await session.select({ orders: count() }).from(some);
+        return counted?.orders ?? 0;
+      }),
   };
 }
 

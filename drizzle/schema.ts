@@ -119,3 +119,9 @@ export const capacity = mysqlTable('capacity', {
   /** Before this no worker counts again. */
   next_count_at: microsecondsNow('next_count_at'),
 });
+
+/** One row for each shop: when the workers would have finished its admitted orders if they served it with its share alone. */
+export const shopCapacity = mysqlTable('shop_capacity', {
+  shop: id('shop', { length: 32 }).primaryKey(),
+  busy_until: microsecondsNow('busy_until'),
+});

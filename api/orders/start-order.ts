@@ -68,7 +68,7 @@ export async function startOrder(
   const again = before === 'lost' ? await temporal.start(input, hash, true) : undefined;
   if (again) return { workflow_id: orderWorkflowId(order_id), run_id: again.run_id };
 
-  if (decision.counted) await admission.giveBack();
+  if (decision.counted) await admission.giveBack(order_id);
   if (before && before !== 'lost') return before;
   throw new OrderError(
     'UNAVAILABLE',

@@ -19,3 +19,9 @@ ALTER TABLE `attempts` MODIFY COLUMN `order_id` varchar(97) CHARACTER SET ascii 
 CREATE INDEX `orders_of_shop` ON `orders` (`shop`,`created_at`,`id`);
 --> statement-breakpoint
 CREATE INDEX `orders_of_shop_by_state` ON `orders` (`shop`,`state`,`created_at`,`id`);
+--> statement-breakpoint
+CREATE TABLE `shop_capacity` (
+	`shop` varchar(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+	`busy_until` timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+	CONSTRAINT `shop_capacity_shop` PRIMARY KEY(`shop`)
+);

@@ -1,17 +1,20 @@
 /** More orders than the workers can finish in time: which are admitted, which are refused, and until when. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import { createApp } from '@trellis/api/http/app';
 import { createAdmission } from '@trellis/api/orders/admission';
 import { createGrpcTemporal } from '@trellis/api/temporal/grpc';
 import { createOrdersClient, orderErrorOf } from '@trellis/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { recordedId } from '@trellis/contracts/id';
+import { MAX_UNAPPROVED_ORDERS } from '@trellis/contracts/policy';
 import { requestHash } from '@trellis/contracts/request-hash';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
-import { capacity as capacityTable } from '@trellis/drizzle/schema';
+import { capacity as capacityTable, orders as ordersTable } from '@trellis/drizzle/schema';
 import { sql } from 'drizzle-orm';
 import { createConnection } from 'mysql2/promise';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -107,11 +110,64 @@ describe.each([
     await expect.poll(async () => (await capacity.admit(0)).admitted).toBe(true);
   });
 
+  test('lets a shop fill half of the queue, and keeps the rest for shops that wait for less', async () => {
+    const { capacity } = await workersAt(RATE, over);
+    const admittedOf = async (shop: string) =>
+      admitted(await Promise.all(Array.from({ length: 15 }, () => capacity.admit(100, shop))));
+    // An order takes the workers 10 s, and a shop's quarter of them 40 s.
+    expect(await admittedOf('first')).toBe(6);
+    expect(await admittedOf('second')).toBe(2);
+    expect(await admittedOf('third')).toBe(2);
+    expect(await admittedOf('first')).toBe(0);
+    expect(await admittedOf('fourth')).toBe(1);
+  });
+
+  test('serves ten shops as if alone while another sends many times what the workers can do', async () => {
+    const { capacity } = await workersAt(20, over);
+    const { admit } = createAdmission(capacity, 'exercise');
+    const end = performance.now() + 6_000;
+    const answers = { flooding: 0, honest: 0, refused: 0 };
+    const flood = async () => {
+      while (performance.now() < end) {
+        const asked = Array.from({ length: 4 }, () => admit(`flood~${freshId()}`));
+        answers.flooding += admitted(await Promise.all(asked));
+        await sleep(50);
+      }
+    };
+    const shop = async (_: unknown, n: number) => {
+      while (performance.now() < end) {
+        const { admitted } = await admit(`shop-${n}~${freshId()}`);
+        answers[admitted ? 'honest' : 'refused'] += 1;
+        await sleep(1_000);
+      }
+    };
+    await Promise.all([flood(), ...Array.from({ length: 10 }, shop)]);
+    expect(answers.refused).toBe(0);
+    expect(answers.honest).toBeGreaterThanOrEqual(50);
+    // What the others leave of 20 a second.
+    expect(answers.flooding).toBeGreaterThan(50);
+  });
+
+  test('refuses a shop of which as many orders as may await an approval', async () => {
+    const { db, capacity } = await workersAt(20, over);
+    await startedDirectly(db, 3, { validated: true, shop: 'acme' });
+    expect(await capacity.awaitingApproval('acme', 10)).toBe(3);
+    expect(await capacity.awaitingApproval('acme', 2)).toBe(2);
+    expect(await capacity.awaitingApproval('other', 10)).toBe(0);
+    await awaitingDirectly(db, 'full', MAX_UNAPPROVED_ORDERS);
+    const { admit } = createAdmission(capacity, 'exercise');
+    expect(await admit('full~o-1')).toMatchObject({ admitted: false });
+    expect(await admit('acme~o-1')).toMatchObject({ admitted: true });
+  });
+
   test('can undo an admission that was not needed', async () => {
     const { capacity } = await workersAt(RATE, over);
-    await capacity.admit(0);
-    await capacity.release();
-    expect(admitted([await capacity.admit(0)])).toBe(1);
+    for (const shop of ['', 'acme']) {
+      await capacity.admit(0, shop);
+      await capacity.release(shop);
+      expect(admitted([await capacity.admit(0, shop)])).toBe(1);
+      await capacity.release(shop);
+    }
   });
 
   test('admits without counting while the table has lost its row', async () => {
@@ -121,12 +177,28 @@ describe.each([
   });
 
   /** Orders in the state `received`, or awaiting approval. */
-  async function startedDirectly(db: Database, count: number, { validated = false } = {}) {
+  async function startedDirectly(db: Database, count: number, { validated = false, shop = '' } = {}) {
     const orders = createOrderStore(db);
     for (let n = 0; n < count; n += 1) {
-      const order = anOrder();
+      const order = anOrder({ order_id: recordedId(shop, freshId()) });
       await orders.receive(order, { workflow_id: `order-${order.order_id}`, run_id: order.order_id }, null);
       if (validated) await orders.validated(order.order_id, { amount: '2.00', currency: 'EUR' });
+    }
+  }
+  async function awaitingDirectly(db: Database, shop: string, count: number) {
+    const fields = {
+      shop,
+      state: 'awaiting_approval',
+      step: 'awaiting_approval',
+      workflow_id: '',
+      run_id: '',
+    } as const;
+    for (let left = count; left > 0; left -= 1_000) {
+      const rows = Array.from({ length: Math.min(left, 1_000) }, () => ({
+        ...fields,
+        order_id: recordedId(shop, freshId()),
+      }));
+      await db.run((session) => session.insert(ordersTable).values(rows), 10_000);
     }
   }
   const openOrders = async (db: Database) =>

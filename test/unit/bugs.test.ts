@@ -60,9 +60,9 @@ describe('a bug in a store', () => {
   test('does not admit an order, unlike an outage', async () => {
     const admissionWith = (error: Error) => createAdmission(storesThat(error).capacity, 'exercise');
     await expect(admissionWith(BUG).admit('o-1')).rejects.toBe(BUG);
-    await expect(admissionWith(BUG).giveBack()).rejects.toBe(BUG);
+    await expect(admissionWith(BUG).giveBack('o-1')).rejects.toBe(BUG);
     expect(await admissionWith(OUTAGE).admit('o-1')).toEqual({ admitted: true, counted: false });
-    await admissionWith(OUTAGE).giveBack();
+    await admissionWith(OUTAGE).giveBack('o-1');
     expect(await admissionWith(FULL).admit('o-1')).toMatchObject({ admitted: false });
   });
 });
