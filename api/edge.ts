@@ -1,4 +1,5 @@
 /** The API on an edge runtime: no Node, no TCP; Temporal and the database are reached over HTTP. */
+import { createApprovalSigner } from '@trellis/contracts/approval-proof';
 import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
@@ -7,13 +8,23 @@ import { createApp } from './http/app.ts';
 import { problemResponse } from './http/responses.ts';
 import { createHttpTemporal } from './temporal/http.ts';
 
-type Environment = Record<string, string | undefined>;
+/** The platform's own counter of calls, as wrangler.toml binds it. */
+interface RateLimit {
+  limit(call: { key: string }): Promise<{ success: boolean }>;
+}
+
+interface Environment {
+  /** Absent where the platform has none. */
+  CALLS?: RateLimit;
+  /** The variables and secrets. */
+  [name: string]: unknown;
+}
 
 let app: ReturnType<typeof createApp> | undefined;
 
 /** Called at the first request, because the environment is not available before; the app is kept for the isolate's lifetime. */
-function appOf(environment: Environment): ReturnType<typeof createApp> {
-  const config = readConfig(PROGRAMS.edge, environment);
+function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof createApp> {
+  const config = readConfig(PROGRAMS.edge, variables as Record<string, string | undefined>);
   if (config.AUTH === 'off') console.warn('AUTH=off: whoever reaches this API may do everything');
   const db = openPlanetScale(config.DATABASE_URL);
   return createApp({
@@ -25,6 +36,8 @@ function appOf(environment: Environment): ReturnType<typeof createApp> {
     ...openApiStores(db),
     policy: config.POLICY,
     auth: config,
+    signApproval: config.APPROVAL_KEY ? createApprovalSigner(config.APPROVAL_KEY) : undefined,
+    countCall: async (caller) => (await limiter?.limit({ key: caller }))?.success ?? true,
     corsOrigins: config.CORS_ORIGINS,
     onFailure: (failure) => console.error(JSON.stringify(failure)),
   });

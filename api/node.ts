@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
+import { createApprovalSigner } from '@trellis/contracts/approval-proof';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
@@ -9,6 +10,8 @@ import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contra
 import { LOOPBACK, PROGRAMS } from '@trellis/contracts/config/variables';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { openApiStores } from '@trellis/drizzle/stores';
+import { RateLimiterMemory } from 'rate-limiter-flexible';
+import { CALLS, PERIOD_S } from './callers/rate.ts';
 import { createApp } from './http/app.ts';
 import { DOCS, DOCS_HEADERS } from './http/docs.ts';
 import { reasonOf } from './http/failure.ts';
@@ -41,11 +44,18 @@ const connection = /^https?:\/\//.test(address)
 const temporal = connection
   ? createGrpcTemporal(createTemporalClient(connection, namespace))
   : createHttpTemporal({ url: address, namespace, apiKey, fetch: await fetchWith(tls) });
+const limiter = new RateLimiterMemory({ points: CALLS, duration: PERIOD_S });
 const app = createApp({
   temporal,
   ...openApiStores(db),
   policy: config.POLICY,
   auth: config,
+  signApproval: config.APPROVAL_KEY ? createApprovalSigner(config.APPROVAL_KEY) : undefined,
+  countCall: (caller) =>
+    limiter.consume(caller).then(
+      () => true,
+      () => false,
+    ),
   corsOrigins: config.CORS_ORIGINS,
   hosts: LOOPBACK.includes(config.HOST) ? LOOPBACK : undefined,
   isStopping: () => isStopping(),

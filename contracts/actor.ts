@@ -40,6 +40,8 @@ export const isSameActor = (one: Actor, other: Actor): boolean =>
 export interface Approval {
   by: Actor;
   at: string;
+  /** The API's signature (approval-proof.ts), if it has a key for that. */
+  proof?: string;
 }
 
 /** What people decided about an order, as far as it is known. */

@@ -34,6 +34,7 @@ export type Step = (typeof STEPS)[number];
 /** Why an order ended `failed`. */
 export const FAILURE_REASONS = [
   'INVALID_ORDER',
+  'UNAPPROVED',
   'PAYMENT_DECLINED',
   'PAYMENT_CONFLICT',
   'CARRIER_REFUSED',

@@ -12,6 +12,7 @@ import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { Worker, type WorkflowBundle } from '@temporalio/worker';
 import { createApp } from '@trellis/api/http/app';
 import type { TemporalPort } from '@trellis/api/temporal/port';
+import { createApprovalCheck, type SignApproval } from '@trellis/contracts/approval-proof';
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
@@ -117,6 +118,8 @@ export interface TestbedOptions {
   /** The queues whose workers run from the start: by default both. */
   queues?: QueueName[];
   flakyCall?: () => Promise<void>;
+  /** Only approvals that one of these keys has signed are charged. */
+  approvalKeys?: string[];
   /** False: every workflow task replays the whole history. Workers can then be replaced on the skipping server too. Default: true. */
   cacheWorkflows?: boolean;
   /**
@@ -143,7 +146,13 @@ const bundle = workflowBundle();
 
 /** Opens a testbed with a new database and a Temporal server or namespace of its own, so that a test can check all their contents. */
 export async function openTestbed(options: TestbedOptions = {}) {
-  const { queues = ['orders', 'shipping'], flakyCall, cacheWorkflows = true, clock = 'skipping' } = options;
+  const {
+    queues = ['orders', 'shipping'],
+    flakyCall,
+    approvalKeys,
+    cacheWorkflows = true,
+    clock = 'skipping',
+  } = options;
   const env = await (clock === 'skipping' ? skippingServer() : realServer());
   const namespace = env.namespace ?? 'default';
   const { url, db: plain, drop } = await freshDatabase();
@@ -178,6 +187,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
     onFailedAttempt: attemptLog.record,
     goesOn: createRuns(createTemporalClient(env.connection, namespace)).goesOn,
     ...(flakyCall && { flakyCall }),
+    ...(approvalKeys && { checkApproval: createApprovalCheck(approvalKeys) }),
   };
   const activities = createActivities(deps);
   const stops = new Set<() => Promise<void>>();
@@ -323,7 +333,7 @@ export type PlacedOrder = ReturnType<typeof placedOrder>;
 type StartedHandle = WorkflowHandle & { firstExecutionRunId: string };
 
 /** The API on a testbed's database and a port to its Temporal server. `key`: the Idempotency-Key. */
-export function apiOn({ db }: Testbed, temporal: TemporalPort) {
+export function apiOn({ db }: Testbed, temporal: TemporalPort, signApproval?: SignApproval) {
   const app = createApp({
     temporal,
     views: createOrderViews(db),
@@ -331,6 +341,7 @@ export function apiOn({ db }: Testbed, temporal: TemporalPort) {
     pingDatabase: db.ping,
     policy: 'exercise',
     auth: AUTH_OFF,
+    signApproval,
     onFailure: () => {},
   });
   return {

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:tls';
 import { setFlagsFromString } from 'node:v8';
 import { NativeConnection, TransportError } from '@temporalio/worker';
+import { createApprovalCheck } from '@trellis/contracts/approval-proof';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
@@ -60,6 +61,7 @@ const deps = {
   paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
   carrier: createSandboxCarrier(createParcelBook(sandbox)),
   onFailedAttempt: attempts.record,
+  checkApproval: config.APPROVAL_PUBLIC_KEYS && createApprovalCheck(config.APPROVAL_PUBLIC_KEYS),
   ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
 };
 

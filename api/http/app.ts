@@ -1,3 +1,4 @@
+import type { SignApproval } from '@trellis/contracts/approval-proof';
 import type { AuthConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import type { PolicyName } from '@trellis/contracts/policy';
@@ -8,6 +9,7 @@ import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
 // The preset with the smallest router: the edge bundle is bounded.
 import { Hono } from 'hono/tiny';
+import type { CountCall } from '../callers/rate.ts';
 import { createAuthenticate } from '../callers/tokens.ts';
 import { createAdmission } from '../orders/admission.ts';
 import { toOrderError, toTRPCError } from '../orders/errors.ts';
@@ -30,6 +32,10 @@ export interface AppDeps {
   policy: PolicyName;
   /** Who may call the API. */
   auth: AuthConfig;
+  /** Signs approvals; they are not signed when absent. */
+  signApproval?: SignApproval | undefined;
+  /** Counts the calls of callers with tokens; they are not counted when absent. */
+  countCall?: CountCall | undefined;
   /** Origins whose pages may call the API, `*` for all; only its own when absent. */
   corsOrigins?: string[] | undefined;
   /** The names in the Host headers of the requests that are served; any when absent. */
@@ -48,7 +54,7 @@ export function createApp(deps: AppDeps): Hono {
   const { temporal, views, capacity, policy, auth, corsOrigins, hosts, onFailure } = deps;
   const status = createStatusReader({ temporal, views });
   const admission = createAdmission(capacity, policy);
-  const authenticate = createAuthenticate(auth);
+  const authenticate = createAuthenticate(auth, deps.countCall);
   const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
   const contextOf = async (c: HonoContext): Promise<Context> => ({
     temporal,
@@ -56,6 +62,7 @@ export function createApp(deps: AppDeps): Hono {
     admission,
     status,
     policy,
+    signApproval: deps.signApproval,
     caller: await authenticate(c.req.raw),
     get idempotencyKey() {
       return c.req.header('idempotency-key');

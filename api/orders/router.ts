@@ -1,5 +1,7 @@
 /** Declare a route here: a procedure with its REST method and path in `meta`. rest-from-router.ts and openapi-from-router.ts generate the rest. */
 
+import type { Actor } from '@trellis/contracts/actor';
+import type { SignApproval } from '@trellis/contracts/approval-proof';
 import { COMMAND_INPUTS, IdempotencyKey, SignalOutput } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS, type Command } from '@trellis/contracts/commands';
 import type { ErrorCode, ErrorDetails, Problem } from '@trellis/contracts/error';
@@ -37,6 +39,8 @@ export interface Context {
   status: StatusReader;
   policy: PolicyName;
   caller: Caller;
+  /** Absent where approvals are not signed. */
+  signApproval: SignApproval | undefined;
   /** The Idempotency-Key header, not yet validated. */
   idempotencyKey: string | undefined;
 }
@@ -166,9 +170,10 @@ async function send(ctx: Context, command: Command, input: { order_id: string })
   const { argument } = COMMANDS[command];
   const args = argument === null ? [] : [(input as Record<string, unknown>)[argument]];
   ctx.status.forget(order_id);
-  const answer = await sendCommand(ctx, order_id, command, args, id, caller.actor).finally(() =>
-    ctx.status.forget(order_id),
-  );
+  const { actor } = caller;
+  const proof = command === 'approve' ? await ctx.signApproval?.({ order_id, id }, actor) : undefined;
+  const from: [Actor, string?] = proof === undefined ? [actor] : [actor, proof];
+  const answer = await sendCommand(ctx, order_id, command, args, id, from).finally(() => ctx.status.forget(order_id));
   if ('state' in answer) ctx.status.preferWorkflow(order_id);
   return answer;
 }

@@ -12,7 +12,7 @@ import { fromSql, noSuchOrder } from './errors.ts';
 const DECISION_TIMEOUT_MS = 2_000;
 
 /**
- * Sends a command under the id `id`. Sending it again under the same id returns the first answer, also after the order
+ * Sends a command under the id `id`, and who sends it. Sending it again under the same id returns the first answer, also after the order
  * has ended. Throws the refusal (TOO_LATE with the state that forbids the command, NOT_FOUND, INVALID, also when the id was used
  * for another request), or UNAVAILABLE or BUSY when Temporal or SQL failed.
  */
@@ -22,10 +22,10 @@ export async function sendCommand(
   command: Command,
   args: unknown[],
   id: string,
-  actor: Actor,
+  from: [actor: Actor, proof?: string],
 ): Promise<SignalOutput> {
   const hash = await argumentsHash(args);
-  const send = () => temporal.update(orderId, command, [...args, hash, actor], id, DECISION_TIMEOUT_MS);
+  const send = () => temporal.update(orderId, command, [...args, hash, ...from], id, DECISION_TIMEOUT_MS);
   let sent = await send();
   // If the run was continued as new, the next run has the command under this id; if it was ended from outside, there is none.
   if (sent.outcome === 'interrupted') sent = await send();
@@ -36,7 +36,7 @@ export async function sendCommand(
     sent = await send();
   }
   if (sent.outcome === 'not_accepted') {
-    if (await temporal.signal(orderId, command, [...args, id, hash, actor])) return { ok: true, queued: true };
+    if (await temporal.signal(orderId, command, [...args, id, hash, ...from])) return { ok: true, queued: true };
     // The run has completed meanwhile, perhaps because of this command.
     sent = await send();
   }

@@ -93,6 +93,12 @@ export const Variables = {
   AUTH_PUBLIC_KEYS: v.optional(list(PublicKey)),
   /** What tokens must name in their claim `aud`. */
   AUTH_AUDIENCE: v.optional(v.string(), 'trellis-orders'),
+  /** The key with which the API signs approvals, both halves; they are not signed when absent. */
+  APPROVAL_KEY: v.optional(
+    text(/^[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}$/, 'must be a key as npm run approval-key prints it'),
+  ),
+  /** The public halves of the keys that sign approvals; any approval is accepted when absent. */
+  APPROVAL_PUBLIC_KEYS: v.optional(list(PublicKey)),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
   FLAKY_CALL: v.optional(v.picklist(['on', 'off']), 'off'),
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
@@ -138,7 +144,17 @@ const UNKNOWN_CALLERS =
 export const PROGRAMS = {
   api: v.pipe(
     v.object({
-      ...pick('DATABASE_URL', ...TEMPORAL, ...AUTH, 'HOST', 'PORT', 'POLICY', 'CORS_ORIGINS', 'LOG_LEVEL'),
+      ...pick(
+        'DATABASE_URL',
+        ...TEMPORAL,
+        ...AUTH,
+        'APPROVAL_KEY',
+        'HOST',
+        'PORT',
+        'POLICY',
+        'CORS_ORIGINS',
+        'LOG_LEVEL',
+      ),
       TEMPORAL_ADDRESS: TemporalEndpoint,
     }),
     v.check((config) => knowsWho(config), UNKNOWN_CALLERS),
@@ -150,7 +166,7 @@ export const PROGRAMS = {
   /** The API on the edge: HTTP only. */
   edge: v.pipe(
     v.object({
-      ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', ...AUTH, 'POLICY', 'CORS_ORIGINS'),
+      ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', ...AUTH, 'APPROVAL_KEY', 'POLICY', 'CORS_ORIGINS'),
       DATABASE_URL: PlanetScaleUrl,
       TEMPORAL_ADDRESS: TemporalUrl,
     }),
@@ -164,6 +180,7 @@ export const PROGRAMS = {
       ...TEMPORAL,
       'TEMPORAL_DEPLOYMENT_NAME',
       'TEMPORAL_WORKER_BUILD_ID',
+      'APPROVAL_PUBLIC_KEYS',
       'WORKER_QUEUES',
       'HEALTH_PORT',
       'FLAKY_CALL',

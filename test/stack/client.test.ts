@@ -128,7 +128,13 @@ describe('the types', () => {
   type EventType = OrderEvent | ParcelEvent | OtherEvent;
   type Address = { line1: string; city: string } & { [field: string]: string };
   type Text = string | null;
-  type Failure = 'INVALID_ORDER' | 'PAYMENT_DECLINED' | 'PAYMENT_CONFLICT' | 'CARRIER_REFUSED' | 'DEADLINE';
+  type Failure =
+    | 'INVALID_ORDER'
+    | 'UNAPPROVED'
+    | 'PAYMENT_DECLINED'
+    | 'PAYMENT_CONFLICT'
+    | 'CARRIER_REFUSED'
+    | 'DEADLINE';
   interface Payment extends Record<'payment_id' | 'amount' | 'currency' | 'created_at' | 'updated_at', string> {
     status: 'pending' | 'charged' | 'failed' | 'refunded';
   }

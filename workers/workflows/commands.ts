@@ -50,12 +50,12 @@ export function acceptCommands(order: RunningOrder): void {
 }
 
 /** Not validated: a caller may send any values. */
-type Arguments = [unknown?, unknown?, unknown?, unknown?];
+type Arguments = [unknown?, unknown?, unknown?, unknown?, unknown?];
 
 /** Not a valid command id, so no caller can use it. */
 const TEMPORAL_CANCEL = 'Temporal cancellation';
 
-/** Registers a command's update and its signal. Behind the command's own argument, if any, a signal may have the command's id, and both a hash and the actor. */
+/** Registers a command's update and its signal. Behind the command's own argument, if any, a signal may have the command's id, and both a hash, the actor, and an approval's proof. */
 function accept(order: RunningOrder, command: Command): void {
   const idAt = COMMANDS[command].argument === null ? 0 : 1;
   // A run that continues as new abandons its handlers: the next run decides their commands.
@@ -67,7 +67,15 @@ function accept(order: RunningOrder, command: Command): void {
       const id = commandId(currentUpdateInfo()?.id);
       const argument = readArgument[command](args[0]);
       const actor = actorIn(args[idAt + 1]);
-      return applyOnce(order, { command, id, argument, ...hashIn(args[idAt]), actor, by: 'update' });
+      return applyOnce(order, {
+        command,
+        id,
+        argument,
+        ...hashIn(args[idAt]),
+        actor,
+        ...proofIn(args[idAt + 2]),
+        by: 'update',
+      });
     },
     {
       // An update that the validator refuses is not recorded in the history. Replay skips validators, so this one must not call `bounded`.
@@ -92,6 +100,7 @@ function accept(order: RunningOrder, command: Command): void {
         argument: readArgument[command](args[0]),
         ...hashIn(args[idAt + 1]),
         actor: actorIn(args[idAt + 2]),
+        ...proofIn(args[idAt + 3]),
         by: 'signal',
       }),
     { unfinishedPolicy },
@@ -153,12 +162,12 @@ function applyOnce(order: RunningOrder, sent: SentCommand): Promise<CommandAnswe
   return answer;
 }
 
-async function approve(order: RunningOrder, { actor = FOREIGN_CALLER }: SentCommand): Promise<boolean> {
+async function approve(order: RunningOrder, { actor = FOREIGN_CALLER, proof }: SentCommand): Promise<boolean> {
   refuseIfTooLate(order, 'approve');
   if (order.approved) return false;
   refuseOwnOrder(order, actor);
   order.approved = true;
-  order.approval = { by: actor, at: new Date().toISOString() };
+  order.approval = { by: actor, at: new Date().toISOString(), ...(proof !== undefined && { proof }) };
   if (order.state === 'awaiting_approval') order.state = 'approved';
   return true;
 }
@@ -272,6 +281,10 @@ async function recordRefusal(order: RunningOrder, { command, id, actor }: SentCo
 
 const hashIn = (given: unknown): { arguments_hash?: string } =>
   typeof given === 'string' && given.length <= 64 ? { arguments_hash: given } : {};
+
+const MAX_PROOF_LENGTH = 2_000;
+const proofIn = (given: unknown): { proof?: string } =>
+  typeof given === 'string' && given.length <= MAX_PROOF_LENGTH ? { proof: given } : {};
 
 const commandId = (given: unknown): string =>
   typeof given === 'string' && COMMAND_ID_PATTERN.test(given) ? given : uuid4();

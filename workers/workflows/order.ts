@@ -133,6 +133,7 @@ async function charge(order: RunningOrder): Promise<void> {
   // `closed` leaves open whether an earlier charge succeeded; after the other outcomes nothing was charged.
   order.mayBeCharged = outcome === 'closed';
   if (outcome === 'declined') throw failed('PAYMENT_DECLINED');
+  if (outcome === 'unapproved') throw failed('UNAPPROVED', 'the approval has no valid signature of the API');
   if (outcome === 'conflict') throw failed('PAYMENT_CONFLICT');
   throw failed('DEADLINE', 'the order was settled from outside');
 }

@@ -79,6 +79,8 @@ export interface SentCommand {
   argument: unknown;
   /** Absent in commands that a run of a version up to 0.5 received. */
   actor?: Actor;
+  /** The API's signature of an approval. */
+  proof?: string;
   /** Returned with the answer, so that the caller knows which of two requests under one id was decided. */
   arguments_hash?: string;
   /** `run before`: it was received and counted there. */
