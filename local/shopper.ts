@@ -39,12 +39,16 @@ export type Answer = { command: Command; input: CommandInput } & (
   | NotAccepted
 );
 
+/** Of the callers of one shop. */
+type ShopCaller = Extract<CallerName, 'checkout' | 'office' | 'approver'>;
+type ShopTokens = Pick<Tokens, ShopCaller>;
+
 interface ShopperOptions {
   via?: 'http' | 'trpc';
   /** How long a call is repeated while the API doesn't answer or answers UNAVAILABLE or INTERNAL; default 0: it is sent once. */
   retryForMs?: number;
   /** For an API that asks for tokens: each call carries the token of who makes such calls. */
-  tokens?: Tokens | undefined;
+  tokens?: ShopTokens | undefined;
   /** How long one request may take before it counts as not answered. */
   timeoutMs?: number;
 }
@@ -161,11 +165,11 @@ class HttpError extends Error {
 }
 
 /** Who sends each command. */
-const SENT_BY: Record<Command, CallerName> = { approve: 'approver', cancel: 'office', address: 'office' };
+const SENT_BY: Record<Command, ShopCaller> = { approve: 'approver', cancel: 'office', address: 'office' };
 
-function overHttp(url: string, tokens: Tokens | undefined): Transport {
+function overHttp(url: string, tokens: ShopTokens | undefined): Transport {
   async function request<T>(
-    caller: CallerName,
+    caller: ShopCaller,
     path: string,
     signal: AbortSignal,
     body?: object,
@@ -193,9 +197,9 @@ function overHttp(url: string, tokens: Tokens | undefined): Transport {
   };
 }
 
-function overClient(url: string, tokens: Tokens | undefined): Transport {
-  const clients = new Map<CallerName, OrdersClient>();
-  const of = (caller: CallerName): OrdersClient => {
+function overClient(url: string, tokens: ShopTokens | undefined): Transport {
+  const clients = new Map<ShopCaller, OrdersClient>();
+  const of = (caller: ShopCaller): OrdersClient => {
     const client = clients.get(caller) ?? createOrdersClient(url, tokens && { token: tokens[caller] });
     clients.set(caller, client);
     return client;

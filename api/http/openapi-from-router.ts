@@ -112,7 +112,7 @@ const RECORDED = {
   ShipmentPayload: RecordedShipmentPayload,
 };
 
-const ANY_CALL: ErrorCode[] = ['INVALID', 'UNAUTHENTICATED', 'FORBIDDEN', 'INTERNAL', 'UNAVAILABLE'];
+const ANY_CALL: ErrorCode[] = ['INVALID', 'UNAUTHENTICATED', 'FORBIDDEN', 'BUSY', 'INTERNAL', 'UNAVAILABLE'];
 const CALL_WITH_BODY: ErrorCode[] = ['INVALID_JSON', 'PAYLOAD_TOO_LARGE'];
 
 /** Example error responses: the `detail` text, and the details of the code. */
@@ -222,7 +222,7 @@ function operation({ name, meta, input, output }: RestProcedure): Json {
     ...(command ? [idempotencyKey(command)] : []),
   ];
   const needed = required.filter((key) => !inPath.includes(key));
-  const possible = [...ANY_CALL, ...(rest.method === 'POST' ? CALL_WITH_BODY : []), ...errors];
+  const possible = new Set([...ANY_CALL, ...(rest.method === 'POST' ? CALL_WITH_BODY : []), ...errors]);
   return {
     operationId: name,
     summary,
@@ -279,7 +279,7 @@ function successes(output: Schema): Json {
 }
 
 /** By status: the response of its code; where several codes share a status, a response that is one of theirs. */
-function failures(codes: ErrorCode[]): Json {
+function failures(codes: Set<ErrorCode>): Json {
   const byStatus = Map.groupBy(codes, (code) => ERRORS[code].status);
   return Object.fromEntries(
     [...byStatus].map(([status, shared]) => [

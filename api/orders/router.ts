@@ -57,7 +57,7 @@ export interface Meta {
   command?: Command;
 }
 
-const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'TOO_MANY', 'BUSY'];
+const COMMAND_ERRORS: ErrorCode[] = ['NOT_FOUND', 'TOO_LATE', 'TOO_MANY'];
 
 const t = initTRPC
   .context<Context>()
@@ -110,7 +110,7 @@ export const appRouter = t.router({
       scope: 'orders:start',
       rest: { method: 'POST', path: '/orders/:order_id/start' },
       summary: 'Start an order; sending the same body again returns the same run',
-      errors: ['NOT_FOUND', 'ORDER_CONFLICT', 'BUSY'],
+      errors: ['NOT_FOUND', 'ORDER_CONFLICT'],
     })
       .input(StartInput)
       .output(StartOutput)
@@ -125,7 +125,7 @@ export const appRouter = t.router({
       scope: 'orders:read',
       rest: { method: 'GET', path: '/orders/:order_id/status' },
       summary: 'What an order is doing right now',
-      errors: ['NOT_FOUND', 'BUSY'],
+      errors: ['NOT_FOUND'],
     })
       .input(ById)
       .output(OrderStatus)
@@ -136,7 +136,7 @@ export const appRouter = t.router({
       scope: 'orders:read:personal',
       rest: { method: 'GET', path: '/orders/:order_id' },
       summary: 'An order with its payments, shipments and events',
-      errors: ['NOT_FOUND', 'BUSY'],
+      errors: ['NOT_FOUND'],
     })
       .input(GetInput)
       .output(OrderView)

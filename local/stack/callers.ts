@@ -19,11 +19,13 @@ export const CALLERS = {
   office: ['orders:read', 'orders:read:personal', 'orders:list', 'orders:change'],
   approver: ['orders:read', 'orders:read:personal', 'orders:list', 'orders:approve'],
   staff: SCOPE_NAMES.filter((scope) => scope !== 'orders:start'),
+  everything: SCOPE_NAMES,
 } as const satisfies Record<string, readonly Scope[]>;
 export type CallerName = keyof typeof CALLERS;
 export type Tokens = Record<CallerName, string>;
 
-const SHOP = 'acme';
+/** The shop of the tokens of a stack. */
+export const SHOP = 'acme';
 const VALID_FOR = '12h';
 
 /** The name of a caller's token in a stack's `env` file. */

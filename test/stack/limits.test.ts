@@ -104,7 +104,6 @@ const shopperOf = ({ url, tokens }: Api, via: 'http' | 'trpc') =>
       checkout: tokens.starting,
       office: tokens.deciding,
       approver: tokens.deciding,
-      staff: tokens.deciding,
     },
   });
 

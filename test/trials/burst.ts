@@ -29,8 +29,8 @@ const { orders: sizes = [200, 500, 1000], approveAfter } = script(
   .parse()
   .opts();
 
-await withStack({ say: print }, async ({ addresses }) => {
-  const shopper = createShopper(addresses.API_URL);
+await withStack({ say: print }, async ({ addresses, tokens }) => {
+  const shopper = createShopper(addresses.API_URL, { tokens });
   const table = new Table({
     head: [
       'at once',

@@ -93,8 +93,9 @@ const stack = await startStack({
   },
 });
 const { API_URL, DATABASE_URL, TEMPORAL_ADDRESS } = stack.addresses;
-const shopper = createShopper(API_URL, { retryForMs: RETRY_FOR_MS, timeoutMs: CALL_TIMEOUT_MS });
-const api = createOrdersClient(API_URL);
+const { tokens } = stack;
+const shopper = createShopper(API_URL, { retryForMs: RETRY_FOR_MS, timeoutMs: CALL_TIMEOUT_MS, tokens });
+const api = createOrdersClient(API_URL, tokens && { token: tokens.office });
 const sent: SentOrder[] = [];
 const floods: Flood[] = [];
 const injected: InjectedFault[] = [];
@@ -196,7 +197,8 @@ async function sendOrder(n: number): Promise<void> {
 /** Floods an order with commands and approves it. */
 async function flood(): Promise<void> {
   const order_id = `chaos-flooded-${floods.length}`;
-  floods.push(await floodOrder({ order_id, temporal: TEMPORAL_ADDRESS, api: API_URL, shopper, forMs: FLOOD_MS }));
+  const servers = { temporal: TEMPORAL_ADDRESS, api: API_URL, tokens };
+  floods.push(await floodOrder({ order_id, ...servers, shopper, forMs: FLOOD_MS }));
 }
 
 /** True once the order is accepted, false when the API didn't answer in time. Throws when it was refused. */

@@ -2,9 +2,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { recordedId } from '@trellis/contracts/id';
 import type { OrderInput } from '@trellis/contracts/order';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId } from '@trellis/contracts/temporal';
 import { type Answer, createShopper, type Shopper } from '@trellis/local/shopper';
+import { SHOP, type Tokens } from '@trellis/local/stack/callers';
 
 export interface Flood {
   order: OrderInput;
@@ -42,10 +44,12 @@ export async function floodOrder(options: {
   order_id: string;
   temporal: string;
   api: string;
+  /** If the API asks for tokens. */
+  tokens: Tokens | undefined;
   shopper: Shopper;
   forMs: number;
 }): Promise<Flood> {
-  const { order_id, temporal, api, shopper, forMs } = options;
+  const { order_id, temporal, api, tokens, shopper, forMs } = options;
   const order: OrderInput = {
     order_id,
     payment_id: `pay-${order_id}`,
@@ -55,13 +59,15 @@ export async function floodOrder(options: {
   };
   const connection = await Connection.connect({ address: temporal });
   const client = createTemporalClient(connection);
-  const start = { workflowId: orderWorkflowId(order_id), taskQueue: ORDERS_QUEUE, args: [order] };
+  const recorded = (id: string) => recordedId(tokens ? SHOP : '', id);
+  const argument = { ...order, order_id: recorded(order_id), payment_id: recorded(order.payment_id) };
+  const start = { workflowId: orderWorkflowId(recorded(order_id)), taskQueue: ORDERS_QUEUE, args: [argument] };
   const run = await client.workflow.start(ORDER_WORKFLOW, start);
 
   const end = Date.now() + forMs;
   const changes: Answer[] = [];
   let taken = 0;
-  const once = createShopper(api, { timeoutMs: CALL_TIMEOUT_MS });
+  const once = createShopper(api, { timeoutMs: CALL_TIMEOUT_MS, tokens });
   const changeAddress = async (caller: number) => {
     for (let n = 0; Date.now() < end; n += 1)
       changes.push(

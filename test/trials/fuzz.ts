@@ -14,12 +14,12 @@ const { requests, seed = randomInt(2 ** 31) } = script(
   .parse()
   .opts();
 
-await withStack({ edge: true, say: print }, async ({ addresses }, folder) => {
+await withStack({ edge: true, say: print }, async ({ addresses, tokens }, folder) => {
   const { API_URL, EDGE_URL = '', DATABASE_URL } = addresses;
   print(`seed ${seed}`);
   for (const [runtime, url] of Object.entries({ Node: API_URL, workerd: EDGE_URL })) {
     const began = Date.now();
-    const fuzzed = await fuzz(url, { requests, seed, folder });
+    const fuzzed = await fuzz(url, { requests, seed, folder, token: tokens?.everything });
     const seconds = Math.round((Date.now() - began) / 1000);
     print(
       `${runtime}: ${fuzzed.requests} requests in ${seconds} s, ${fuzzed.failure || 'every answer is as documented'}`,

@@ -129,9 +129,9 @@ let shopper: Shopper;
 const results: RaceResult[] = [];
 // Without faults the delays hit the moments exactly; with faults a hanging call moves the moments.
 for (const faults of ['off', 'on']) {
-  await withStack({ env: { FLAKY_CALL: faults }, say: print }, async ({ addresses }) => {
-    client = createOrdersClient(addresses.API_URL);
-    shopper = createShopper(addresses.API_URL, { timeoutMs: CALL_TIMEOUT_MS });
+  await withStack({ env: { FLAKY_CALL: faults }, say: print }, async ({ addresses, tokens }) => {
+    client = createOrdersClient(addresses.API_URL, tokens && { token: tokens.office });
+    shopper = createShopper(addresses.API_URL, { timeoutMs: CALL_TIMEOUT_MS, tokens });
     const title = (name: string) => `${name}, flaky_call ${faults}`;
     for (const race of RACES) {
       const [from, to] = race.delays.map((delay) => delay * (faults === 'on' ? SLOWDOWN : 1)) as [number, number];

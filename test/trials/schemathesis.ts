@@ -14,6 +14,14 @@ const CHECKS = [
   'negative_data_rejection',
 ];
 
+interface FuzzOptions {
+  requests: number;
+  seed: number;
+  folder: string;
+  /** Sent with each request. */
+  token?: string | undefined;
+}
+
 export interface Fuzzed {
   requests: number;
   /** Schemathesis's report of a wrong answer and of how to repeat its request; empty when every answer was right. */
@@ -24,8 +32,8 @@ export interface Fuzzed {
  * Sends the API at `url` at least `requests` requests, valid and invalid ones, alone and in sequences. No answer may be a
  * 5xx or one that the document doesn't describe, and no invalid request may be accepted. The report goes to `folder`.
  */
-export async function fuzz(url: string, options: { requests: number; seed: number; folder: string }): Promise<Fuzzed> {
-  const { requests, seed, folder } = options;
+export async function fuzz(url: string, options: FuzzOptions): Promise<Fuzzed> {
+  const { requests, seed, folder, token } = options;
   const library = await pythonPackage(PACKAGE);
   const fuzzed: Fuzzed = { requests: 0, failure: '' };
   for (let round = 0; fuzzed.requests < requests && fuzzed.failure === ''; round += 1) {
@@ -33,6 +41,7 @@ export async function fuzz(url: string, options: { requests: number; seed: numbe
     const { printed, failed } = await runOnce(library, folder, [
       ...['run', `${url}/openapi.json`, '--phases', 'coverage,fuzzing,stateful', '--checks', CHECKS.join()],
       ...['--max-examples', `${Math.ceil((requests - fuzzed.requests) / 10)}`, '--seed', `${seed + round}`],
+      ...(token ? ['--header', `Authorization: Bearer ${token}`] : []),
       ...['--report', 'json', '--report-json-path', report, '--no-color', '--warnings', 'off'],
     ]);
     const { test_cases } = JSON.parse(await readFile(report, 'utf8').catch(() => '{}'));

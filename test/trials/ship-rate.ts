@@ -1,9 +1,11 @@
 /** `npm run ship-rate`: the share of orders that ship in time under flaky_call, the latencies, and the audit of the money. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { recordedId } from '@trellis/contracts/id';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { moneyViolations, printAudit } from '@trellis/local/audit';
 import { count, fraction, milliseconds, positive, print, script, whole } from '@trellis/local/options';
 import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
+import { SHOP } from '@trellis/local/stack/callers';
 import { type Stack, withStack } from '@trellis/local/stack/stack';
 import { actionsSoFar, type Cost, costsOf } from './cost.ts';
 
@@ -47,8 +49,8 @@ const options = script(
 let underWay = 0;
 
 await withStack({ say: print }, async (stack) => {
-  const { addresses } = stack;
-  const shopper = createShopper(addresses.API_URL, { retryForMs: RETRY_FOR_MS });
+  const { addresses, tokens } = stack;
+  const shopper = createShopper(addresses.API_URL, { retryForMs: RETRY_FOR_MS, tokens });
   const runs = Array.from({ length: options.orders }, async (_, n) => {
     await sleep((n * 1000) / options.rate);
     return measure(`rate-${n}`, shopper, Math.random() < options.cancel);
@@ -56,7 +58,8 @@ await withStack({ say: print }, async (stack) => {
   const [orders] = await Promise.all([Promise.all(runs), killWorker(stack, options.kill)]);
   const shipped = orders.filter(({ state }) => state === 'shipped');
   if (orders.some(({ startToEnd }) => !Number.isFinite(startToEnd))) process.exitCode = 1;
-  report(orders, await costsOf(addresses, shipped));
+  const recorded = shipped.map((order) => ({ ...order, orderId: recordedId(tokens ? SHOP : '', order.orderId) }));
+  report(orders, await costsOf(addresses, recorded));
   printAudit(await moneyViolations(addresses.DATABASE_URL));
   const { TEMPORAL_METRICS_URL } = addresses;
   if (TEMPORAL_METRICS_URL)
