@@ -28,7 +28,7 @@ try {
   print(
     'Trellis Orders is up. The addresses are in .local/env, with their passwords, the logs in .local/logs. Ctrl-C stops it.',
   );
-  printTokens(stack.tokens);
+  printTokens(stack);
   await printFirstSteps(stack.addresses.API_URL, stack.tokens);
   let stopping = false;
   for (const { name, exited } of stack.services)
@@ -55,8 +55,10 @@ function withoutPassword(address: string): string {
 }
 
 /** Prints a token for each kind of caller, as the variables of .local/env, where the API asks for one. */
-function printTokens(tokens: Stack['tokens']): void {
+function printTokens({ auth, tokens }: Stack): void {
   if (tokens) print('\nCallers need a token. These are valid for 12 hours; npm run token signs others.');
+  else if (auth === 'on')
+    print('Callers need a token, of the issuers or keys that AUTH_ISSUERS and AUTH_PUBLIC_KEYS name.');
   else print('AUTH=off: every program on this machine may call the API. AUTH=on npm start asks for tokens.');
   for (const [name, token] of Object.entries(tokenVariables(tokens))) print(`${name}=${token}`);
 }

@@ -1,6 +1,6 @@
 /** The log entry of an INTERNAL or UNAVAILABLE answer: one line, without statements, parameters and bodies. */
 import type { ErrorCode, OrderError } from '@trellis/contracts/error';
-import { ID_PATTERN } from '@trellis/contracts/id';
+import { RECORDED_ID_PATTERN } from '@trellis/contracts/id';
 import { DatabaseError } from '@trellis/drizzle/database';
 
 export interface Failure {
@@ -27,7 +27,7 @@ export function failureOf(
     method,
     path: path.slice(0, MAX_LENGTH),
     code: error.code,
-    ...(typeof orderId === 'string' && ID_PATTERN.test(orderId) && { order_id: orderId }),
+    ...(typeof orderId === 'string' && RECORDED_ID_PATTERN.test(orderId) && { order_id: orderId }),
     reason: reasonOf(error),
     ...(error.code === 'INTERNAL' && !(cause instanceof DatabaseError) && cause.stack && { stack: cause.stack }),
   };

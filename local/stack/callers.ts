@@ -63,14 +63,17 @@ function parsed(text: string, file: string): Key {
 export async function callersOf(
   folder: string,
   given: NodeJS.ProcessEnv,
-): Promise<{ settings: NodeJS.ProcessEnv; tokens?: Tokens }> {
-  const { AUTH = 'off', AUTH_ISSUERS, AUTH_PUBLIC_KEYS, AUTH_AUDIENCE: audience = AUDIENCE } = given;
-  if (AUTH === 'off' || AUTH_ISSUERS || AUTH_PUBLIC_KEYS) return { settings: { AUTH } };
+): Promise<{ auth: 'on' | 'off'; settings: NodeJS.ProcessEnv; tokens?: Tokens }> {
+  const { AUTH_ISSUERS, AUTH_PUBLIC_KEYS, AUTH_AUDIENCE } = given;
+  // Any other value is refused by the API.
+  const { AUTH = 'off' } = given as { AUTH?: 'on' | 'off' };
+  if (AUTH === 'off' || AUTH_ISSUERS || AUTH_PUBLIC_KEYS) return { auth: AUTH, settings: { AUTH } };
+  const audience = AUTH_AUDIENCE || AUDIENCE;
   const { key } = await keyIn(join(folder, 'token-key.json'));
   const entries = Object.entries(CALLERS).map(async ([sub, scopes]) => {
     const shop = sub === 'staff' ? EVERY_SHOP : SHOP;
     return [sub, await signToken(key, { sub, scopes, shop, audience, expires: VALID_FOR })] as const;
   });
   const tokens = Object.fromEntries(await Promise.all(entries)) as Tokens;
-  return { settings: { AUTH, AUTH_PUBLIC_KEYS: publicKeyOf(key) }, tokens };
+  return { auth: AUTH, settings: { AUTH, AUTH_PUBLIC_KEYS: publicKeyOf(key) }, tokens };
 }

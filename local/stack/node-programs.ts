@@ -14,6 +14,8 @@ const PINNED = {
   WORKER_QUEUES: 'orders,shipping',
   HEALTH_PORT: '',
   SANDBOX_DATABASE_URL: '',
+  APPROVAL_KEY: '',
+  APPROVAL_PUBLIC_KEYS: '',
 };
 
 /** The variables that a program started from here reads: those of the environment, and those of `.env` that are not set there. */

@@ -43,6 +43,8 @@ export interface Addresses extends TemporalAddresses {
 
 export interface Stack {
   readonly addresses: Addresses;
+  /** Whether the API asks for tokens. */
+  readonly auth: 'on' | 'off';
   /** What callers of the API present, if it asks for tokens: its AUTH is `on`. */
   readonly tokens?: Tokens;
   /** All services, including workers started later. */
@@ -153,9 +155,10 @@ export async function startStack({
       await started(startEdge({ folder, port: ports.edge, ...servers, settings }));
     }
     const startAgain = (name: 'sql' | 'temporal' | 'api') => ({ sql, temporal, api })[name]();
-    const { tokens } = callers;
+    const { auth, tokens } = callers;
     return {
       addresses,
+      auth,
       ...(tokens && { tokens }),
       services,
       worker: firstWorker,

@@ -29,6 +29,7 @@ test('the API names PORT when the port is taken', async () => {
   const given = {
     DATABASE_URL: 'mysql://server/x',
     TEMPORAL_ADDRESS: 'server:7233',
+    AUTH: 'off',
     HOST: '127.0.0.1',
     PORT: `${port}`,
   };
