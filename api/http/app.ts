@@ -18,7 +18,6 @@ import { createStatusReader } from '../orders/status.ts';
 import type { TemporalPort } from '../temporal/port.ts';
 import { answerRefused, type Body, receiveBody } from './body.ts';
 import { type Failure, failureOf } from './failure.ts';
-import { openApiDocument } from './openapi-from-router.ts';
 import { createSiteCheck } from './other-sites.ts';
 import { createReadiness, type Ping } from './readiness.ts';
 import { jsonResponse, problemResponse, redirect, withHeaders } from './responses.ts';
@@ -106,7 +105,6 @@ export function createApp(deps: AppDeps): Hono {
     const servers = await unreachable();
     return servers.length === 0 ? jsonResponse({ ok: true }) : jsonResponse({ ok: false, unreachable: servers }, 503);
   });
-  app.get('/openapi.json', () => jsonResponse(openApiDocument(auth.AUTH === 'on')));
 
   const trpc = (c: HonoContext, req: Request, createContext: () => Promise<Context>) =>
     fetchRequestHandler({

@@ -142,17 +142,10 @@ const OPTIONS = {
 } as const;
 
 /** Generated once: it does not change while the program runs. */
-const documents = new Map<boolean, Json>();
+let document: Json | undefined;
 
-/** `needsToken`: whether callers need one. */
-export function openApiDocument(needsToken: boolean): Json {
-  const document = documents.get(needsToken) ?? generated(needsToken);
-  documents.set(needsToken, document);
-  return document;
-}
-
-function generated(needsToken: boolean): Json {
-  return {
+export function openApiDocument(): Json {
+  document ??= {
     openapi: '3.1.0',
     info: {
       title: 'Trellis Orders',
@@ -162,13 +155,14 @@ function generated(needsToken: boolean): Json {
     },
     servers: [{ url: '/', description: 'The server that this document was loaded from' }],
     tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
-    paths: paths(needsToken),
+    paths: paths(),
     components: {
       schemas: toJsonSchemaDefs(NAMED, { ...OPTIONS, typeMode: 'output' }),
       responses: Object.fromEntries(ERROR_CODES.map((code) => [code, errorResponse(code)])),
-      ...(needsToken && { securitySchemes: { [BEARER]: bearerScheme() } }),
+      securitySchemes: { [BEARER]: bearerScheme() },
     },
   };
+  return document;
 }
 
 const TAGS = {
@@ -182,11 +176,12 @@ const BEARER = 'token';
 
 function bearerScheme(): Json {
   const scopes = Object.entries(SCOPES).map(([name, meaning]) => `- \`${name}\`: ${meaning}`);
-  const description = ['A JWT. Its claim `scope` lists what its holder may do:', '', ...scopes].join('\n');
+  const meaning = 'A JWT. Its claim `scope` lists what its holder may do. An API with `AUTH=off` needs none.';
+  const description = [meaning, '', ...scopes].join('\n');
   return { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description };
 }
 
-function paths(needsToken: boolean): Json {
+function paths(): Json {
   const all: Record<string, Json> = {
     '/health': {
       get: {
@@ -203,7 +198,7 @@ function paths(needsToken: boolean): Json {
     const templated = path.replace(/:(\w+)/g, '{$1}');
     all[templated] = {
       ...all[templated],
-      [method.toLowerCase()]: { ...operation(procedure), ...(needsToken && { security: [{ [BEARER]: [scope] }] }) },
+      [method.toLowerCase()]: { ...operation(procedure), security: [{ [BEARER]: [scope] }] },
     };
   }
   return all;

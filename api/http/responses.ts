@@ -2,7 +2,7 @@
 import { ERRORS, type ErrorDetails, type OrderError } from '@trellis/contracts/error';
 
 /** Security headers of every answer but a page: it is one caller's data. */
-const HEADERS = {
+export const HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'x-content-type-options': 'nosniff',

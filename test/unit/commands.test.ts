@@ -4,7 +4,7 @@ import { COMMAND_INPUTS } from '@trellis/contracts/command-inputs';
 import { COMMAND_NAMES, COMMANDS } from '@trellis/contracts/commands';
 import { expect, test } from 'vitest';
 
-const { paths } = openApiDocument(true) as unknown as { paths: Record<string, { post?: { summary: string } }> };
+const { paths } = openApiDocument() as unknown as { paths: Record<string, { post?: { summary: string } }> };
 const procedures = Object.keys(appRouter._def.procedures);
 
 // workflow-commands.test.ts checks that the workflow has handlers for each command.

@@ -122,9 +122,9 @@ describe('a recorded order', () => {
         { attempt: 3, status: 'dispatched', payload: { tracking: null }, ts: at },
       ],
       events: [
-        { type: 'package_prepared', payload: { attempt: 1, address, weight: 2 }, ts: at },
-        { type: 'package_prepared', payload: { attempt: '1', state: 'lost' }, ts: at },
-        { type: 'order_failed', payload: 'by hand', ts: at },
+        { type: 'package_prepared', payload: { attempt: 1, address, weight: 2 }, actor: null, ts: at },
+        { type: 'package_prepared', payload: { attempt: '1', state: 'lost' }, actor: { sub: 1 }, ts: at },
+        { type: 'order_failed', payload: 'by hand', actor: 'somebody', ts: at },
       ],
     };
     expect(v.parse(OrderView, recorded)).toEqual(recorded);
