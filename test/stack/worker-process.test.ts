@@ -2,10 +2,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { SHIPPING_QUEUE } from '@trellis/contracts/temporal';
+import { SHIPPING_QUEUE, WORKFLOW_TASK_TIMEOUT_MS } from '@trellis/contracts/temporal';
 import { freePort } from '@trellis/local/stack/ports';
-import { afterAll, expect, test } from 'vitest';
+import { createConnection } from 'mysql2/promise';
+import { afterAll, expect, onTestFinished, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 import { need } from '../servers.ts';
 import { openTestbed } from '../workflow-fixture.ts';
@@ -55,6 +57,44 @@ test('it is ready while it polls and its servers answer, and drains on SIGTERM, 
   const stop = await bed.startWorkers('orders', 'shipping');
   expect(await Promise.all(orders.map((order) => order.end()))).toEqual(orders.map(() => 'shipped'));
   await stop();
+  expect(await bed.violations()).toEqual([]);
+}, 60_000);
+
+test('a signal is delivered whose workflow task follows one that a frozen worker began too late', async () => {
+  const [first, given] = [await start({}), anOrder()];
+  await first.started();
+  const holder = await createConnection(bed.databaseUrl);
+  onTestFinished(() => holder.end());
+  // While the order's row can't be inserted, the workflow task stays open for its first activity.
+  await holder.query('BEGIN');
+  await holder.query(
+    "INSERT INTO orders (id, state, step, workflow_id, run_id) VALUES (?, 'received', 'init', '', '')",
+    [given.order_id],
+  );
+  const order = await bed.place(given, { workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS.exercise });
+  const task = async () => (await order.handle.describe()).raw.pendingWorkflowTask;
+  const isStarted = async (attempt: number) => {
+    const { attempt: current, startedTime } = (await task()) ?? {};
+    return current === attempt && startedTime !== null && startedTime !== undefined;
+  };
+  await eventually(() => isStarted(1));
+  const second = await start({});
+  await second.started();
+  // It learns Temporal's time from its tasks.
+  const hasWorked = () => second.log().some(({ msg }) => msg === 'step');
+  while (!hasWorked()) await (await bed.placeApproved()).end();
+  second.child.kill('SIGSTOP');
+  first.child.kill('SIGKILL');
+  // The server gives the frozen worker the second attempt.
+  await eventually(() => isStarted(2));
+  await sleep(WORKFLOW_TASK_TIMEOUT_MS.exercise - 1_000);
+  second.child.kill('SIGCONT');
+  await order.signal('cancel', 'in time');
+  await eventually(async () => (await task())?.attempt === 1 && isStarted(1));
+  await holder.query('ROLLBACK');
+  expect(await order.end()).toBe('canceled');
+  second.child.kill('SIGTERM');
+  await second.ended;
   expect(await bed.violations()).toEqual([]);
 }, 60_000);
 

@@ -135,3 +135,42 @@ test.each([
 ])('an order that is %o has no valid field', (given) => {
   expect(validFields(OrderInput.entries, given)).toEqual({});
 });
+
+describe('a local activity whose workflow task began late', () => {
+  const TIMEOUT = 3_000;
+
+  /** Runs one that takes `milliseconds`, in a task that this process began `late` milliseconds after Temporal gave it out. */
+  async function run(late: number, milliseconds: number) {
+    let elapsed = 1_000_000;
+    const clock = createServerClock(() => elapsed);
+    clock.observe(elapsed);
+    const effect = vi.fn(async () => {
+      elapsed += milliseconds;
+      return 'done';
+    });
+    const input = { order_id: 'o-1', sent_at: elapsed - late, task_timeout_ms: TIMEOUT };
+    const environment = new MockActivityEnvironment({
+      activityType: 'close_order',
+      workflowType: 'OrderWorkflow',
+      isLocal: true,
+    });
+    const outcome = await environment
+      .run(() => attempt({ clock, onFailedAttempt: () => {} }, input, effect))
+      .catch((failure: ApplicationFailure) => failure.type);
+    return { outcome, calls: effect.mock.calls.length };
+  }
+
+  test('fails when Temporal has given up the task before its end, and else returns its result', async () => {
+    expect(await run(1_000, 2_500)).toEqual({ outcome: 'TASK_ENDED', calls: 1 });
+    expect(await run(1_000, 1_500)).toEqual({ outcome: 'done', calls: 1 });
+    expect(await run(2_000, 10)).toEqual({ outcome: 'done', calls: 1 });
+  });
+
+  test('is not begun when the task is about to end', async () => {
+    expect(await run(2_500, 10)).toEqual({ outcome: 'TASK_ENDED', calls: 0 });
+  });
+
+  test('may last longer than the task when the SDK completes that in time', async () => {
+    expect(await run(20, 10_000)).toEqual({ outcome: 'done', calls: 1 });
+  });
+});

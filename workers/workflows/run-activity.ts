@@ -1,5 +1,5 @@
 /** How workflows run their activities: as a local activity where that is possible, else as a remote one. */
-import { isCancellation, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import { isCancellation, proxyActivities, proxyLocalActivities, workflowInfo } from '@temporalio/workflow';
 import type { ActivityName } from '@trellis/contracts/activities';
 import type { Policy } from '@trellis/contracts/policy';
 import type { Activities } from '../activities/index.ts';
@@ -39,7 +39,7 @@ export async function runLocally<N extends ActivityName>(
         startToCloseTimeout: Math.min(timeout, limit),
         retry: { maximumAttempts: 1 },
       })[name] as RunActivity<N>;
-      return run({ ...input, sent_at: Date.now() });
+      return run({ ...input, sent_at: Date.now(), task_timeout_ms: workflowInfo().taskTimeoutMs });
     });
   } catch (error) {
     if (isCancellation(error) || error instanceof DeadlineExceeded) throw error;
