@@ -11,6 +11,7 @@ import { type Service, startProcess } from './processes.ts';
 /** Values that a `.env` made for other servers must not change. An empty one counts as not set. */
 const PINNED = {
   HOST,
+  AUTH: 'off',
   WORKER_QUEUES: 'orders,shipping',
   HEALTH_PORT: '',
   SANDBOX_DATABASE_URL: '',

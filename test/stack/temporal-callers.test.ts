@@ -12,7 +12,7 @@ import {
 } from '@trellis/contracts/temporal';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
-import { apiOn, awaitingApproval, hangs, openTestbed } from '../workflow-fixture.ts';
+import { apiOn, awaitingApproval, hangs, openTestbed, ownTestbed } from '../workflow-fixture.ts';
 
 const key = await makeKey();
 const bed = await openTestbed({ clock: 'real', approvalKeys: [publicKeyOf(key)] });
@@ -73,6 +73,24 @@ test('the event of an approval names who signed it, whatever the command says', 
   expect(await order.end()).toBe('shipped');
   const { events } = await order.view();
   expect(events.find(({ type }) => type === 'order_approved')?.actor).toEqual(JANE);
+});
+
+test('the events of an order that is canceled between its approval and its charge say who approved and who canceled it', async () => {
+  const idle = await ownTestbed({ clock: 'real', queues: [] });
+  const JOHN = { ...JANE, sub: 'john' };
+  const order = await idle.placeApproved(anOrder(), { signalArgs: ['c-1', HASH, JANE] });
+  await order.signal('cancel', 'changed my mind', 'c-2', HASH, JOHN);
+  const stop = await idle.startWorkers('orders', 'shipping');
+  expect(await order.end()).toBe('canceled');
+  await stop();
+  const { events } = await order.view();
+  const actors = events.map(({ type, actor }) => [type, actor?.sub]);
+  expect(actors).toEqual([
+    ['order_received', 'unknown'],
+    ['order_validated', 'trellis-orders'],
+    ['order_approved', 'jane'],
+    ['order_canceled', 'john'],
+  ]);
 });
 
 test('an activity that is started by itself changes nothing', async () => {

@@ -19,7 +19,11 @@ const BLOCKS = 20;
 /** Blocks that are sent before the measured ones. */
 const WARM_UP = 2;
 /** Unused addresses, for measurements of `/health`, which calls neither server. */
-const NOWHERE = { TEMPORAL_ADDRESS: 'http://127.0.0.1:1', DATABASE_URL: 'http://user:password@127.0.0.1:1' };
+const NOWHERE = {
+  AUTH: 'off',
+  TEMPORAL_ADDRESS: 'http://127.0.0.1:1',
+  DATABASE_URL: 'http://user:password@127.0.0.1:1',
+};
 
 const { rounds, requests } = script(
   'npm run edge-cost',
@@ -49,7 +53,7 @@ try {
   stack = await startStack({ folder, persistent: false, edge: true, env: { FLAKY_CALL: 'off' }, say: print });
   const { API_URL, PLANETSCALE_URL = '', TEMPORAL_HTTP_URL } = stack.addresses;
   const shipped = await shipOrders(API_URL);
-  const servers = { TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL, DATABASE_URL: PLANETSCALE_URL };
+  const servers = { AUTH: 'off', TEMPORAL_ADDRESS: TEMPORAL_HTTP_URL, DATABASE_URL: PLANETSCALE_URL };
   // Under this policy the order below stays in review.
   const api = await startWorkerd(ours, { ...servers, POLICY: 'production' });
   const inReview = { order_id: 'edge-cost-open', payment_id: 'pay-open', ...ORDER };

@@ -9,7 +9,12 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { eventually } from '../fixtures.ts';
 
 const SCRIPT = fileURLToPath(new URL('../../api/node.ts', import.meta.url));
-const NOWHERE = { DATABASE_URL: 'mysql://root@127.0.0.1:1/x', TEMPORAL_ADDRESS: '127.0.0.1:1', HOST: '127.0.0.1' };
+const NOWHERE = {
+  DATABASE_URL: 'mysql://root@127.0.0.1:1/x',
+  TEMPORAL_ADDRESS: '127.0.0.1:1',
+  HOST: '127.0.0.1',
+  AUTH: 'off',
+};
 /** Docker's and compose's. */
 const GRACE_MS = 10_000;
 
@@ -266,10 +271,11 @@ describe.concurrent('the API', () => {
   test('warns of each server that does not answer at the start by its variable, and is not ready', async () => {
     const warnings = await eventually(async () => {
       const lines = shared.log().flatMap(({ level, msg }) => (level === 40 ? [`${msg}`] : []));
-      return lines.length === 2 && lines.sort();
+      return lines.length === 3 && lines.sort();
     });
-    expect(warnings[0]).toMatch(/^DATABASE_URL \(127\.0\.0\.1:1\): /);
-    expect(warnings[1]).toMatch(/^TEMPORAL_ADDRESS \(127\.0\.0\.1:1\), namespace default: /);
+    expect(warnings[0]).toBe('AUTH=off: whoever reaches this API may do everything; it serves this machine only');
+    expect(warnings[1]).toMatch(/^DATABASE_URL \(127\.0\.0\.1:1\): /);
+    expect(warnings[2]).toMatch(/^TEMPORAL_ADDRESS \(127\.0\.0\.1:1\), namespace default: /);
     const where = { temporal: '127.0.0.1:1', namespace: 'default', host: '127.0.0.1', port: shared.port };
     expect(shared.log()[0]).toMatchObject({ msg: 'api listening', policy: 'exercise', ...where });
     const ready = await fetch(`http://127.0.0.1:${shared.port}/readyz`);
