@@ -459,6 +459,7 @@ export class OrderModel {
   private close(): void {
     const { state, reason } = this.ending ?? { state: 'failed' };
     this.failUnfinished();
+    if (this.approved) this.note('order_approved');
     const why = state === 'canceled' ? this.cancel_reason : reason;
     this.record(state, `order_${state}${why ? ` ${why}` : ''}`);
     this.state = state;
