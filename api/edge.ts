@@ -4,6 +4,7 @@ import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
 import { openApiStores } from '@trellis/drizzle/stores';
+import { accessOf, type Call, newCall, REQUEST_ID } from './http/access-log.ts';
 import { createApp } from './http/app.ts';
 import { problemResponse } from './http/responses.ts';
 import { createHttpTemporal } from './temporal/http.ts';
@@ -49,15 +50,26 @@ export default {
     environment: Environment,
     context: { waitUntil(work: Promise<unknown>): void },
   ): Promise<Response> {
-    try {
-      app ??= appOf(environment);
-    } catch (error) {
-      console.error(error);
-      return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
-    }
-    const answer = Promise.resolve(app.fetch(request));
+    const arrived = performance.now();
+    const call = newCall(request.headers.get(REQUEST_ID));
+    const answering = answerTo(request, environment, call).then((answer) => {
+      answer.headers.set(REQUEST_ID, call.request_id);
+      const access = accessOf(call, request, answer.status, performance.now() - arrived);
+      if (access) console.log(JSON.stringify(access));
+      return answer;
+    });
     // A request runs to its end even when its caller has disconnected.
-    context.waitUntil(answer);
-    return answer;
+    context.waitUntil(answering);
+    return answering;
   },
 };
+
+async function answerTo(request: Request, environment: Environment, call: Call): Promise<Response> {
+  try {
+    app ??= appOf(environment);
+  } catch (error) {
+    console.error(error);
+    return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
+  }
+  return app.fetch(request, call);
+}

@@ -73,6 +73,7 @@ for (const [path, file] of Object.entries(DOCS))
 
 const { server, isStopping, stop } = createApiServer({
   fetch: app.fetch,
+  onAccess: (access) => log.info(access, 'request'),
   onDropped: (dropped, open) => log.warn({ dropped, open }, 'too many connections: new ones are closed at once'),
 });
 server.once('error', ({ code, message }: NodeJS.ErrnoException) => {
