@@ -33,6 +33,7 @@ function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof
       url: config.TEMPORAL_ADDRESS,
       namespace: config.TEMPORAL_NAMESPACE,
       apiKey: config.TEMPORAL_API_KEY,
+      headers: config.TEMPORAL_HTTP_HEADERS,
     }),
     ...openApiStores(db),
     policy: config.POLICY,

@@ -43,7 +43,13 @@ const connection = /^https?:\/\//.test(address)
   : Connection.lazy({ address, ...config.temporal, channelArgs: KEEPALIVE });
 const temporal = connection
   ? createGrpcTemporal(createTemporalClient(connection, namespace))
-  : createHttpTemporal({ url: address, namespace, apiKey, fetch: await fetchWith(tls) });
+  : createHttpTemporal({
+      url: address,
+      namespace,
+      apiKey,
+      headers: config.TEMPORAL_HTTP_HEADERS,
+      fetch: await fetchWith(tls),
+    });
 const limiter = new RateLimiterMemory({ points: CALLS, duration: PERIOD_S });
 const app = createApp({
   temporal,

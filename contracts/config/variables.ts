@@ -43,6 +43,24 @@ const AnyTemporalUrl = text(
 );
 const TemporalUrl = v.pipe(AnyTemporalUrl, httpsUnless(isPrivate, HTTP_IS_PRIVATE));
 
+/** Headers may be secret: the message shows nothing of them. */
+const HEADERS_RULE = 'must be a JSON object of the names and values of headers';
+const HeaderMap = v.pipe(
+  v.string(),
+  v.parseJson(undefined, HEADERS_RULE),
+  v.custom<Record<string, string>>(areHeaders, HEADERS_RULE),
+);
+
+function areHeaders(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const headers = Object.entries(value);
+  try {
+    return headers.every(([, text]) => typeof text === 'string') && new Headers(headers) instanceof Headers;
+  } catch {
+    return false;
+  }
+}
+
 const Queues = v.pipe(
   v.string(),
   v.transform((list) => list.split(',')),
@@ -78,6 +96,8 @@ export const Variables = {
   TEMPORAL_ADDRESS: TemporalAddress,
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   TEMPORAL_API_KEY: v.optional(v.string()),
+  /** Sent with every request to Temporal's HTTP API, for a gateway in front of it. */
+  TEMPORAL_HTTP_HEADERS: v.optional(HeaderMap),
   TEMPORAL_TLS: v.optional(Switch),
   TEMPORAL_TLS_CLIENT_CERT_PATH: v.optional(v.string()),
   TEMPORAL_TLS_CLIENT_CERT_DATA: v.optional(v.string()),
@@ -164,6 +184,7 @@ export const PROGRAMS = {
       ...pick(
         'DATABASE_URL',
         ...TEMPORAL,
+        'TEMPORAL_HTTP_HEADERS',
         ...AUTH,
         'APPROVAL_KEY',
         'HOST',
@@ -183,7 +204,15 @@ export const PROGRAMS = {
   /** The API on the edge: HTTP only. */
   edge: v.pipe(
     v.object({
-      ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', ...AUTH, 'APPROVAL_KEY', 'POLICY', 'CORS_ORIGINS'),
+      ...pick(
+        'TEMPORAL_API_KEY',
+        'TEMPORAL_HTTP_HEADERS',
+        'TEMPORAL_NAMESPACE',
+        ...AUTH,
+        'APPROVAL_KEY',
+        'POLICY',
+        'CORS_ORIGINS',
+      ),
       DATABASE_URL: PlanetScaleUrl,
       TEMPORAL_ADDRESS: TemporalUrl,
     }),
