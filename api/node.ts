@@ -4,7 +4,7 @@ import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
 import { createApprovalSigner } from '@trellis/contracts/approval-proof';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
-import { createLogger } from '@trellis/contracts/config/logger';
+import { createBufferedLogger, createLogger } from '@trellis/contracts/config/logger';
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { LOOPBACK, PROGRAMS } from '@trellis/contracts/config/variables';
@@ -35,6 +35,7 @@ const CLOSE_MS = 1_000;
 readCommandLine('npm run api', 'Serve the API on Node.');
 const config = fromEnvironmentAndProfile(PROGRAMS.api);
 const log = createLogger(config.LOG_LEVEL);
+const accessLog = createBufferedLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
 const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } = config;
 const { apiKey, tls } = config.temporal;
@@ -79,7 +80,7 @@ for (const [path, file] of Object.entries(DOCS))
 
 const { server, isStopping, stop } = createApiServer({
   fetch: app.fetch,
-  onAccess: (access) => log.info(access, 'request'),
+  onAccess: (access) => accessLog.info(access, 'request'),
   onDropped: (dropped, open) => log.warn({ dropped, open }, 'too many connections: new ones are closed at once'),
 });
 server.once('error', ({ code, message }: NodeJS.ErrnoException) => {
