@@ -1,6 +1,6 @@
 /** The API on an edge runtime: no Node, no TCP; Temporal and the database are reached over HTTP. */
 import { createApprovalSigner } from '@trellis/contracts/approval-proof';
-import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
+import { LOOPBACK, PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
 import { openApiStores } from '@trellis/drizzle/stores';
@@ -41,6 +41,8 @@ function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof
     signApproval: config.APPROVAL_KEY ? createApprovalSigner(config.APPROVAL_KEY) : undefined,
     countCall: async (caller) => (await limiter?.limit({ key: caller }))?.success ?? true,
     corsOrigins: config.CORS_ORIGINS,
+    // For this machine only, and not for a page that has its own name resolve to it.
+    hosts: config.AUTH === 'off' ? LOOPBACK : undefined,
     onFailure: (failure) => console.error(JSON.stringify(failure)),
   });
 }
