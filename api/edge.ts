@@ -1,9 +1,10 @@
 /** The API on an edge runtime: no Node, no TCP; Temporal and the database are reached over HTTP. */
 import { createApprovalSigner } from '@trellis/contracts/approval-proof';
-import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
+import { LOOPBACK, PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
 import { openApiStores } from '@trellis/drizzle/stores';
+import { accessOf, type Call, newCall, REQUEST_ID } from './http/access-log.ts';
 import { createApp } from './http/app.ts';
 import { problemResponse } from './http/responses.ts';
 import { createHttpTemporal } from './temporal/http.ts';
@@ -32,6 +33,7 @@ function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof
       url: config.TEMPORAL_ADDRESS,
       namespace: config.TEMPORAL_NAMESPACE,
       apiKey: config.TEMPORAL_API_KEY,
+      headers: config.TEMPORAL_HTTP_HEADERS,
     }),
     ...openApiStores(db),
     policy: config.POLICY,
@@ -39,6 +41,8 @@ function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof
     signApproval: config.APPROVAL_KEY ? createApprovalSigner(config.APPROVAL_KEY) : undefined,
     countCall: async (caller) => (await limiter?.limit({ key: caller }))?.success ?? true,
     corsOrigins: config.CORS_ORIGINS,
+    // For this machine only, and not for a page that has its own name resolve to it.
+    hosts: config.AUTH === 'off' ? LOOPBACK : undefined,
     onFailure: (failure) => console.error(JSON.stringify(failure)),
   });
 }
@@ -49,15 +53,26 @@ export default {
     environment: Environment,
     context: { waitUntil(work: Promise<unknown>): void },
   ): Promise<Response> {
-    try {
-      app ??= appOf(environment);
-    } catch (error) {
-      console.error(error);
-      return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
-    }
-    const answer = Promise.resolve(app.fetch(request));
+    const arrived = performance.now();
+    const call = newCall(request.headers.get(REQUEST_ID));
+    const answering = answerTo(request, environment, call).then((answer) => {
+      answer.headers.set(REQUEST_ID, call.request_id);
+      const access = accessOf(call, request, answer.status, performance.now() - arrived);
+      if (access) console.log(JSON.stringify(access));
+      return answer;
+    });
     // A request runs to its end even when its caller has disconnected.
-    context.waitUntil(answer);
-    return answer;
+    context.waitUntil(answering);
+    return answering;
   },
 };
+
+async function answerTo(request: Request, environment: Environment, call: Call): Promise<Response> {
+  try {
+    app ??= appOf(environment);
+  } catch (error) {
+    console.error(error);
+    return problemResponse(new OrderError('INTERNAL', 'the API is not configured'));
+  }
+  return app.fetch(request, call);
+}

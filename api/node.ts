@@ -4,7 +4,7 @@ import { serveStatic } from '@hono/node-server/serve-static';
 import { Connection } from '@temporalio/client';
 import { createApprovalSigner } from '@trellis/contracts/approval-proof';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
-import { createLogger } from '@trellis/contracts/config/logger';
+import { createBufferedLogger, createLogger } from '@trellis/contracts/config/logger';
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { LOOPBACK, PROGRAMS } from '@trellis/contracts/config/variables';
@@ -36,6 +36,7 @@ const CLOSE_MS = 1_000;
 readCommandLine('npm run api', 'Serve the API on Node.');
 const config = fromEnvironmentAndProfile(PROGRAMS.api);
 const log = createLogger(config.LOG_LEVEL);
+const accessLog = createBufferedLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
 const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } = config;
 const { apiKey, tls } = config.temporal;
@@ -44,7 +45,13 @@ const connection = /^https?:\/\//.test(address)
   : Connection.lazy({ address, ...config.temporal, channelArgs: KEEPALIVE });
 const temporal = connection
   ? createGrpcTemporal(createTemporalClient(connection, namespace))
-  : createHttpTemporal({ url: address, namespace, apiKey, fetch: await fetchWith(tls) });
+  : createHttpTemporal({
+      url: address,
+      namespace,
+      apiKey,
+      headers: config.TEMPORAL_HTTP_HEADERS,
+      fetch: await fetchWith(tls),
+    });
 const limiter = new RateLimiterMemory({ points: CALLS, duration: PERIOD_S });
 const app = createApp({
   temporal,
@@ -76,6 +83,7 @@ for (const [path, file] of Object.entries(DOCS))
 
 const { server, isStopping, stop } = createApiServer({
   fetch: app.fetch,
+  onAccess: (access) => accessLog.info(access, 'request'),
   onDropped: (dropped, open) => log.warn({ dropped, open }, 'too many connections: new ones are closed at once'),
 });
 server.once('error', ({ code, message }: NodeJS.ErrnoException) => {

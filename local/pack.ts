@@ -1,5 +1,5 @@
 /**
- * What `npm pack` runs in a workspace that others install: `prepack` builds its public modules into `dist/` and writes
+ * What `npm pack --ignore-scripts=false` runs in a workspace that others install: `prepack` builds its public modules into `dist/` and writes
  * the tarball's manifest over package.json, `postpack` (`--restore`) puts the original back. In the repository nothing is
  * built: there package.json exports the sources.
  */

@@ -15,7 +15,6 @@ import {
   jwtVerify,
 } from 'jose';
 import { ANYBODY, type Caller } from './caller.ts';
-import { CALLS, type CountCall, PERIOD_S } from './rate.ts';
 
 /** The `iss` of the tokens that `npm run token` signs. */
 export const OWN_ISSUER = 'trellis-orders';
@@ -28,13 +27,10 @@ const FETCH_TIMEOUT_MS = 3_000;
 /** After a failure, an issuer is asked no sooner than this. */
 const RETRY_AFTER_MS = 500;
 
-/**
- * Finds out who sent a request. Throws UNAUTHENTICATED; UNAVAILABLE when the keys of the token's issuer can't be fetched; BUSY when the
- * caller has made too many calls.
- */
+/** Finds out who sent a request. Throws UNAUTHENTICATED; UNAVAILABLE when the keys of the token's issuer can't be fetched. */
 export type Authenticate = (request: Request) => Caller | Promise<Caller>;
 
-export function createAuthenticate(config: AuthConfig, countCall?: CountCall): Authenticate {
+export function createAuthenticate(config: AuthConfig): Authenticate {
   if (config.AUTH === 'off') return () => ANYBODY;
   const { AUTH_ISSUERS: issuers = [], AUTH_PUBLIC_KEYS: publicKeys = [], AUTH_AUDIENCE: audience } = config;
   const keysOf = new Map<string, JWTVerifyGetKey>(issuers.map((issuer) => [issuer, discoveredKeys(issuer)]));
@@ -50,10 +46,7 @@ export function createAuthenticate(config: AuthConfig, countCall?: CountCall): A
       if (!keys) throw unauthenticated('the token is of an unknown issuer');
       const requiredClaims = ['sub', 'exp'];
       const options = { issuer, audience, algorithms: ALGORITHMS, requiredClaims, clockTolerance: CLOCK_TOLERANCE_S };
-      const caller = callerOf((await jwtVerify(token, keys, options)).payload, issuer);
-      if (countCall && !(await countCall(`${caller.actor.via} ${caller.actor.sub}`)))
-        throw new OrderError('BUSY', `more than ${CALLS} calls in ${PERIOD_S} s`, { retry_after: PERIOD_S });
-      return caller;
+      return callerOf((await jwtVerify(token, keys, options)).payload, issuer);
     } catch (error) {
       if (error instanceof OrderError) throw error;
       if (error instanceof errors.JWTExpired) throw unauthenticated('the token has expired');

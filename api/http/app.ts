@@ -9,13 +9,14 @@ import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
 // The preset with the smallest router: the edge bundle is bounded.
 import { Hono } from 'hono/tiny';
-import type { CountCall } from '../callers/rate.ts';
+import { type CountCall, checkRate } from '../callers/rate.ts';
 import { createAuthenticate } from '../callers/tokens.ts';
 import { createAdmission } from '../orders/admission.ts';
 import { toOrderError, toTRPCError } from '../orders/errors.ts';
 import { appRouter, type Context } from '../orders/router.ts';
 import { createStatusReader } from '../orders/status.ts';
 import type { TemporalPort } from '../temporal/port.ts';
+import { type Call, REQUEST_ID } from './access-log.ts';
 import { answerRefused, type Body, receiveBody } from './body.ts';
 import { type Failure, failureOf } from './failure.ts';
 import { createSiteCheck } from './other-sites.ts';
@@ -46,27 +47,36 @@ export interface AppDeps {
 }
 
 /**
- * The whole API as a fetch handler, for any runtime that has one. A request matches one handler only (two with CORS): Hono calls a
- * single one without composing middleware.
+ * The whole API as a fetch handler, for any runtime that has one. Its second argument, if any, is the request's `Call`, to which it adds
+ * the caller. A request matches one handler only (two with CORS): Hono calls a single one without composing middleware.
  */
 export function createApp(deps: AppDeps): Hono {
   const { temporal, views, capacity, policy, auth, corsOrigins, hosts, onFailure } = deps;
   const status = createStatusReader({ temporal, views });
   const admission = createAdmission(capacity, policy);
-  const authenticate = createAuthenticate(auth, deps.countCall);
+  const authenticate = createAuthenticate(auth);
+  const countCall = auth.AUTH === 'on' ? deps.countCall : undefined;
   const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
-  const contextOf = async (c: HonoContext): Promise<Context> => ({
-    temporal,
-    views,
-    admission,
-    status,
-    policy,
-    signApproval: deps.signApproval,
-    caller: await authenticate(c.req.raw),
-    get idempotencyKey() {
-      return c.req.header('idempotency-key');
-    },
-  });
+  const callOf = (c: HonoContext): Call | undefined => c.env;
+  const contextOf = async (c: HonoContext): Promise<Context> => {
+    const caller = await authenticate(c.req.raw);
+    const call = callOf(c);
+    // Before it may be refused, so that the log names who makes too many calls.
+    if (call) call.caller = caller.actor;
+    if (countCall) await checkRate(caller, countCall);
+    return {
+      temporal,
+      views,
+      admission,
+      status,
+      policy,
+      signApproval: deps.signApproval,
+      caller,
+      get idempotencyKey() {
+        return c.req.header('idempotency-key');
+      },
+    };
+  };
   const refusalOf = createSiteCheck(corsOrigins, hosts);
   const receive = async (request: Request): Promise<Body> => {
     const body = await receiveBody(request);
@@ -74,7 +84,8 @@ export function createApp(deps: AppDeps): Hono {
     return refusal ? { refusal } : body;
   };
   const report = (c: HonoContext, error: OrderError, orderId: unknown) => {
-    if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE') onFailure(failureOf(c.req, error, orderId));
+    if (error.code === 'INTERNAL' || error.code === 'UNAVAILABLE')
+      onFailure(failureOf(c.req, error, orderId, callOf(c)?.request_id));
   };
 
   const app = new Hono();
@@ -93,7 +104,7 @@ export function createApp(deps: AppDeps): Hono {
     app.use(
       cors({
         origin: corsOrigins.includes('*') ? '*' : corsOrigins,
-        exposeHeaders: ['retry-after'],
+        exposeHeaders: ['retry-after', REQUEST_ID],
       }),
     );
   app.route('/', createRest(contextOf, receive));

@@ -4,6 +4,8 @@ import { RECORDED_ID_PATTERN } from '@trellis/contracts/id';
 import { DatabaseError } from '@trellis/drizzle/database';
 
 export interface Failure {
+  /** As in the access log. */
+  request_id?: string;
   method: string;
   path: string;
   code: ErrorCode;
@@ -21,9 +23,11 @@ export function failureOf(
   { method, path }: { method: string; path: string },
   error: OrderError,
   orderId: unknown,
+  requestId: string | undefined,
 ): Failure {
   const cause = causeOf(error);
   return {
+    ...(requestId !== undefined && { request_id: requestId }),
     method,
     path: path.slice(0, MAX_LENGTH),
     code: error.code,

@@ -1,9 +1,10 @@
-/** The API's HTTP server on Node: its limits, and how it stops without failing a request. */
+/** The API's HTTP server on Node: its limits, its access log, and how it stops without failing a request. */
 import { once } from 'node:events';
-import type { Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createAdaptorServer } from '@hono/node-server';
+import { type Access, accessOf, BROKEN_OFF, type Call, newCall, REQUEST_ID } from './access-log.ts';
 
 const LIMITS = {
   /** To send a request's head, and the whole request; after that it is answered 408 and its connection is closed. */
@@ -28,7 +29,8 @@ const UNUSED_MS = 1_000;
 /** Counted from the signal: after this every connection is closed. Docker and compose kill after 10 s. */
 const STOP_MS = 7_500;
 
-type Handler = Parameters<typeof createAdaptorServer>[0]['fetch'];
+/** Answers a request; `call` is what the access log says of it. */
+type Handler = (request: Request, call: Call) => Response | Promise<Response>;
 
 export interface ApiServer {
   server: Server;
@@ -38,30 +40,47 @@ export interface ApiServer {
   stop(options: { notice: boolean }): Promise<void>;
 }
 
-/** `onDropped` is called with the number of connections refused because too many were open, at most once in LOG_DROPS_EVERY_MS. */
+/**
+ * `onAccess` is called when a request has ended, unless it is a health probe. `onDropped` is called with the number of connections
+ * refused because too many were open, at most once in LOG_DROPS_EVERY_MS.
+ */
 export function createApiServer(options: {
   fetch: Handler;
+  onAccess: (access: Access) => void;
   onDropped: (dropped: number, open: number) => void;
 }): ApiServer {
   /** While it is pending, requests wait for it: a client that waits for an answer opens no new connection. */
   let holding: Promise<void> | undefined;
-  const fetch: Handler = (request, env) =>
-    holding ? holding.then(() => options.fetch(request, env)) : options.fetch(request, env);
+  /** The requests that are under way. */
+  const calls = new Map<ServerResponse, Call>();
+  const fetch = (request: Request, { outgoing }: { outgoing: unknown }) => {
+    // The listener below, which is called first, has put it there.
+    const call = calls.get(outgoing as ServerResponse) as Call;
+    return holding ? holding.then(() => options.fetch(request, call)) : options.fetch(request, call);
+  };
   const server = createAdaptorServer({ fetch, serverOptions: LIMITS }) as Server;
   server.maxConnections = Math.min(MAX_CONNECTIONS, openFilesLimit() - RESERVED_DESCRIPTORS);
   reportDrops(server, options.onDropped);
 
   const sockets = new Set<Socket>();
-  const responses = new Set<ServerResponse>();
   let stopping = false;
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
   });
-  server.prependListener('request', (_, response: ServerResponse) => {
-    responses.add(response);
-    response.once('close', () => responses.delete(response));
+  server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
+    const arrived = performance.now();
+    const call = newCall(request.headers[REQUEST_ID]);
+    calls.set(response, call);
+    // Set here and not by the app: its answers keep the form that the adapter sends without making `Headers`.
+    response.setHeader(REQUEST_ID, call.request_id);
     if (stopping) closeAfter(response);
+    response.once('close', () => {
+      calls.delete(response);
+      const status = response.writableFinished ? response.statusCode : BROKEN_OFF;
+      const access = accessOf(call, request, status, performance.now() - arrived);
+      if (access) options.onAccess(access);
+    });
   });
 
   return {
@@ -70,7 +89,7 @@ export function createApiServer(options: {
     async stop({ notice }) {
       const end = performance.now() + STOP_MS;
       stopping = true;
-      for (const response of responses) closeAfter(response);
+      for (const response of calls.keys()) closeAfter(response);
       if (notice) await sleep(NOTICE_MS);
       const closed = once(server, 'close');
       const held = Promise.withResolvers<void>();
@@ -80,7 +99,7 @@ export function createApiServer(options: {
       server.close();
       held.resolve();
       await Promise.race([closed, sleep(UNUSED_MS)]);
-      const used = new Set([...responses].map(({ req }) => req.socket));
+      const used = new Set([...calls.keys()].map(({ req }) => req.socket));
       for (const socket of sockets) if (!used.has(socket)) socket.destroy();
       await Promise.race([closed, sleep(end - performance.now())]);
       server.closeAllConnections();

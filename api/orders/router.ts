@@ -78,7 +78,12 @@ const t = initTRPC
 /** The only way to make a procedure, so that none is without a scope. */
 const procedure = (meta: Meta) =>
   t.procedure.meta(meta).use(async ({ ctx, next }) => {
-    authorize(ctx.caller, meta.scope);
+    try {
+      authorize(ctx.caller, meta.scope);
+    } catch (error) {
+      // tRPC would answer 500 to an error of another class than its own.
+      throw toTRPCError(toOrderError(error));
+    }
     const result = await next();
     if (!result.ok) throw toTRPCError(toOrderError(result.error));
     return result;

@@ -27,6 +27,8 @@ export interface HttpTemporalOptions {
   namespace: string;
   /** Sent as a bearer token when present. */
   apiKey?: string | undefined;
+  /** Sent with every request, for a gateway in front of the server. They replace none of the port's own. */
+  headers?: Record<string, string> | undefined;
   /** By default the runtime's. */
   fetch?: ((request: Request) => Promise<Response>) | undefined;
 }
@@ -74,9 +76,12 @@ class NoAnswer extends Error {
 }
 
 /** Creates the port on a server's HTTP API. It connects at the first call. */
-export function createHttpTemporal({ url, namespace, apiKey, fetch: send = fetch }: HttpTemporalOptions): TemporalPort {
+export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
+  const { url, namespace, apiKey, headers: ofGateway = {}, fetch: send = fetch } = options;
   const namespaceUrl = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}`;
   const headers: Record<string, string> = {
+    // Their names in lower case.
+    ...Object.fromEntries(new Headers(ofGateway)),
     accept: MEDIA_TYPE,
     'content-type': MEDIA_TYPE,
     ...(apiKey && { authorization: `Bearer ${apiKey}` }),

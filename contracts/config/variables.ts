@@ -6,6 +6,19 @@ const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v
 
 const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
 
+export const LOOPBACK: readonly string[] = ['localhost', '127.0.0.1', '[::1]', '::1'];
+const isLoopback = (host: string) => LOOPBACK.includes(host);
+
+/** Loopback, the private ranges of IPv4 (RFC 1918) and IPv6 (RFC 4193), and names that no public DNS has: containers', `.internal`, `.local`. */
+const PRIVATE_HOST =
+  /^((127|10)(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|\[(::1|f[cd][\da-f]{2}:.*)\]|[\w-]+|.*\.(internal|local))$/i;
+const isPrivate = (host: string) => PRIVATE_HOST.test(host);
+
+/** Passwords, tokens and the keys that check them are only as secret as the connection: http is for hosts that `isNear` accepts. */
+const httpsUnless = (isNear: (host: string) => boolean, message: string) =>
+  v.check((url: string) => !url.startsWith('http://') || (URL.canParse(url) && isNear(new URL(url).hostname)), message);
+const HTTP_IS_PRIVATE = 'must start with https:// as its host is public: http is for this machine and private networks';
+
 /** A URL; an unencoded `@`, `#`, `/` or `?` in its password would end the password. The message shows nothing of it. */
 const url = (form: RegExp, message: string) =>
   v.pipe(
@@ -14,16 +27,39 @@ const url = (form: RegExp, message: string) =>
       (value) => URL.canParse(value) && !/[#@]/.test(value.replace(/^\w+:\/\/[^/?#]*/, '')),
       'is not a URL: encode special characters in its user and password',
     ),
+    httpsUnless(isPrivate, HTTP_IS_PRIVATE),
   );
 
-/** The URL's scheme selects the driver: MySQL's own protocol, or PlanetScale's over HTTP. `http://`, without TLS, is for one machine or a private network. */
+/** The URL's scheme selects the driver: MySQL's own protocol, or PlanetScale's over HTTP. */
 const MySqlUrl = url(/^mysql:\/\//, 'must start with mysql://');
 const PlanetScaleUrl = url(/^https?:\/\//, 'must start with https:// or http://');
 const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https:// or http://');
 
 /** host:port is Temporal's gRPC API, a URL its HTTP API. Logs print both, so that neither may hold a password. */
 const TemporalAddress = text(/^[^/@\s]+:\d+$/, 'must be host:port');
-const TemporalUrl = text(/^https?:\/\/[^/@?#\s]+\/?$/, 'must be an http or https URL without user, password and query');
+const AnyTemporalUrl = text(
+  /^https?:\/\/[^/@?#\s]+\/?$/,
+  'must be an http or https URL without user, password and query',
+);
+const TemporalUrl = v.pipe(AnyTemporalUrl, httpsUnless(isPrivate, HTTP_IS_PRIVATE));
+
+/** Headers may be secret: the message shows nothing of them. */
+const HEADERS_RULE = 'must be a JSON object of the names and values of headers';
+const HeaderMap = v.pipe(
+  v.string(),
+  v.parseJson(undefined, HEADERS_RULE),
+  v.custom<Record<string, string>>(areHeaders, HEADERS_RULE),
+);
+
+function areHeaders(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const headers = Object.entries(value);
+  try {
+    return headers.every(([, text]) => typeof text === 'string') && new Headers(headers) instanceof Headers;
+  } catch {
+    return false;
+  }
+}
 
 const Queues = v.pipe(
   v.string(),
@@ -44,17 +80,13 @@ const Origins = list(
   text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, separated by commas, or *'),
 );
 
-/** Tokens, and the keys that check them, are only as secret as the connection on which they travel. */
 const Issuer = v.pipe(
   text(/^https?:\/\/[^/?#\s]+[^?#\s]*$/, 'must be https URLs, separated by commas'),
-  v.check((url) => url.startsWith('https:') || isLocal(url), 'must be https URLs: http is for this machine only'),
+  httpsUnless(isLoopback, 'must be https URLs: http is for this machine only'),
 );
 
 /** The `x` of an Ed25519 key as a JWK: 32 bytes in base64url. */
 const PublicKey = text(/^[A-Za-z0-9_-]{43}$/, 'must be public keys as npm run token prints them, separated by commas');
-
-export const LOOPBACK: readonly string[] = ['localhost', '127.0.0.1', '[::1]', '::1'];
-const isLocal = (url: string) => URL.canParse(url) && LOOPBACK.includes(new URL(url).hostname);
 
 /** Every variable that a program reads, with its default. An empty variable counts as missing. */
 export const Variables = {
@@ -64,6 +96,8 @@ export const Variables = {
   TEMPORAL_ADDRESS: TemporalAddress,
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   TEMPORAL_API_KEY: v.optional(v.string()),
+  /** Sent with every request to Temporal's HTTP API, for a gateway in front of it. */
+  TEMPORAL_HTTP_HEADERS: v.optional(HeaderMap),
   TEMPORAL_TLS: v.optional(Switch),
   TEMPORAL_TLS_CLIENT_CERT_PATH: v.optional(v.string()),
   TEMPORAL_TLS_CLIENT_CERT_DATA: v.optional(v.string()),
@@ -105,9 +139,12 @@ export const Variables = {
 } as const;
 
 /** A `TEMPORAL_ADDRESS` of either of Temporal's APIs. */
-const TemporalEndpoint = v.union(
-  [TemporalAddress, TemporalUrl],
-  'must be host:port, or an http or https URL without user, password and query',
+const TemporalEndpoint = v.pipe(
+  v.union(
+    [TemporalAddress, AnyTemporalUrl],
+    'must be host:port, or an http or https URL without user, password and query',
+  ),
+  httpsUnless(isPrivate, HTTP_IS_PRIVATE),
 );
 
 /** How a program on Node reaches Temporal; @temporalio/envconfig reads them too (temporal-client.ts). */
@@ -147,6 +184,7 @@ export const PROGRAMS = {
       ...pick(
         'DATABASE_URL',
         ...TEMPORAL,
+        'TEMPORAL_HTTP_HEADERS',
         ...AUTH,
         'APPROVAL_KEY',
         'HOST',
@@ -166,7 +204,15 @@ export const PROGRAMS = {
   /** The API on the edge: HTTP only. */
   edge: v.pipe(
     v.object({
-      ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', ...AUTH, 'APPROVAL_KEY', 'POLICY', 'CORS_ORIGINS'),
+      ...pick(
+        'TEMPORAL_API_KEY',
+        'TEMPORAL_HTTP_HEADERS',
+        'TEMPORAL_NAMESPACE',
+        ...AUTH,
+        'APPROVAL_KEY',
+        'POLICY',
+        'CORS_ORIGINS',
+      ),
       DATABASE_URL: PlanetScaleUrl,
       TEMPORAL_ADDRESS: TemporalUrl,
     }),

@@ -27,9 +27,9 @@ export async function read(command: string, args: string[], env = process.env): 
   }
 }
 
-/** The folder with a package from PyPI, such as `name==1.0`, and its dependencies, for PYTHONPATH. */
+/** The folder with a package from PyPI, such as `name==1.0`, and its dependencies, for PYTHONPATH. Nothing of theirs runs while they are installed. */
 export function pythonPackage(requirement: string): Promise<string> {
-  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target'];
+  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:', '--target'];
   return cached(`python-${requirement}-${process.platform}-${process.arch}`, (draft) =>
     run('python3', [...pip, draft, requirement]),
   );

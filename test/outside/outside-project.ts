@@ -36,11 +36,11 @@ export interface OutsideProject {
 async function packInto(folder: string): Promise<OutsideProject['manifests']> {
   const copy = await mkdtemp(join(tmpdir(), 'trellis-pack-'));
   try {
-    for (const name of ['package.json', 'contracts', 'drizzle', 'api', 'workers', 'local'])
+    for (const name of ['package.json', '.npmrc', 'contracts', 'drizzle', 'api', 'workers', 'local'])
       await cp(join(REPOSITORY, name), join(copy, name), { recursive: true });
     await symlink(join(REPOSITORY, 'node_modules'), join(copy, 'node_modules'));
-    const pack = ['pack', '-w', '@trellis/client', '-w', '@trellis/contracts', '--pack-destination', folder];
-    await printed('npm', pack, copy);
+    const pack = ['pack', '--ignore-scripts=false', '-w', '@trellis/client', '-w', '@trellis/contracts'];
+    await printed('npm', [...pack, '--pack-destination', folder], copy);
     const manifest = (at: string) => readFile(join(copy, at, 'package.json'), 'utf8');
     return { client: await manifest('api/client'), contracts: await manifest('contracts') };
   } finally {

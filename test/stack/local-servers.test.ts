@@ -10,7 +10,12 @@ import { createConnection } from 'mysql2/promise';
 import { describe, expect, inject, test } from 'vitest';
 import { need } from '../servers.ts';
 
-const { PLANETSCALE_URL, TEMPORAL_HTTP_URL, DATABASE_URL } = await need('gateway', 'temporal', 'database');
+const { PLANETSCALE_URL, TEMPORAL_HTTP_URL, DATABASE_URL, apis } = await need(
+  'gateway',
+  'temporal',
+  'database',
+  'apis',
+);
 const EXECUTE = '/psdb.v1alpha1.Database/Execute';
 const { username, password } = new URL(PLANETSCALE_URL);
 const basic = (user: string, secret: string) => `Basic ${Buffer.from(`${user}:${secret}`).toString('base64')}`;
@@ -106,4 +111,13 @@ test('Temporal’s HTTP API answers under the names of this machine only', async
   const ask = (host: string) => send(`${TEMPORAL_HTTP_URL}/api/v1/namespaces/default`, { headers: { host } });
   for (const host of ['127.0.0.1', 'localhost']) expect((await ask(`${host}:${port}`)).status, host).toBe(200);
   expect((await ask(`attacker.example:${port}`)).status).toBe(403);
+});
+
+test.each(
+  apis.filter(({ tokens }) => !tokens),
+)('an API that asks for no tokens answers under the names of this machine only: $name', async ({ url }) => {
+  const { port } = new URL(url);
+  const ask = (host: string) => send(`${url}/orders`, { headers: { host } });
+  for (const host of [`127.0.0.1:${port}`, `localhost:${port}`]) expect((await ask(host)).status, host).toBe(200);
+  for (const host of [`attacker.example:${port}`, 'attacker.example']) expect((await ask(host)).status, host).toBe(403);
 });

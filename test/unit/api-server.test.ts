@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { Agent, get, type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { makeKey, publicKeyOf, signToken } from '@trellis/api/callers/own-keys';
 import { freePort } from '@trellis/local/stack/ports';
 import { afterAll, describe, expect, test } from 'vitest';
 import { eventually } from '../fixtures.ts';
@@ -30,9 +31,9 @@ interface Running {
   end(signal: NodeJS.Signals): Promise<{ code: unknown; took: number }>;
 }
 
-async function startApi(limit?: string): Promise<Running> {
+async function startApi(limit?: string, more: NodeJS.ProcessEnv = {}): Promise<Running> {
   const port = await freePort();
-  const env = { ...process.env, ...NOWHERE, PORT: `${port}` };
+  const env = { ...process.env, ...NOWHERE, PORT: `${port}`, ...more };
   const stdio = ['ignore', 'pipe', 'inherit', 'ipc'] as const;
   const command = `${limit ? `ulimit ${limit}; ` : ''}exec "$0" "$1"`;
   const child = spawn('sh', ['-c', command, process.execPath, SCRIPT], { env, stdio: [...stdio] });
@@ -94,12 +95,14 @@ function getBy(agent: Agent, port: number, path: string): Promise<IncomingMessag
   });
 }
 
-const [shared, narrow, stopped, held, interrupted] = await Promise.all([
+const key = await makeKey();
+const [shared, narrow, stopped, held, interrupted, guarded] = await Promise.all([
   startApi(),
   startApi('-n 240'),
   startApi(),
   startApi(),
   startApi(),
+  startApi(undefined, { AUTH: 'on', AUTH_PUBLIC_KEYS: publicKeyOf(key) }),
 ]);
 
 describe.concurrent('the API', () => {
@@ -256,16 +259,73 @@ describe.concurrent('the API', () => {
         );
         socket[n % 2 ? 'destroy' : 'resetAndDestroy']();
       }
-    await fetch(`http://127.0.0.1:${shared.port}/orders/o-1`);
+    const headers = { 'x-request-id': 'a-failed-call' };
+    await fetch(`http://127.0.0.1:${shared.port}/orders/o-1`, { headers });
     const failures = await eventually(async () => {
       const found = shared.log().filter(({ level }) => level === 50);
       return found.length > 0 && found;
     });
-    const call = { method: 'GET', path: '/orders/o-1', code: 'UNAVAILABLE', order_id: 'o-1' };
+    const id = { request_id: 'a-failed-call', order_id: 'o-1' };
+    const call = { method: 'GET', path: '/orders/o-1', code: 'UNAVAILABLE', ...id };
     expect(failures).toMatchObject([
       { ...call, reason: expect.stringContaining('ECONNREFUSED'), msg: 'request failed' },
     ]);
     expect(failures[0]).not.toHaveProperty('stack');
+  });
+
+  test('logs each request in one line under its id, with who sent it and how it ended, and nothing of what it carried', async () => {
+    const { port } = guarded;
+    const token = await signToken(key, {
+      sub: 'jane',
+      scopes: [],
+      audience: 'trellis-orders',
+      expires: '1m',
+      shop: 'acme',
+    });
+    const send = async (id: string, path: string, init: RequestInit = {}) => {
+      const headers = { 'x-request-id': id, ...init.headers };
+      const { status, headers: answered } = await fetch(`http://127.0.0.1:${port}${path}`, { ...init, headers });
+      return { status, id: answered.get('x-request-id') ?? '' };
+    };
+    const secret = 'a-secret-of-the-caller';
+    const authorization = `Bearer ${token}`;
+    const known = await send('own.id_-1', `/orders?cursor=${secret}`, { headers: { authorization } });
+    const unknown = await send('no id of ours', '/orders/o-1/start', {
+      method: 'POST',
+      headers: { authorization: `Bearer ${secret}` },
+      body: secret,
+    });
+    const trpc = await send('x'.repeat(65), `/trpc/orders.get?input=${secret}`, { headers: { authorization } });
+    for (const probe of ['/health', '/livez', '/readyz']) await send('a-probe', probe);
+
+    const uuid = expect.stringMatching(/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/);
+    expect([known, unknown, trpc]).toEqual([
+      { status: 403, id: 'own.id_-1' },
+      { status: 401, id: uuid },
+      { status: 403, id: uuid },
+    ]);
+    const caller = { sub: 'jane', shop: 'acme', via: 'trellis-orders' };
+    const ms = expect.any(Number);
+    const lines = await eventually(async () => {
+      const found = guarded.log().filter(({ msg }) => msg === 'request');
+      return found.length >= 3 && found.map(({ level, time, msg, ...line }) => line);
+    });
+    expect(lines).toEqual([
+      { request_id: known.id, method: 'GET', path: '/orders', status: 403, ms, caller },
+      { request_id: unknown.id, method: 'POST', path: '/orders/o-1/start', status: 401, ms },
+      { request_id: trpc.id, method: 'GET', path: '/trpc/orders.get', status: 403, ms, caller },
+    ]);
+    expect(JSON.stringify(guarded.log())).not.toContain(secret);
+    expect(JSON.stringify(guarded.log())).not.toContain(token);
+  });
+
+  test('logs a request that its client breaks off with the status 499', async () => {
+    const socket = await holding(shared.port, `${HEAD}X-Request-Id: broken-off\r\n\r\n{"payment_id"`);
+    // The request has arrived once another one, sent later, is answered.
+    await fetch(`http://127.0.0.1:${shared.port}/health`);
+    socket.destroy();
+    const line = await eventually(async () => shared.log().find(({ request_id }) => request_id === 'broken-off'));
+    expect(line).toMatchObject({ method: 'POST', path: '/orders/o-1/start', status: 499, msg: 'request' });
   });
 
   test('warns of each server that does not answer at the start by its variable, and is not ready', async () => {
@@ -277,7 +337,9 @@ describe.concurrent('the API', () => {
     expect(warnings[1]).toMatch(/^DATABASE_URL \(127\.0\.0\.1:1\): /);
     expect(warnings[2]).toMatch(/^TEMPORAL_ADDRESS \(127\.0\.0\.1:1\), namespace default: /);
     const where = { temporal: '127.0.0.1:1', namespace: 'default', host: '127.0.0.1', port: shared.port };
-    expect(shared.log()[0]).toMatchObject({ msg: 'api listening', policy: 'exercise', ...where });
+    expect(shared.log()).toContainEqual(
+      expect.objectContaining({ msg: 'api listening', policy: 'exercise', ...where }),
+    );
     const ready = await fetch(`http://127.0.0.1:${shared.port}/readyz`);
     expect([ready.status, await ready.json()]).toEqual([503, { ok: false, unreachable: ['database', 'temporal'] }]);
     expect((await fetch(`http://127.0.0.1:${shared.port}/livez`)).status).toBe(200);

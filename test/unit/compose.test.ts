@@ -211,6 +211,13 @@ describe('docker-compose.yaml', () => {
     expect(seconds * 1000).toBeGreaterThan(Number(launcher?.replace('_', '')));
   });
 
+  test('has Temporal’s HTTP API answer under the names of this machine, as `npm start` does, and its own', () => {
+    const { command = [] } = serviceOf('temporal');
+    const [, hosts = ''] = /frontend\.httpAllowedHosts=(.+)/.exec(command.join('\n')) ?? [];
+    const [, local = ''] = /const hosts = (\[.+\]);/.exec(read('local/stack/temporal-server.ts')) ?? [];
+    expect(JSON.parse(hosts)).toEqual([...JSON.parse(local.replaceAll("'", '"')), 'temporal:*']);
+  });
+
   test('keeps Temporal’s database in a volume', () => {
     const { command = [], volumes = [] } = serviceOf('temporal');
     const file = command.find((flag) => flag.startsWith('--db-filename='))?.slice('--db-filename='.length);

@@ -60,9 +60,12 @@ describe('every command in a document', () => {
   const RUN_BY_TESTS = [
     { commands: ['npm start'], file: 'test/stack/launcher.test.ts', shows: "describe('npm start'" },
     {
-      commands: ['npm pack -w @trellis/client', 'npm install /path/to/trellis-client-VERSION.tgz'],
+      commands: [
+        'npm pack --ignore-scripts=false -w @trellis/client',
+        'npm install /path/to/trellis-client-VERSION.tgz',
+      ],
       file: 'test/outside/outside-project.ts',
-      shows: "'pack', '-w', '@trellis/client'",
+      shows: "'pack', '--ignore-scripts=false', '-w', '@trellis/client'",
     },
     {
       commands: blocks('README.md', 'sh').filter((block) => block.startsWith('. .local/env')),
