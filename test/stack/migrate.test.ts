@@ -100,8 +100,11 @@ test.each([
 });
 
 describe('migrate', () => {
-  const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
-  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
+  const PRODUCT = [
+    ...['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'],
+    ...['0003_shops_and_actors', '0004_event_chain'],
+  ];
+  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking', '0002_ids_with_shops'];
 
   test.each(['sources', 'built'])('of the %s prints what it applied', async (from) => {
     const script = from === 'built' ? join((await need('programs')).built, 'migrate.js') : 'migrate.ts';
