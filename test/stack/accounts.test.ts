@@ -48,7 +48,6 @@ describe.skipIf(accounts.worker === url)('the database refuses', () => {
     ['the worker', 'to make a table', worker, 'CREATE TABLE more (id int)'],
     ['the API', 'to insert an event', api, `INSERT INTO events ${EVENT}`],
     ['the API', 'to change an order', api, "UPDATE orders SET state = 'shipped'"],
-    ['the API', 'to lock an order', api, 'SELECT id FROM orders FOR UPDATE'],
     ['the API', 'to change a payment', api, "UPDATE payments SET status = 'refunded'"],
     ['the API', 'to change the rate of admission', api, 'UPDATE capacity SET orders_per_second = 1000'],
     ['the API', 'to read the companies’ books', api, 'SELECT * FROM sandbox_charges'],
