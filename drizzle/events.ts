@@ -31,8 +31,8 @@ export function nextEvent(
 
 /** Writes the event, unless one of its order, type and occurrence is there. Returns whether it was written. */
 export async function writeEvent(tx: Session, event: NewEvent): Promise<boolean> {
-  // Not ON DUPLICATE KEY UPDATE, which needs the right to UPDATE, and not a SELECT in the INSERT, which locks gaps between orders. IGNORE
-  // would also cut a key that is too long; all other values are of fixed length, of any length, or a row's own.
+  // ON DUPLICATE KEY UPDATE needs the right to UPDATE, and the locks of INSERT … SELECT … WHERE NOT EXISTS deadlock orders with one another.
+  // IGNORE also hides that a value is cut, which only the key's could be: all others have a fixed length, or may be of any.
   if (!DEDUPE_KEY.test(event.dedupe_key)) throw new Error(`an event of type ${event.type} has no valid key`);
   return rowsChanged(await tx.insert(events).ignore().values(event)) > 0;
 }

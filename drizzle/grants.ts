@@ -44,8 +44,12 @@ export const productGrants = ({ API_ACCOUNT, WORKER_ACCOUNT }: Accounts): string
 /** The same for the sandbox's tables. */
 export const sandboxGrants = ({ WORKER_ACCOUNT }: Accounts): string[] => grantsTo(WORKER_ACCOUNT, SANDBOX);
 
+/** MariaDB would create an account that does not exist, without a password; MySQL does not know this mode. */
+const CREATE_NONE = `SET sql_mode = CONCAT(@@sql_mode, IF(VERSION() LIKE '%MariaDB%', ',NO_AUTO_CREATE_USER', ''))`;
+
 function grantsTo(account: string | undefined, rights: Rights): string[] {
   if (account === undefined) return [];
   const [user, host = '%'] = account.split('@');
-  return Object.entries(rights).map(([table, right]) => `GRANT ${right} ON ${table} TO '${user}'@'${host}'`);
+  const grants = Object.entries(rights).map(([table, right]) => `GRANT ${right} ON ${table} TO '${user}'@'${host}'`);
+  return [CREATE_NONE, ...grants];
 }
