@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { migrate } from '@trellis/drizzle/migrate';
 import { createConnection } from 'mysql2/promise';
 
-export interface ProgramUrls {
+interface ProgramUrls {
   api: string;
   worker: string;
   drop(): Promise<void>;
@@ -11,27 +11,29 @@ export interface ProgramUrls {
 
 /** `mysql://` URLs of the migrated database at `url`, for new accounts. Where none can be created both are `url` itself. */
 export async function accountsOn(url: string): Promise<ProgramUrls> {
-  const server = await createConnection(url);
   const name = randomBytes(6).toString('hex');
-  const accounts = { api: `api_${name}`, worker: `worker_${name}` };
   const password = randomBytes(6).toString('hex');
+  const [api, worker] = [`api_${name}`, `worker_${name}`];
   try {
-    for (const account of Object.values(accounts))
-      await server.query(`CREATE USER '${account}'@'%' IDENTIFIED BY '${password}'`);
+    await query(
+      url,
+      `CREATE USER '${api}'@'%' IDENTIFIED BY '${password}', '${worker}'@'%' IDENTIFIED BY '${password}'`,
+    );
   } catch (error) {
-    await server.end();
     // The account of the URL may not, or the server is Vitess, which knows no such statement.
     if ((error as { errno?: number }).errno === undefined) throw error;
     return { api: url, worker: url, drop: async () => {} };
   }
-  await migrate(url, url, { API_ACCOUNT: accounts.api, WORKER_ACCOUNT: accounts.worker });
+  await migrate(url, url, { API_ACCOUNT: api, WORKER_ACCOUNT: worker });
   const urlOf = (username: string) => Object.assign(new URL(url), { username, password }).href;
   return {
-    api: urlOf(accounts.api),
-    worker: urlOf(accounts.worker),
-    async drop() {
-      for (const account of Object.values(accounts)) await server.query(`DROP USER '${account}'@'%'`);
-      await server.end();
-    },
+    api: urlOf(api),
+    worker: urlOf(worker),
+    drop: () => query(url, `DROP USER '${api}'@'%', '${worker}'@'%'`),
   };
+}
+
+async function query(url: string, statement: string): Promise<void> {
+  const connection = await createConnection(url);
+  await connection.query(statement).finally(() => connection.end());
 }
