@@ -1,5 +1,4 @@
-/** Locks an order's row, and moves a locked order to a later state. */
-import { movesForward, type State } from '@trellis/contracts/states-and-steps';
+/** Locks an order's row, and writes that of a locked order. */
 import { eq } from 'drizzle-orm';
 import { now } from './columns.ts';
 import type { Session } from './database.ts';
@@ -17,17 +16,13 @@ export async function lockOrder(tx: Session, orderId: string): Promise<OrderRow>
   return row;
 }
 
-/** Moves the locked order to a later state. Returns false, without a write, when it is already in that state or a later one. */
-export async function advance(
-  tx: Session,
-  row: OrderRow,
-  state: State,
-  changes: Partial<OrderRow> = {},
-): Promise<boolean> {
-  if (!movesForward(row.state, state)) return false;
+/**
+ * Writes changes of the locked order, and the hash of its last event: once in a transaction, after its events. Without changes only
+ * that hash, and `updated_at` stays.
+ */
+export async function saveOrder(tx: Session, row: OrderRow, changes?: Partial<OrderRow>): Promise<void> {
   await tx
     .update(orders)
-    .set({ ...changes, state, updated_at: now })
+    .set({ ...changes, ...(changes && { updated_at: now }), last_event_hash: row.last_event_hash })
     .where(eq(orders.order_id, row.order_id));
-  return true;
 }

@@ -1,4 +1,4 @@
-/** `npm run migrate`: applies the missing migrations of the product and of the sandbox. */
+/** `npm run migrate`: applies the missing migrations of the product and of the sandbox, then gives the programs' accounts their rights. */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
@@ -6,18 +6,26 @@ import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { DatabaseError, databaseErrorOf, failureLine } from './database.ts';
+import { type Accounts, productGrants, sandboxGrants } from './grants.ts';
 import { connectionOptions, SESSION_SETUP } from './mysql.ts';
 
 interface Migrations {
   folder: URL;
   /** The table that records which of them were applied. */
   table: string;
+  /** The statements that give accounts their rights on these tables. */
+  grants: (accounts: Accounts) => string[];
 }
 
-const PRODUCT: Migrations = { folder: new URL('migrations/', import.meta.url), table: '__drizzle_migrations' };
+const PRODUCT: Migrations = {
+  folder: new URL('migrations/', import.meta.url),
+  table: '__drizzle_migrations',
+  grants: productGrants,
+};
 const SANDBOX: Migrations = {
   folder: new URL('sandbox/migrations/', import.meta.url),
   table: '__drizzle_migrations_sandbox',
+  grants: sandboxGrants,
 };
 
 /** A migration as drizzle-kit wrote it. `when` orders them and is recorded, as is `hash`, in the form of drizzle's own migrator. */
@@ -38,16 +46,18 @@ const APPLIED_BEFORE = new Set([1050, 1060, 1061, 1091]);
 /**
  * Applies the missing migrations of the product to the database at `url`, and those of the sandbox to the one at
  * `sandboxUrl`, by default the same. Both are `mysql://` URLs. Returns the names of the migrations applied. Running it again
- * changes nothing, or continues where it was killed.
+ * changes nothing, or continues where it was killed. The `accounts`, which must exist, get the rights that their programs need; the
+ * account of the URLs must have these itself, and GRANT OPTION.
  */
-export async function migrate(url: string, sandboxUrl = url): Promise<string[]> {
-  return [...(await apply(PRODUCT, url)), ...(await apply(SANDBOX, sandboxUrl))];
+export async function migrate(url: string, sandboxUrl = url, accounts: Accounts = {}): Promise<string[]> {
+  return [...(await apply(PRODUCT, url, accounts)), ...(await apply(SANDBOX, sandboxUrl, accounts))];
 }
 
 /** Concurrent runs on one database wait for each other. `report` is called with the name of each migration that was applied. */
 async function apply(
-  { folder, table }: Migrations,
+  { folder, table, grants }: Migrations,
   url: string,
+  accounts: Accounts,
   report: (tag: string) => void = () => {},
 ): Promise<string[]> {
   const options = connectionOptions(url);
@@ -67,6 +77,7 @@ async function apply(
         await applyOne(connection, table, migration);
         report(migration.tag);
       }
+      for (const statement of grants(accounts)) await connection.query(statement);
       await connection.end();
       return missing.map(({ tag }) => tag);
     } finally {
@@ -156,7 +167,7 @@ async function refuseOthersTables(connection: Connection, tag: string, statement
 
 if (import.meta.main) {
   readCommandLine('npm run migrate', 'Apply the missing migrations of the product and of the sandbox.');
-  const { DATABASE_URL, SANDBOX_DATABASE_URL } = fromEnvironment(PROGRAMS.migrate);
+  const { DATABASE_URL, SANDBOX_DATABASE_URL, ...accounts } = fromEnvironment(PROGRAMS.migrate);
   const targets = [
     { variable: 'DATABASE_URL', url: DATABASE_URL, migrations: PRODUCT },
     SANDBOX_DATABASE_URL === undefined
@@ -166,7 +177,7 @@ if (import.meta.main) {
   let upToDate = true;
   for (const { variable, url, migrations } of targets) {
     try {
-      const applied = await apply(migrations, url, (name) => process.stdout.write(`applied ${name}\n`));
+      const applied = await apply(migrations, url, accounts, (name) => process.stdout.write(`applied ${name}\n`));
       upToDate &&= applied.length === 0;
     } catch (error) {
       const line = failureLine(variable, url, error);

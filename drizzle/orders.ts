@@ -10,13 +10,18 @@ import { shopOf } from '@trellis/contracts/id';
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
 import type { Money } from '@trellis/contracts/payment';
-import { type Ending, isTerminal, type State, type TerminalState } from '@trellis/contracts/states-and-steps';
+import {
+  type Ending,
+  isTerminal,
+  movesForward,
+  type State,
+  type TerminalState,
+} from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import { and, eq, inArray, sql } from 'drizzle-orm';
-import { now } from './columns.ts';
 import type { Database, Session } from './database.ts';
-import { addEvent, hasEvent } from './events.ts';
-import { advance, lockOrder, type OrderRow } from './lock-order.ts';
+import { addEvent, hasEvent, nextEvent, writeEvent } from './events.ts';
+import { lockOrder, type OrderRow, saveOrder } from './lock-order.ts';
 import { orders, payments } from './schema.ts';
 import { failUnfinished } from './shipments.ts';
 
@@ -27,27 +32,29 @@ export function createOrderStore(db: Database) {
     /** Inserts the order and binds it to its first run. For any other run it changes nothing and returns the recorded state. */
     receive: (order: Partial<OrderInput> & { order_id: string }, run: Run, requestHash: string | null) =>
       db.transaction(async (tx): Promise<{ owner: boolean; state: State }> => {
+        const { order_id } = order;
+        const first = nextEvent(
+          { order_id, last_event_hash: null },
+          'order_received',
+          { run_id: run.run_id },
+          { actor: actorIn(order.started_by) },
+        );
         await tx
           .insert(orders)
           .values({
             ...order,
             ...run,
-            shop: shopOf(order.order_id),
+            shop: shopOf(order_id),
             state: 'received',
             step: 'receive_order',
             request_hash: requestHash,
+            last_event_hash: first.hash,
           })
           // Here and elsewhere a column that is in no key: Vitess updates no column that selects the shard.
           .onDuplicateKeyUpdate({ set: { state: sql`state` } });
-        const row = await lockOrder(tx, order.order_id);
+        const row = await lockOrder(tx, order_id);
         if (row.run_id !== run.run_id) return { owner: false, state: row.state };
-        await addEvent(
-          tx,
-          order.order_id,
-          'order_received',
-          { run_id: run.run_id },
-          { actor: actorIn(order.started_by) },
-        );
+        await writeEvent(tx, first);
         return { owner: true, state: row.state };
       }),
 
@@ -55,8 +62,9 @@ export function createOrderStore(db: Database) {
     validated: (orderId: string, { amount, currency }: Money) =>
       db.transaction(async (tx) => {
         const row = await lockOrder(tx, orderId);
-        if (await advance(tx, row, 'awaiting_approval', { step: 'awaiting_approval', amount, currency }))
-          await addEvent(tx, orderId, 'order_validated', { amount, currency });
+        if (!movesForward(row.state, 'awaiting_approval')) return;
+        await addEvent(tx, row, 'order_validated', { amount, currency });
+        await saveOrder(tx, row, { state: 'awaiting_approval', step: 'awaiting_approval', amount, currency });
       }),
 
     /**
@@ -75,8 +83,8 @@ export function createOrderStore(db: Database) {
         if (isTerminal(row.state)) return undefined;
         const isOutdated = row.child_attempts > attempts;
         if (isOutdated || (await hasEvent(tx, orderId, 'address_updated', commandId))) return row.address ?? undefined;
-        await tx.update(orders).set({ address, updated_at: now }).where(eq(orders.order_id, orderId));
-        await addEvent(tx, orderId, 'address_updated', { id: commandId }, { occurrence: commandId, actor });
+        await addEvent(tx, row, 'address_updated', { id: commandId }, { occurrence: commandId, actor });
+        await saveOrder(tx, row, { address });
         return address;
       }),
 
@@ -87,8 +95,9 @@ export function createOrderStore(db: Database) {
       actor = FOREIGN_CALLER,
     ) =>
       db.transaction(async (tx) => {
-        await lockOrder(tx, orderId);
-        await addEvent(tx, orderId, 'command_refused', refusal, { occurrence: refusal.id, actor });
+        const row = await lockOrder(tx, orderId);
+        if (await addEvent(tx, row, 'command_refused', refusal, { occurrence: refusal.id, actor }))
+          await saveOrder(tx, row);
       }),
 
     /**
@@ -109,20 +118,20 @@ export function createOrderStore(db: Database) {
       db.transaction(async (tx): Promise<TerminalState> => {
         const row = await lockOrder(tx, orderId);
         if (isTerminal(row.state)) return row.state;
-        await advance(tx, row, 'shipped', { ...progress, step: 'done', approved: true });
-        await addEvent(tx, orderId, 'order_shipped', { child_attempts: progress.child_attempts });
+        await addEvent(tx, row, 'order_shipped', { child_attempts: progress.child_attempts });
+        await saveOrder(tx, row, { ...progress, state: 'shipped', step: 'done', approved: true });
         return 'shipped';
       }),
   };
 }
 
 /** Writes who approved the order, once. */
-export const addApproval = (tx: Session, { order_id, payment_id }: OrderRow, { by, at }: Approval) =>
+export const addApproval = (tx: Session, order: OrderRow, { by, at }: Approval) =>
   addEvent(
     tx,
-    order_id,
+    order,
     'order_approved',
-    { ...(payment_id !== null && { payment_id }), approved_at: at },
+    { ...(order.payment_id !== null && { payment_id: order.payment_id }), approved_at: at },
     { actor: actorIn(by) },
   );
 
@@ -135,15 +144,16 @@ export async function endOrder(
   { approval, canceled_by = FOREIGN_CALLER }: Decisions,
 ): Promise<TerminalState> {
   if (isTerminal(row.state)) return row.state;
-  await advance(tx, row, ending.state, {
-    ...progress,
-    ...(ending.state === 'canceled' ? { cancel_reason: ending.reason } : {}),
-    ...(ending.state === 'failed' ? { reason: ending.reason } : {}),
-  });
   await failUnfinished(tx, row.order_id);
   // An order may end between its approval and its charge.
   if (approval) await addApproval(tx, row, approval);
   const actor = ending.state === 'canceled' ? canceled_by : WORKER;
-  await addEvent(tx, row.order_id, `order_${ending.state}`, ending, { actor });
+  await addEvent(tx, row, `order_${ending.state}`, ending, { actor });
+  await saveOrder(tx, row, {
+    ...progress,
+    state: ending.state,
+    ...(ending.state === 'canceled' ? { cancel_reason: ending.reason } : {}),
+    ...(ending.state === 'failed' ? { reason: ending.reason } : {}),
+  });
   return ending.state;
 }

@@ -3,12 +3,12 @@
 import { type Approval, type Decisions, FOREIGN_CALLER } from '@trellis/contracts/actor';
 import type { Progress } from '@trellis/contracts/order-status';
 import type { Money } from '@trellis/contracts/payment';
-import { type Ending, isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
+import { type Ending, isTerminal, movesForward, type TerminalState } from '@trellis/contracts/states-and-steps';
 import { and, eq, sql } from 'drizzle-orm';
 import { now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent } from './events.ts';
-import { advance, lockOrder, type OrderRow } from './lock-order.ts';
+import { lockOrder, type OrderRow, saveOrder } from './lock-order.ts';
 import { addApproval, endOrder } from './orders.ts';
 import { payments } from './schema.ts';
 
@@ -35,8 +35,10 @@ export function createPaymentStore(db: Database) {
         const payment = await bind(tx, order, paymentId);
         if (payment === undefined) return { outcome: 'conflict' };
         if (payment.status !== 'pending') return { outcome: payment.status === 'failed' ? 'declined' : 'charged' };
-        if (await advance(tx, order, 'approved', { step: 'charge_payment', approved: true }))
+        if (movesForward(order.state, 'approved')) {
           await addApproval(tx, order, approval ?? { by: FOREIGN_CALLER, at: new Date().toISOString() });
+          await saveOrder(tx, order, { state: 'approved', step: 'charge_payment', approved: true });
+        }
         return { outcome: 'charge', money: { amount: payment.amount, currency: payment.currency } };
       }),
 
@@ -46,8 +48,9 @@ export function createPaymentStore(db: Database) {
         const order = await lockOrder(tx, orderId);
         if (isTerminal(order.state)) return;
         await setStatus(tx, orderId, paymentId, 'pending', 'charged');
-        await advance(tx, order, 'payment_charged');
+        if (!movesForward(order.state, 'payment_charged')) return;
         await addCharged(tx, order, paymentId);
+        await saveOrder(tx, order, { state: 'payment_charged' });
       }),
 
     /** The payment company declined the card, so nothing is owed. */
@@ -86,7 +89,7 @@ export function createPaymentStore(db: Database) {
           .where(and(eq(payments.payment_id, paymentId), eq(payments.order_id, orderId)));
         if (wasCharged) {
           await addCharged(tx, order, paymentId);
-          await addEvent(tx, orderId, 'payment_refunded', { payment_id: paymentId, ...moneyOf(order) });
+          await addEvent(tx, order, 'payment_refunded', { payment_id: paymentId, ...moneyOf(order) });
         }
         return endOrder(tx, order, ending, progress, decisions);
       }),
@@ -117,4 +120,4 @@ async function setStatus(tx: Session, orderId: string, paymentId: string, from: 
 }
 
 const addCharged = (tx: Session, order: OrderRow, paymentId: string) =>
-  addEvent(tx, order.order_id, 'payment_charged', { payment_id: paymentId, ...moneyOf(order) });
+  addEvent(tx, order, 'payment_charged', { payment_id: paymentId, ...moneyOf(order) });

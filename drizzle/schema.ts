@@ -39,6 +39,8 @@ export const orders = mysqlTable(
     child_attempts: int('child_attempts').notNull().default(0),
     last_error: message('last_error'),
     dispatch_failed_reason: message('dispatch_failed_reason'),
+    /** The hash of its newest event; null while no event has one. */
+    last_event_hash: id('last_event_hash'),
   },
   (table) => [
     index('orders_by_age').on(table.created_at, table.order_id),
@@ -87,6 +89,10 @@ export const events = mysqlTable(
     ts: timestampNow('ts'),
     actor: json('actor_json').$type<Actor>(),
     dedupe_key: id('dedupe_key', { length: 160 }).notNull(),
+    /** Over the event and the hash before it (event-chain.ts); null in events of versions up to 0.6. */
+    hash: id('hash'),
+    /** Of the payload's text that may be erased; null without such a text, and after its erasure. */
+    salt: id('salt', { length: 32 }),
   },
   (table) => [uniqueIndex('events_once').on(table.order_id, table.dedupe_key)],
 );

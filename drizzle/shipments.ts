@@ -7,8 +7,8 @@ import { and, asc, eq, lt, sql } from 'drizzle-orm';
 import { now } from './columns.ts';
 import type { Database, Session } from './database.ts';
 import { addEvent, hasEvent } from './events.ts';
-import { advance, lockOrder } from './lock-order.ts';
-import { orders, shipments } from './schema.ts';
+import { lockOrder, saveOrder } from './lock-order.ts';
+import { shipments } from './schema.ts';
 
 const PAID: readonly State[] = ['payment_charged', 'shipping'];
 
@@ -29,15 +29,9 @@ export function createShipmentStore(db: Database) {
           .insert(shipments)
           .values({ order_id: orderId, attempt, status: 'prepared', payload: { address } })
           .onDuplicateKeyUpdate({ set: { id: sql`id` } });
-        const progress = { step: 'shipping_child', child_attempts: attempt } as const;
-        if (!(await advance(tx, order, 'shipping', progress))) {
-          await failUnfinished(tx, orderId, attempt);
-          await tx
-            .update(orders)
-            .set({ ...progress, updated_at: now })
-            .where(eq(orders.order_id, orderId));
-        }
-        await addEvent(tx, orderId, 'package_prepared', { attempt }, { occurrence: attempt });
+        if (order.state === 'shipping') await failUnfinished(tx, orderId, attempt);
+        await addEvent(tx, order, 'package_prepared', { attempt }, { occurrence: attempt });
+        await saveOrder(tx, order, { state: 'shipping', step: 'shipping_child', child_attempts: attempt });
         return address;
       }),
 
@@ -47,7 +41,7 @@ export function createShipmentStore(db: Database) {
      */
     dispatched: (orderId: string, reportedBy: number, parcel: Parcel) =>
       db.transaction(async (tx) => {
-        await lockOrder(tx, orderId);
+        const order = await lockOrder(tx, orderId);
         const prepared = await tx
           .select({ attempt: shipments.attempt, status: shipments.status })
           .from(shipments)
@@ -60,7 +54,8 @@ export function createShipmentStore(db: Database) {
           .insert(shipments)
           .values({ order_id: orderId, attempt, status: 'dispatched', payload })
           .onDuplicateKeyUpdate({ set: { status: 'dispatched', payload, ts: now } });
-        await addEvent(tx, orderId, 'carrier_dispatched', { attempt, tracking: parcel.tracking });
+        await addEvent(tx, order, 'carrier_dispatched', { attempt, tracking: parcel.tracking });
+        await saveOrder(tx, order);
       }),
 
     /** This shipping attempt failed. */
@@ -74,11 +69,8 @@ export function createShipmentStore(db: Database) {
             and(eq(shipments.order_id, orderId), eq(shipments.attempt, attempt), eq(shipments.status, 'prepared')),
           );
         if (isTerminal(order.state) || (await hasEvent(tx, orderId, 'dispatch_failed', attempt))) return;
-        await tx
-          .update(orders)
-          .set({ dispatch_failed_reason: reason, updated_at: now })
-          .where(eq(orders.order_id, orderId));
-        await addEvent(tx, orderId, 'dispatch_failed', { attempt, reason }, { occurrence: attempt });
+        await addEvent(tx, order, 'dispatch_failed', { attempt, reason }, { occurrence: attempt });
+        await saveOrder(tx, order, { dispatch_failed_reason: reason });
       }),
   };
 }

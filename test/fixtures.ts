@@ -6,6 +6,7 @@ import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { migrate } from '@trellis/drizzle/migrate';
+import { brokenTrails } from '@trellis/drizzle/trail-audit';
 import { emptyDatabase } from '@trellis/local/stack/database-server';
 import { atGateway } from '@trellis/local/stack/node-programs';
 import { createConnection } from 'mysql2/promise';
@@ -78,6 +79,13 @@ export async function freshDatabase(): Promise<{ url: string; db: Database; drop
       await server.end();
     },
   };
+}
+
+/** The orders whose chain of events is broken, each with what breaks it. */
+export async function trailProblems(db: Database, hashedSince?: string) {
+  const found = [];
+  for await (const broken of brokenTrails(db, hashedSince)) found.push(broken);
+  return found;
 }
 
 /** The URL at which PlanetScale's driver reaches the database of a `mysql://` URL. */

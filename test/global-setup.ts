@@ -16,6 +16,7 @@ import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
 import type { Service } from '@trellis/local/stack/processes';
 import { findTestServer, prepareTemporal, startTemporal } from '@trellis/local/stack/temporal-server';
 import type { TestProject } from 'vitest/node';
+import { accountsOn } from './accounts.ts';
 import type { Part, Parts, Tokens } from './servers.ts';
 
 declare module 'vitest' {
@@ -89,7 +90,9 @@ async function createParts(folder: string) {
       });
       cleanUp.push(drop);
       await migrate(url);
-      return { DATABASE_URL: url, canCreateDatabases: created };
+      const { api, worker, drop: dropAccounts } = await accountsOn(url);
+      cleanUp.push(dropAccounts);
+      return { DATABASE_URL: url, canCreateDatabases: created, ofApi: api, ofWorker: worker };
     },
     async gateway() {
       const { DATABASE_URL: databaseUrl } = await start('database');
@@ -121,12 +124,12 @@ async function createParts(folder: string) {
       return { built };
     },
     async worker() {
-      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }, { built }] = await servers();
+      const [{ ofWorker: DATABASE_URL }, { TEMPORAL_ADDRESS }, { built }] = await servers();
       await started(startWorker({ folder, built, env: { ...SETTINGS, DATABASE_URL, TEMPORAL_ADDRESS } }));
       return { workerLog: join(folder, 'logs/worker.log') };
     },
     async api() {
-      const [{ DATABASE_URL }, { TEMPORAL_ADDRESS }, { built }] = await servers();
+      const [{ ofApi: DATABASE_URL }, { TEMPORAL_ADDRESS }, { built }] = await servers();
       const env = { ...SETTINGS, DATABASE_URL, TEMPORAL_ADDRESS };
       await Promise.all([start('worker'), started(startApi({ folder, built, port: ports.api, env }))]);
       return { API_URL: `http://${HOST}:${ports.api}` };

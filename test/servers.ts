@@ -17,8 +17,11 @@ export interface Tokens {
 
 /** What each part provides once it runs. A part starts the parts it depends on. */
 export interface Parts {
-  /** A migrated database, shared by all files; the only one where no others can be created beside it. */
-  database: { DATABASE_URL: string; canCreateDatabases: boolean };
+  /**
+   * A migrated database, shared by all files; the only one where no others can be created beside it. `ofApi`, `ofWorker`: its URLs for
+   * these programs' own accounts.
+   */
+  database: { DATABASE_URL: string; canCreateDatabases: boolean; ofApi: string; ofWorker: string };
   /** The server of that database over PlanetScale's HTTP protocol. */
   gateway: { PLANETSCALE_URL: string };
   /** Temporal's dev server, or the one that is named; of that the metrics are unknown. */

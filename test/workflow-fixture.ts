@@ -44,7 +44,8 @@ import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { workflowBundle } from '@trellis/workers/workflow-bundle';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
-import { AUTH_OFF, anOrder, eventually, freshDatabase, freshId } from './fixtures.ts';
+import { accountsOn } from './accounts.ts';
+import { AUTH_OFF, anOrder, eventually, freshDatabase, freshId, trailProblems } from './fixtures.ts';
 import { need } from './servers.ts';
 
 /** Replaces a call of the payment company or the carrier: `real` makes the call, `call` is its number for this order, from 1. */
@@ -155,7 +156,9 @@ export async function openTestbed(options: TestbedOptions = {}) {
   } = options;
   const env = await (clock === 'skipping' ? skippingServer() : realServer());
   const namespace = env.namespace ?? 'default';
-  const { url, db: plain, drop } = await freshDatabase();
+  const { url, drop } = await freshDatabase();
+  const accounts = await accountsOn(url);
+  const plain = openDatabase(accounts.worker);
   const transactions = new Set<Promise<unknown>>();
   const db: Database = {
     ...plain,
@@ -167,7 +170,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
       return transaction;
     },
   };
-  const sandbox = openDatabase(url);
+  const sandbox = openDatabase(accounts.worker);
   const views = createOrderViews(db);
   const parcels = createParcelBook(sandbox);
   const attemptStore = createAttemptStore(db);
@@ -266,19 +269,21 @@ export async function openTestbed(options: TestbedOptions = {}) {
     },
 
     /**
-     * The violations by orders placed since the last call: the audit's findings, failed workflow tasks, histories that do
+     * The violations by orders placed since the last call: the audit's findings, broken chains of events, failed workflow tasks, histories that do
      * not replay, workflows that did not end completed.
      */
     async violations(): Promise<unknown[]> {
       const outcomes = await Promise.all(placed.splice(0).map(outcomeOf));
-      return [...(await audit(db)), ...outcomes.flatMap(workflowFailures), ...(await replayFailures(outcomes))];
+      const broken = [...(await audit(db)), ...(await trailProblems(db))];
+      return [...broken, ...outcomes.flatMap(workflowFailures), ...(await replayFailures(outcomes))];
     },
 
     async close() {
       await Promise.all([...stops].map((stop) => stop()));
       await attemptLog.flush();
       await env.teardown();
-      await sandbox.close();
+      await Promise.all([plain.close(), sandbox.close()]);
+      await accounts.drop();
       await drop();
     },
   };

@@ -35,6 +35,12 @@ const MySqlUrl = url(/^mysql:\/\//, 'must start with mysql://');
 const PlanetScaleUrl = url(/^https?:\/\//, 'must start with https:// or http://');
 const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https:// or http://');
 
+/** Quoted in statements as it is. */
+const DatabaseAccount = text(
+  /^[\w.-]{1,80}(@[\w.:%-]{1,255})?$/,
+  'must be an account of the database, user or user@host',
+);
+
 /** host:port is Temporal's gRPC API, a URL its HTTP API. Logs print both, so that neither may hold a password. */
 const TemporalAddress = text(/^[^/@\s]+:\d+$/, 'must be host:port');
 const AnyTemporalUrl = text(
@@ -93,6 +99,9 @@ export const Variables = {
   DATABASE_URL: DatabaseUrl,
   /** The database of the simulated payment company and carrier; DATABASE_URL when absent. */
   SANDBOX_DATABASE_URL: v.optional(DatabaseUrl),
+  /** The database accounts of api and worker, to which migrate gives their rights; none when absent. */
+  API_ACCOUNT: v.optional(DatabaseAccount),
+  WORKER_ACCOUNT: v.optional(DatabaseAccount),
   TEMPORAL_ADDRESS: TemporalAddress,
   TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
   TEMPORAL_API_KEY: v.optional(v.string()),
@@ -234,7 +243,11 @@ export const PROGRAMS = {
     ),
   ),
   /** Migrations need MySQL's own protocol. */
-  migrate: v.object({ DATABASE_URL: MySqlUrl, SANDBOX_DATABASE_URL: v.optional(MySqlUrl) }),
+  migrate: v.object({
+    ...pick('API_ACCOUNT', 'WORKER_ACCOUNT'),
+    DATABASE_URL: MySqlUrl,
+    SANDBOX_DATABASE_URL: v.optional(MySqlUrl),
+  }),
   audit: v.object(pick('DATABASE_URL')),
   gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl, GATEWAY_PASSWORD: v.string() }),
 } as const;

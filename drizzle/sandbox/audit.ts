@@ -1,4 +1,4 @@
-/** `npm run audit`: checks the money invariant for every order, over the product's and the companies' books. */
+/** `npm run audit`: checks the money invariant for every order, over the product's and the companies' books; with `--trail` the audit trail. */
 import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { fromEnvironment } from '@trellis/contracts/config/environment';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
@@ -8,6 +8,7 @@ import type { MySqlColumn } from 'drizzle-orm/mysql-core';
 import { openDatabase } from '../client.ts';
 import { type Database, DatabaseError, failureLine, isMissingTable, type Session } from '../database.ts';
 import { orders, payments, shipments } from '../schema.ts';
+import { brokenTrails } from '../trail-audit.ts';
 import { sandboxCharges, sandboxParcels } from './schema.ts';
 
 interface Violation {
@@ -162,18 +163,47 @@ function disagree(payment: Books['payments'][number], charge: Books['charges'][n
 }
 
 if (import.meta.main) {
-  readCommandLine('npm run audit', 'Compare the books of the product and of the sandbox companies, order by order.');
+  const options = readCommandLine(
+    'npm run audit',
+    'Compare the books of the product and of the sandbox companies, order by order.',
+    {
+      trail: { description: 'check the chain of every order’s events instead' },
+      'hashed-since': { description: 'with --trail: events before TIME, ISO 8601, may lack a hash', value: 'TIME' },
+    },
+  );
+  const { trail, 'hashed-since': hashedSince } = options;
+  if (hashedSince !== undefined && Number.isNaN(Date.parse(hashedSince))) {
+    process.stderr.write('--hashed-since must be a time such as 2026-12-01T08:00:00Z\n');
+    process.exit(2);
+  }
   const { DATABASE_URL } = fromEnvironment(PROGRAMS.audit);
   try {
     const db = openDatabase(DATABASE_URL);
-    const violations = await audit(db).finally(() => db.close());
-    for (const { order_id, rule } of violations) process.stdout.write(`${order_id}: ${rule}\n`);
-    process.stdout.write(violations.length === 0 ? 'the books agree\n' : `${violations.length} violations\n`);
-    process.exitCode = violations.length === 0 ? 0 : 1;
+    const checked = trail ? reportTrails(db, hashedSince) : reportBooks(db);
+    process.exitCode = (await checked.finally(() => db.close())) ? 0 : 1;
   } catch (error) {
     const line = failureLine('DATABASE_URL', DATABASE_URL, error);
     if (line === undefined) throw error;
     process.stderr.write(`${line}\n`);
     process.exitCode = 1;
   }
+}
+
+/** Prints the violations, or that there are none, which it returns. */
+async function reportBooks(db: Database): Promise<boolean> {
+  const violations = await audit(db);
+  for (const { order_id, rule } of violations) process.stdout.write(`${order_id}: ${rule}\n`);
+  process.stdout.write(violations.length === 0 ? 'the books agree\n' : `${violations.length} violations\n`);
+  return violations.length === 0;
+}
+
+/** Prints the orders whose chain is broken, or that there are none, which it returns. */
+async function reportTrails(db: Database, hashedSince: string | undefined): Promise<boolean> {
+  let broken = 0;
+  for await (const { order_id, problem } of brokenTrails(db, hashedSince)) {
+    broken += 1;
+    process.stdout.write(`${order_id}: ${problem}\n`);
+  }
+  process.stdout.write(broken === 0 ? 'the trail is unbroken\n' : `${broken} broken trails\n`);
+  return broken === 0;
 }

@@ -1,4 +1,7 @@
-/** The audit reports every violation of the money invariant in either side's books, and nothing else. */
+/** The audit reports every violation of the money invariant in either side's books, every broken chain of events, and nothing else. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
 import type { StartInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
@@ -9,12 +12,12 @@ import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
 import { audit } from '@trellis/drizzle/sandbox/audit';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
-import { payments } from '@trellis/drizzle/schema';
+import { events, payments } from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
 import type { SQL } from 'drizzle-orm';
 import { createConnection } from 'mysql2/promise';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { anOrder, freshDatabase } from '../fixtures.ts';
+import { anOrder, freshDatabase, trailProblems } from '../fixtures.ts';
 import { need } from '../servers.ts';
 
 const MONEY = { amount: '2.00', currency: 'USD' };
@@ -112,7 +115,7 @@ async function openBooks() {
     await companies.close();
     await drop();
   };
-  return { db, audit: () => audit(db), everyEnd, approved, charged, dispatched, run, close };
+  return { db, url, audit: () => audit(db), everyEnd, approved, charged, dispatched, shipped, run, close };
 }
 
 const chargeOf = (order: string, payment: string, amount = '2.00', currency = 'USD') =>
@@ -358,5 +361,184 @@ describe('the audit reports', () => {
       { order_id: 'shipped', rule: PARCEL },
       { order_id: 'shipped-too', rule: PARCEL },
     ]);
+  });
+});
+
+describe('the chain of events', () => {
+  const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+  const trails = (hashedSince?: string) => trailProblems(books.db, hashedSince);
+  /** As a version up to 0.6 wrote it. */
+  const unhashed = async (order: string) => {
+    await books.run(`UPDATE events SET hash = NULL, salt = NULL WHERE order_id = '${order}'`);
+    await books.run(`UPDATE orders SET last_event_hash = NULL WHERE id = '${order}'`);
+  };
+  const eventOf = (order: string, type: string, hash: string) =>
+    `INSERT INTO events (order_id, type, payload_json, dedupe_key, hash) VALUES ('${order}', '${type}', '{}', 'forged', ${hash})`;
+
+  test('is unbroken, with orders in every state and every end', async () => {
+    await books.everyEnd();
+    await books.approved('approved');
+    await books.charged('charged');
+    await books.dispatched('dispatched');
+    expect(await trails()).toEqual([]);
+    const all = await books.db.run((session) => session.select().from(events));
+    expect(all.filter(({ hash }) => hash === null)).toEqual([]);
+  });
+
+  const MISFIT = 'does not fit the event before it';
+  const LAST = 'its last event is not the one that the order names';
+
+  test.each<[what: string, problem: string | RegExp, ...statements: string[]]>([
+    ...[
+      ['the payload', `payload_json = '{"payment_id":"other"}'`],
+      ['no payload', 'payload_json = NULL'],
+      ['the actor', `actor_json = '{"sub":"jane","via":"https://login.example.com/"}'`],
+      ['no actor', 'actor_json = NULL'],
+      ['the type', "type = 'order_expired'"],
+      ['the key', "dedupe_key = 'order_approved:2'"],
+      ['the hash', "hash = REPEAT('0', 64)"],
+    ].map(([what, change]): [string, RegExp, string] => [
+      `an event with ${what} changed`,
+      new RegExp(MISFIT),
+      `UPDATE events SET ${change} WHERE order_id = 'shipped' AND type = 'order_approved'`,
+    ]),
+    [
+      'an event without its hash',
+      /\(order_approved\) has no hash$/,
+      "UPDATE events SET hash = NULL WHERE order_id = 'shipped' AND type = 'order_approved'",
+    ],
+    [
+      'an event moved behind the others',
+      /\(payment_charged\) does not fit/,
+      "UPDATE events SET id = id + 100000 WHERE order_id = 'shipped' AND type = 'order_approved'",
+    ],
+    ...[
+      ['first', 'order_received', /\(order_validated\) does not fit/],
+      ['fourth', 'payment_charged', /\(package_prepared\) does not fit/],
+      ['last', 'order_shipped', LAST],
+    ].map(([which, type, problem]): [string, string | RegExp, string] => [
+      `the ${which} event deleted`,
+      problem as string | RegExp,
+      `DELETE FROM events WHERE order_id = 'shipped' AND type = '${type}'`,
+    ]),
+    ['all events deleted', LAST, "DELETE FROM events WHERE order_id = 'shipped'"],
+    ['an event added without a hash', /\(order_canceled\) has no hash$/, eventOf('shipped', 'order_canceled', 'NULL')],
+    ['an event added with a hash', MISFIT, eventOf('shipped', 'order_canceled', "REPEAT('a', 64)")],
+    [
+      'an event added, and named by the order',
+      MISFIT,
+      eventOf('shipped', 'order_canceled', "REPEAT('a', 64)"),
+      "UPDATE orders SET last_event_hash = REPEAT('a', 64) WHERE id = 'shipped'",
+    ],
+    ['another last event named by the order', LAST, "UPDATE orders SET last_event_hash = NULL WHERE id = 'shipped'"],
+    ['the order deleted', 'is of an order that does not exist', "DELETE FROM orders WHERE id = 'shipped'"],
+  ])('shows %s', async (_, problem, ...statements) => {
+    await books.shipped('other');
+    await books.shipped('shipped');
+    for (const statement of statements) await books.run(statement);
+    expect(await trails()).toEqual([{ order_id: 'shipped', problem: expect.stringMatching(problem) }]);
+  });
+
+  test('is checked for every order, however many there are, also for events after the last order', async () => {
+    const ids = Array.from({ length: 1_200 }, (_, n) => `n-${n}`);
+    const rows = ids.map((id) => `('${id}', 'received', 'w', 'r', 'receive_order', 'x')`);
+    await books.run(
+      `INSERT INTO orders (id, state, workflow_id, run_id, step, last_event_hash) VALUES ${rows.join(', ')}`,
+    );
+    for (const stray of ['a', 'n-1x', 'z']) await books.run(eventOf(stray, 'order_received', 'NULL'));
+    expect((await trails()).map(({ order_id }) => order_id)).toEqual([...ids, 'a', 'n-1x', 'z'].toSorted());
+  });
+
+  test('of an order that moves on while it is read is no problem', async () => {
+    await books.charged('moving');
+    let moved = false;
+    /** Lets the order move on between the reading of the orders and of their events. */
+    const interrupted = (session: Session) => ({
+      select: (fields: never) => ({
+        from(table: typeof events) {
+          const query = session.select(fields).from(table);
+          if (table !== events || moved) return query;
+          moved = true;
+          const move = createShipmentStore(books.db).prepared('moving', 1);
+          return { where: (condition: SQL) => move.then(() => query.where(condition)) };
+        },
+      }),
+    });
+    const run: Database['run'] = (work, timeoutMs) =>
+      books.db.run((session) => work(interrupted(session) as unknown as Session), timeoutMs);
+    expect(await trailProblems({ ...books.db, run })).toEqual([]);
+    expect(moved).toBe(true);
+  });
+
+  test('begins in the middle of an order that an earlier version began', async () => {
+    await books.shipped('all-old');
+    await books.charged('half-old');
+    for (const order of ['all-old', 'half-old']) await unhashed(order);
+    await createShipmentStore(books.db).prepared('half-old', 1);
+    expect(await trails()).toEqual([]);
+    await books.run("UPDATE events SET payload_json = '{}' WHERE order_id = 'half-old' AND type = 'package_prepared'");
+    expect(await trails()).toMatchObject([{ order_id: 'half-old' }]);
+  });
+
+  test('goes on behind what an old worker wrote into it, which counts as unbroken only before the time that the operator names', async () => {
+    await books.charged('mixed');
+    await books.run(eventOf('mixed', 'package_prepared', 'NULL'));
+    await createShipmentStore(books.db).failed('mixed', 1, 'refused');
+    const [before, after] = [-1, 1].map((hours) => new Date(Date.now() + hours * 3_600_000).toISOString());
+    const broken = [{ order_id: 'mixed', problem: expect.stringMatching(/\(package_prepared\) has no hash$/) }];
+    expect(await trails()).toEqual(broken);
+    expect(await trails(before)).toEqual(broken);
+    expect(await trails(after)).toEqual([]);
+    await books.shipped('whole');
+    await unhashed('whole');
+    expect(await trails(before)).toMatchObject([{ order_id: 'mixed' }, { order_id: 'whole' }]);
+  });
+
+  describe('survives the erasure of a text, as docs/operations.md describes it,', () => {
+    const document = readFileSync(new URL('docs/operations.md', `file://${ROOT}`), 'utf8');
+    const [, erasure = ''] = /```sql\n(UPDATE events\b.*?;)\n/s.exec(document) ?? [];
+    const reasons = () => books.db.run((session) => session.select({ payload: events.payload }).from(events));
+
+    test('and the text is gone', async () => {
+      await books.everyEnd();
+      const before = JSON.stringify(await reasons());
+      expect(before).toContain('user_request');
+      await books.run(erasure.replace('ORDER_ID', 'canceled'));
+      const after = JSON.stringify(await reasons());
+      expect(after).not.toContain('user_request');
+      expect(after).toContain('reason_hash');
+      expect(await trails()).toEqual([]);
+    });
+
+    test.each([
+      ['another text', `'{"state":"canceled","reason":"other"}'`],
+      ['another hash', `'{"state":"canceled","reason_hash":"0"}'`],
+      ['no text', `'{"state":"canceled"}'`],
+    ])('but not its replacement by %s', async (_, payload) => {
+      await books.everyEnd();
+      await books.run(erasure.replace('ORDER_ID', 'canceled'));
+      await books.run(
+        `UPDATE events SET payload_json = ${payload} WHERE order_id = 'canceled' AND type = 'order_canceled'`,
+      );
+      expect(await trails()).toMatchObject([{ order_id: 'canceled' }]);
+    });
+  });
+
+  test('is what `npm run audit -- --trail` checks', async () => {
+    const program = () => {
+      const args = [`${ROOT}/drizzle/sandbox/audit.ts`, '--trail'];
+      const env = { PATH: process.env.PATH, DATABASE_URL: books.url };
+      const { status, stdout, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' });
+      return { status, stdout, stderr };
+    };
+    await books.shipped('one');
+    await books.shipped('two');
+    expect(program()).toEqual({ status: 0, stdout: 'the trail is unbroken\n', stderr: '' });
+    await books.run("DELETE FROM events WHERE order_id = 'two' AND type = 'order_approved'");
+    expect(program()).toEqual({
+      status: 1,
+      stdout: expect.stringMatching(/^two: event \d+ \(payment_charged\) does not .+\n1 broken trails\n$/),
+      stderr: '',
+    });
   });
 });

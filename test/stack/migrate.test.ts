@@ -16,7 +16,7 @@ import { sandboxCharges, sandboxParcels } from '@trellis/drizzle/sandbox/schema'
 import { sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
-import { anOrder, eventually, freshDatabase } from '../fixtures.ts';
+import { anOrder, eventually, freshDatabase, freshId } from '../fixtures.ts';
 import { need } from '../servers.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
@@ -100,8 +100,11 @@ test.each([
 });
 
 describe('migrate', () => {
-  const PRODUCT = ['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'];
-  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking'];
+  const PRODUCT = [
+    ...['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'],
+    ...['0003_shops_and_actors', '0004_event_chain'],
+  ];
+  const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking', '0002_ids_with_shops'];
 
   test.each(['sources', 'built'])('of the %s prints what it applied', async (from) => {
     const script = from === 'built' ? join((await need('programs')).built, 'migrate.js') : 'migrate.ts';
@@ -119,6 +122,25 @@ describe('migrate', () => {
       code: 1,
       stderr: 'SANDBOX_DATABASE_URL (127.0.0.1:1): connect ECONNREFUSED 127.0.0.1:1\n',
     });
+  });
+
+  test('gives an account its rights, and creates none that does not exist', async () => {
+    const account = freshId('worker').replace('-', '_');
+    const run = () => program('migrate.ts', { DATABASE_URL: url, WORKER_ACCOUNT: `${account}@%` });
+    const rights = () =>
+      beside(async (connection) => {
+        const [rows] = await connection.query<RowDataPacket[]>(`SHOW GRANTS FOR '${account}'@'%'`);
+        return rows.map((row) => `${Object.values(row)[0]}`);
+      });
+    const refused = await run();
+    expect(refused).toMatchObject({ code: 1, stdout: '' });
+    expect(refused.stderr).toMatch(/^DATABASE_URL \(.+\): \d+ ER_\w+: .+\n$/);
+    await expect(rights()).rejects.toThrow('There is no such grant defined');
+    await beside((connection) => connection.query(`CREATE USER '${account}'@'%'`));
+    onTestFinished(() => beside(async (connection) => void (await connection.query(`DROP USER '${account}'@'%'`))));
+    expect(await run()).toEqual({ code: 0, stdout: 'up to date\n', stderr: '' });
+    const onEvents = (await rights()).filter((right) => right.includes('`events`'));
+    expect(onEvents).toEqual([expect.stringMatching(/^GRANT SELECT, INSERT ON /)]);
   });
 
   const applied = (at: string) =>

@@ -112,7 +112,8 @@ async function tryMySql(): Promise<boolean> {
   const url = `${server.url}/trellis`;
   const report = openReport(folder, { DATABASE_URL: url, TZ: 'America/New_York' });
   await migrations(report);
-  await report.tests('stores, migrations, limits', [...STORE_TESTS, 'stack/migrate.test.ts', LIFE_TESTS]);
+  const more = ['stack/accounts.test.ts', 'stack/migrate.test.ts', LIFE_TESTS];
+  await report.tests('stores, accounts, migrations, limits', [...STORE_TESTS, ...more]);
   if (!short) {
     const odd = await server.another(ODD_SETTINGS);
     await query(odd.url, 'CREATE DATABASE trellis');

@@ -89,6 +89,13 @@ async function listening(name: string): Promise<number[]> {
   return command.flatMap((flag) => flag.match(/^--(?:\w+-)?port=(\d+)$/)?.[1] ?? []).map(Number);
 }
 
+/** What the database runs when it initialises a new volume, and the passwords of the accounts that this creates. */
+const ACCOUNTS = 'drizzle/compose-accounts.sql';
+const accounts = read(ACCOUNTS);
+const made: Record<string, string> = Object.fromEntries(
+  [...accounts.matchAll(/^CREATE USER (\w+) IDENTIFIED BY '(\w+)';$/gm)].map(([, user, password]) => [user, password]),
+);
+
 describe('docker-compose.yaml', () => {
   test('builds one image for api, worker and migrate, and builds it once', () => {
     expect(new Set(ours.map(([, service]) => service.image)).size).toBe(1);
@@ -132,18 +139,30 @@ describe('docker-compose.yaml', () => {
     expect(composeText.replace(INTERPOLATION, '')).not.toContain('$');
   });
 
-  test.each(ours)('gives %s the ports of the servers and the user that the database creates', async (_, service) => {
+  test.each(ours)('gives %s the ports of the servers, and an account that the database creates', async (_, service) => {
     const { DATABASE_URL = '', TEMPORAL_ADDRESS } = service.environment ?? {};
     const { hostname, port, username, password, pathname } = new URL(DATABASE_URL);
     expect(await listening(hostname)).toContain(Number(port));
-    expect(serviceOf(hostname).environment).toMatchObject({
-      MYSQL_USER: username,
-      MYSQL_PASSWORD: password,
-      MYSQL_DATABASE: pathname.slice(1),
-    });
+    const { MYSQL_USER, MYSQL_PASSWORD, MYSQL_DATABASE } = serviceOf(hostname).environment ?? {};
+    expect(pathname.slice(1)).toBe(MYSQL_DATABASE);
+    expect({ [`${MYSQL_USER}`]: MYSQL_PASSWORD, ...made }).toMatchObject({ [username]: password });
     if (!TEMPORAL_ADDRESS) return;
     const [host = '', grpc] = TEMPORAL_ADDRESS.split(':');
     expect(serviceOf(host).command).toContain(`--port=${grpc}`);
+  });
+
+  test('has api, worker and migrate use an account each, to which migrate gives the rights of that program', () => {
+    const userOf = (name: string) => new URL(`${serviceOf(name).environment?.DATABASE_URL}`).username;
+    expect(serviceOf('migrate').environment).toMatchObject({
+      API_ACCOUNT: userOf('api'),
+      WORKER_ACCOUNT: userOf('worker'),
+    });
+    expect(Object.keys(made)).toEqual([userOf('api'), userOf('worker')]);
+    const passed = /^GRANT ALL ON (\w+)\.\* TO (\w+) WITH GRANT OPTION;$/m.exec(accounts);
+    const { MYSQL_DATABASE } = serviceOf('mysql').environment ?? {};
+    expect(passed?.slice(1)).toEqual([MYSQL_DATABASE, userOf('migrate')]);
+    const mounted = `./${ACCOUNTS}:/docker-entrypoint-initdb.d/accounts.sql:ro`;
+    expect(serviceOf('mysql').volumes).toContain(mounted);
   });
 
   test('gives Adminer the host name of the database', () => {
@@ -392,11 +411,12 @@ describe('.env.example', () => {
 
   test('fits the ports and the database user of docker-compose.yaml', async () => {
     const { DATABASE_URL = '', TEMPORAL_ADDRESS } = values;
-    const ofApi = new URL(`${serviceOf('api').environment?.DATABASE_URL}`);
-    const { ports } = serviceOf(ofApi.hostname);
-    ofApi.hostname = '127.0.0.1';
-    expect(DATABASE_URL).toBe(ofApi.href);
-    expect(ports).toContain(`${ofApi.host}:${ofApi.port}`);
+    // The one account that every program can use.
+    const ofMigrate = new URL(`${serviceOf('migrate').environment?.DATABASE_URL}`);
+    const { ports } = serviceOf(ofMigrate.hostname);
+    ofMigrate.hostname = '127.0.0.1';
+    expect(DATABASE_URL).toBe(ofMigrate.href);
+    expect(ports).toContain(`${ofMigrate.host}:${ofMigrate.port}`);
     expect(serviceOf('temporal').ports).toContain(`${TEMPORAL_ADDRESS}:${TEMPORAL_ADDRESS?.split(':')[1]}`);
   });
 });
