@@ -2,8 +2,8 @@
 import { createApprovalSigner } from '@trellis/contracts/approval-proof';
 import { LOOPBACK, PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
+import { openApiStores } from '@trellis/drizzle/api-stores';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
-import { openApiStores } from '@trellis/drizzle/stores';
 import { accessOf, type Call, newCall, REQUEST_ID } from './http/access-log.ts';
 import { createApp } from './http/app.ts';
 import { problemResponse } from './http/responses.ts';

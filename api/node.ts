@@ -8,8 +8,8 @@ import { createBufferedLogger, createLogger } from '@trellis/contracts/config/lo
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { LOOPBACK, PROGRAMS } from '@trellis/contracts/config/variables';
+import { openApiStores } from '@trellis/drizzle/api-stores';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
-import { openApiStores } from '@trellis/drizzle/stores';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { CALLS, PERIOD_S } from './callers/rate.ts';
 import { createApp } from './http/app.ts';

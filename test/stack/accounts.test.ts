@@ -2,11 +2,13 @@
  * Each program's account in the database can do what the program needs, and nothing more. That workflows, sweep and API need no more is
  * also shown by all other tests: their workers and APIs have these accounts.
  */
+
+import { openApiStores } from '@trellis/drizzle/api-stores';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError } from '@trellis/drizzle/database';
 import * as sandboxSchema from '@trellis/drizzle/sandbox/schema';
 import * as schema from '@trellis/drizzle/schema';
-import { openApiStores, openStores } from '@trellis/drizzle/stores';
+import { openStores } from '@trellis/drizzle/stores';
 import { afterAll, describe, expect, test } from 'vitest';
 import { accountsOn } from '../accounts.ts';
 import { anOrder, freshDatabase } from '../fixtures.ts';

@@ -3,8 +3,8 @@ import { makeKey, publicKeyOf, signToken } from '@trellis/api/callers/own-keys';
 import { accessOf, type Call, newCall } from '@trellis/api/http/access-log';
 import { createApp } from '@trellis/api/http/app';
 import { createHttpTemporal } from '@trellis/api/temporal/http';
+import { openApiStores } from '@trellis/drizzle/api-stores';
 import { openDatabase } from '@trellis/drizzle/client';
-import { openApiStores } from '@trellis/drizzle/stores';
 import { expect, onTestFinished, test } from 'vitest';
 
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
