@@ -89,7 +89,7 @@ export const events = mysqlTable(
     ts: timestampNow('ts'),
     actor: json('actor_json').$type<Actor>(),
     dedupe_key: id('dedupe_key', { length: 160 }).notNull(),
-    /** Over the event and the hash before it (event-chain.ts); null in events of versions up to 0.6. */
+    /** Over the event and the hash before it (event-chain.ts); null in events of versions up to 0.5. */
     hash: id('hash'),
     /** Of the payload's text that may be erased; null without such a text, and after its erasure. */
     salt: id('salt', { length: 32 }),

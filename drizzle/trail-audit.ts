@@ -23,7 +23,7 @@ const PAGE = 500;
 const PAGE_TIMEOUT_MS = 60_000;
 
 /**
- * Yields every order whose chain of events is broken, sorted by id, with the first event that breaks it. Events of versions up to 0.6 have
+ * Yields every order whose chain of events is broken, sorted by id, with the first event that breaks it. Events of versions up to 0.5 have
  * no hash. They are accepted before an order's first event with a hash, and nowhere else: what an old worker writes into a chain can't be
  * told from what a person inserts. With `hashedSince`, ISO 8601, they are accepted wherever they are older than that, and no others.
  */

@@ -367,7 +367,7 @@ describe('the audit reports', () => {
 describe('the chain of events', () => {
   const ROOT = fileURLToPath(new URL('../..', import.meta.url));
   const trails = (hashedSince?: string) => trailProblems(books.db, hashedSince);
-  /** As a version up to 0.6 wrote it. */
+  /** As a version up to 0.5 wrote it. */
   const unhashed = async (order: string) => {
     await books.run(`UPDATE events SET hash = NULL, salt = NULL WHERE order_id = '${order}'`);
     await books.run(`UPDATE orders SET last_event_hash = NULL WHERE id = '${order}'`);
