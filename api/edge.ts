@@ -4,6 +4,7 @@ import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
 import { openApiStores } from '@trellis/drizzle/stores';
+import { encryptionOf } from './encryption.ts';
 import { createApp } from './http/app.ts';
 import { problemResponse } from './http/responses.ts';
 import { createHttpTemporal } from './temporal/http.ts';
@@ -26,14 +27,17 @@ let app: ReturnType<typeof createApp> | undefined;
 function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof createApp> {
   const config = readConfig(PROGRAMS.edge, variables as Record<string, string | undefined>);
   if (config.AUTH === 'off') console.warn('AUTH=off: whoever reaches this API may do everything');
-  const db = openPlanetScale(config.DATABASE_URL);
+  const stores = openApiStores(openPlanetScale(config.DATABASE_URL));
+  const encryption = encryptionOf(config, stores.orderKeys);
   return createApp({
     temporal: createHttpTemporal({
       url: config.TEMPORAL_ADDRESS,
       namespace: config.TEMPORAL_NAMESPACE,
       apiKey: config.TEMPORAL_API_KEY,
+      encryption,
     }),
-    ...openApiStores(db),
+    ...stores,
+    encryption,
     policy: config.POLICY,
     auth: config,
     signApproval: config.APPROVAL_KEY ? createApprovalSigner(config.APPROVAL_KEY) : undefined,

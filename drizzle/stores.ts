@@ -2,6 +2,7 @@ import { createAttemptStore } from './attempts.ts';
 import { createAdmissionStore, createCapacityStore } from './capacity.ts';
 import type { Database } from './database.ts';
 import { createOpenOrders } from './open-orders.ts';
+import { createOrderKeyStore } from './order-keys.ts';
 import { createOrderViews } from './order-views.ts';
 import { createOrderStore } from './orders.ts';
 import { createPaymentStore } from './payments.ts';
@@ -12,6 +13,7 @@ export function openApiStores(db: Database) {
   return {
     views: createOrderViews(db),
     capacity: createAdmissionStore(db),
+    orderKeys: createOrderKeyStore(db),
     pingDatabase: db.ping,
   };
 }

@@ -50,6 +50,12 @@ const Issuer = v.pipe(
   v.check((url) => url.startsWith('https:') || isLocal(url), 'must be https URLs: http is for this machine only'),
 );
 
+/** A name, and 32 bytes in base64url. */
+const EncryptionKey = text(
+  /^[A-Za-z0-9._-]{1,32}:[A-Za-z0-9_-]{43}$/,
+  'must be keys as npm run encryption-key prints them, separated by commas',
+);
+
 /** The `x` of an Ed25519 key as a JWK: 32 bytes in base64url. */
 const PublicKey = text(/^[A-Za-z0-9_-]{43}$/, 'must be public keys as npm run token prints them, separated by commas');
 
@@ -99,6 +105,10 @@ export const Variables = {
   ),
   /** The public halves of the keys that sign approvals; any approval is accepted when absent. */
   APPROVAL_PUBLIC_KEYS: v.optional(list(PublicKey)),
+  /** The keys that the keys of orders are encrypted with: the first for new orders. Nothing is decrypted when absent. */
+  ENCRYPTION_KEYS: v.optional(list(EncryptionKey)),
+  /** Whether payloads are encrypted; with keys, and without this, they are decrypted only. */
+  ENCRYPT: v.optional(v.picklist(['on', 'off'], 'must be on or off'), 'off'),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
   FLAKY_CALL: v.optional(v.picklist(['on', 'off']), 'off'),
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
@@ -140,6 +150,14 @@ const knowsWho = ({ AUTH, AUTH_ISSUERS, AUTH_PUBLIC_KEYS }: AuthConfig) =>
 const UNKNOWN_CALLERS =
   'AUTH_PUBLIC_KEYS or AUTH_ISSUERS is not set: whose tokens the API accepts (npm run token makes keys); AUTH=off serves everybody on this machine';
 
+const ENCRYPTION = ['ENCRYPTION_KEYS', 'ENCRYPT'] as const;
+const hasKeys = ({
+  ENCRYPTION_KEYS,
+  ENCRYPT,
+}: v.InferOutput<v.ObjectSchema<Pick<typeof Variables, (typeof ENCRYPTION)[number]>, undefined>>) =>
+  ENCRYPT === 'off' || ENCRYPTION_KEYS !== undefined;
+const NO_KEYS = 'ENCRYPTION_KEYS is not set, and ENCRYPT is on';
+
 /** The variables of each program. */
 export const PROGRAMS = {
   api: v.pipe(
@@ -149,6 +167,7 @@ export const PROGRAMS = {
         ...TEMPORAL,
         ...AUTH,
         'APPROVAL_KEY',
+        ...ENCRYPTION,
         'HOST',
         'PORT',
         'POLICY',
@@ -158,6 +177,7 @@ export const PROGRAMS = {
       TEMPORAL_ADDRESS: TemporalEndpoint,
     }),
     v.check((config) => knowsWho(config), UNKNOWN_CALLERS),
+    v.check((config) => hasKeys(config), NO_KEYS),
     v.check(
       ({ AUTH, HOST }) => AUTH === 'on' || LOOPBACK.includes(HOST),
       'AUTH=off serves everybody, and so only this machine: HOST must be 127.0.0.1, ::1 or localhost',
@@ -166,26 +186,39 @@ export const PROGRAMS = {
   /** The API on the edge: HTTP only. */
   edge: v.pipe(
     v.object({
-      ...pick('TEMPORAL_API_KEY', 'TEMPORAL_NAMESPACE', ...AUTH, 'APPROVAL_KEY', 'POLICY', 'CORS_ORIGINS'),
+      ...pick(
+        'TEMPORAL_API_KEY',
+        'TEMPORAL_NAMESPACE',
+        ...AUTH,
+        'APPROVAL_KEY',
+        ...ENCRYPTION,
+        'POLICY',
+        'CORS_ORIGINS',
+      ),
       DATABASE_URL: PlanetScaleUrl,
       TEMPORAL_ADDRESS: TemporalUrl,
     }),
     v.check((config) => knowsWho(config), UNKNOWN_CALLERS),
+    v.check((config) => hasKeys(config), NO_KEYS),
   ),
-  worker: v.object(
-    pick(
-      'DATABASE_URL',
-      'SANDBOX_DATABASE_URL',
-      'TEMPORAL_ADDRESS',
-      ...TEMPORAL,
-      'TEMPORAL_DEPLOYMENT_NAME',
-      'TEMPORAL_WORKER_BUILD_ID',
-      'APPROVAL_PUBLIC_KEYS',
-      'WORKER_QUEUES',
-      'HEALTH_PORT',
-      'FLAKY_CALL',
-      'LOG_LEVEL',
+  worker: v.pipe(
+    v.object(
+      pick(
+        'DATABASE_URL',
+        'SANDBOX_DATABASE_URL',
+        'TEMPORAL_ADDRESS',
+        ...TEMPORAL,
+        'TEMPORAL_DEPLOYMENT_NAME',
+        'TEMPORAL_WORKER_BUILD_ID',
+        'APPROVAL_PUBLIC_KEYS',
+        ...ENCRYPTION,
+        'WORKER_QUEUES',
+        'HEALTH_PORT',
+        'FLAKY_CALL',
+        'LOG_LEVEL',
+      ),
     ),
+    v.check((config) => hasKeys(config), NO_KEYS),
   ),
   /** Migrations need MySQL's own protocol. */
   migrate: v.object({ DATABASE_URL: MySqlUrl, SANDBOX_DATABASE_URL: v.optional(MySqlUrl) }),
