@@ -233,10 +233,10 @@ function concatenated(one: Uint8Array, other: Uint8Array): Uint8Array<ArrayBuffe
 const keyedHash =
   (key: string): Hash =>
   async (text) => {
-    const from = await crypto.subtle.importKey('raw', bytesOf(key), 'HKDF', false, ['deriveKey']);
+    const from = await crypto.subtle.importKey('raw', bytesOf(key), 'HKDF', false, ['deriveBits']);
     const derivation = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info: utf8('request hash') };
-    const hmac = { name: 'HMAC', hash: 'SHA-256', length: 8 * KEY_BYTES };
-    const derived = await crypto.subtle.deriveKey(derivation, from, hmac, false, ['sign']);
+    const bits = await crypto.subtle.deriveBits(derivation, from, 8 * KEY_BYTES);
+    const derived = await crypto.subtle.importKey('raw', bits, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
     const hash = await crypto.subtle.sign('HMAC', derived, utf8(text));
     return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, '0')).join('');
   };

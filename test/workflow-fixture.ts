@@ -19,6 +19,7 @@ import { createTemporalClient } from '@trellis/contracts/config/temporal-client'
 import type { StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { createEncryption, type Encryption, type EncryptionConfig } from '@trellis/contracts/payload-codec';
+import type { PolicyName } from '@trellis/contracts/policy';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
@@ -357,7 +358,7 @@ type StartedHandle = WorkflowHandle & { firstExecutionRunId: string };
 export function apiOn(
   { db }: Testbed,
   temporal: TemporalPort,
-  more: { signApproval?: SignApproval; encryption?: Encryption | undefined } = {},
+  more: { signApproval?: SignApproval; encryption?: Encryption | undefined; policy?: PolicyName } = {},
 ) {
   const app = createApp({
     temporal,
