@@ -201,6 +201,17 @@ describe.each(Object.keys(APIS))('through %s', (name) => {
   });
 });
 
+test('the carrier’s words, which may quote the address, are in no failure’s text', async () => {
+  const api = overGrpc(bed, ON);
+  const id = await startAt(api, anOrder({ address: { ...JANE, city: 'Unreachable' } }));
+  await api.post(`/orders/${id}/signals/approve`, {});
+  await eventually(async () => `${(await statusOf(api, id)).dispatch_failed_reason}`.includes('Unreachable'));
+  await api.post(`/orders/${id}/signals/cancel`, {});
+  await eventually(async () => (await stateOf(api, id)) === 'canceled');
+  for (const workflowId of [orderWorkflowId(id), shippingWorkflowId(id, 1)])
+    expect((await stored(bed, workflowId)).filter(({ text }) => text.includes('Unreachable'))).toEqual([]);
+});
+
 test('once the row of its key is deleted, nobody reads an order’s histories', async () => {
   const api = overGrpc(bed, ON);
   const id = await startAt(api, anOrder({ address: JANE }));
