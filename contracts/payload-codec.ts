@@ -68,7 +68,7 @@ const NEWLINE = 10;
 
 /** Keys of orders that are kept in memory; about a kilobyte each. */
 const MAX_KEPT = 10_000;
-/** After this a kept key is read again: its row may have been deleted. While the database fails it goes on to be used. */
+/** After this a kept key is read again, as its row may have been deleted. If the database fails, it is used for as long once more. */
 const TRUSTED_FOR_MS = 600_000;
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
@@ -111,7 +111,7 @@ export function createEncryption(
     try {
       row = await store.find(orderId);
     } catch (error) {
-      if (known) return known.key;
+      if (known) return keep(orderId, known.key);
       throw error;
     }
     kept.delete(orderId);

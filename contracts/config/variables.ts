@@ -56,6 +56,14 @@ const EncryptionKey = text(
   'must be keys as npm run encryption-key prints them, separated by commas',
 );
 
+const EncryptionKeys = v.pipe(
+  list(EncryptionKey),
+  v.check(
+    (keys) => new Set(keys.map((key) => key.split(':', 1)[0])).size === keys.length,
+    'must be keys of different names',
+  ),
+);
+
 /** The `x` of an Ed25519 key as a JWK: 32 bytes in base64url. */
 const PublicKey = text(/^[A-Za-z0-9_-]{43}$/, 'must be public keys as npm run token prints them, separated by commas');
 
@@ -106,7 +114,7 @@ export const Variables = {
   /** The public halves of the keys that sign approvals; any approval is accepted when absent. */
   APPROVAL_PUBLIC_KEYS: v.optional(list(PublicKey)),
   /** The keys that the keys of orders are encrypted with: the first for new orders. Nothing is decrypted when absent. */
-  ENCRYPTION_KEYS: v.optional(list(EncryptionKey)),
+  ENCRYPTION_KEYS: v.optional(EncryptionKeys),
   /** Whether payloads are encrypted; with keys, and without this, they are decrypted only. */
   ENCRYPT: v.optional(v.picklist(['on', 'off'], 'must be on or off'), 'off'),
   POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),

@@ -15,7 +15,7 @@ import {
 } from '@trellis/contracts/payload-codec';
 import { orderOfWorkflow, orderWorkflowId, settleWorkflowId, shippingWorkflowId } from '@trellis/contracts/temporal';
 import { payloadConverter } from '@trellis/workers/payload-converter';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { bundleWorker, startWorkerd } from '../trials/workerd.ts';
 
 const base64url = (fill: number) => Buffer.alloc(32, fill).toString('base64url');
@@ -239,6 +239,31 @@ test('while the keys can’t be read, what has no known key rejects, and known k
   expect(valueIn((await encryption.decode([sealedVector], ORDER))[0])).toEqual(ADDRESS);
   await expect(encryption.encode([payloadOf(ADDRESS)], ANOTHER)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   await expect(encryption.prepare('o-3')).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+});
+
+test('a deleted key is used for ten minutes at most, and for longer only while the keys can’t be read', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { rows, store } = keyStore({ 'o-1': VECTOR.wrapped });
+  let reads = 0;
+  let isDown = false;
+  const find = async (orderId: string) => {
+    reads += 1;
+    if (isDown) throw new OrderError('UNAVAILABLE', 'down', { retry_after: 1 });
+    return store.find(orderId);
+  };
+  const encryption = encryptionWith([KEY], { ...store, find });
+  const isRead = async () => encodingOf((await encryption.decode([sealedVector], ORDER))[0]) === 'json/plain';
+  expect(await isRead()).toBe(true);
+  rows.delete('o-1');
+  vi.advanceTimersByTime(599_000);
+  expect([await isRead(), reads]).toEqual([true, 1]);
+  isDown = true;
+  vi.advanceTimersByTime(2_000);
+  expect([await isRead(), await isRead(), reads]).toEqual([true, true, 2]);
+  isDown = false;
+  vi.advanceTimersByTime(600_000);
+  expect([await isRead(), reads]).toEqual([false, 3]);
 });
 
 test('requests are hashed with a key that is derived from the first, and recognised by any', async () => {
