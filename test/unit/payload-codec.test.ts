@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultPayloadConverter } from '@temporalio/common';
+import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import {
   createEncryption,
@@ -264,6 +265,39 @@ test('a deleted key is used for ten minutes at most, and for longer only while t
   isDown = false;
   vi.advanceTimersByTime(600_000);
   expect([await isRead(), reads]).toEqual([false, 3]);
+});
+
+describe('the configuration of api, edge and worker', () => {
+  const SERVERS = { DATABASE_URL: 'https://u:p@sql', AUTH: 'off', TEMPORAL_ADDRESS: 'https://temporal' };
+  const PROGRAM_VARIABLES = {
+    api: SERVERS,
+    edge: SERVERS,
+    worker: { ...SERVERS, TEMPORAL_ADDRESS: 'temporal:7233' },
+  };
+  const programs = Object.keys(PROGRAM_VARIABLES) as (keyof typeof PROGRAM_VARIABLES)[];
+  const read = (program: keyof typeof PROGRAM_VARIABLES, env: Record<string, string>) =>
+    readConfig(PROGRAMS[program], { ...PROGRAM_VARIABLES[program], ...env });
+
+  test.each(programs)('of %s encrypts nothing unless it says so, and takes several keys', (program) => {
+    expect(read(program, {})).toMatchObject({ ENCRYPT: 'off' });
+    expect(read(program, {}).ENCRYPTION_KEYS).toBeUndefined();
+    const ENCRYPTION_KEYS = `${KEY}, ${OTHER_KEY}`;
+    expect(read(program, { ENCRYPTION_KEYS, ENCRYPT: 'on' })).toMatchObject({ ENCRYPTION_KEYS: [KEY, OTHER_KEY] });
+  });
+
+  test.each(programs)('of %s is refused with what is wrong, and without the key', (program) => {
+    for (const [env, message] of [
+      [{ ENCRYPT: 'on' }, /^ENCRYPTION_KEYS is not set, and ENCRYPT is on$/],
+      [{ ENCRYPT: 'yes' }, /^ENCRYPT must be on or off$/],
+      [{ ENCRYPTION_KEYS: KEY.slice(0, -1) }, /^ENCRYPTION_KEYS must be keys as npm run encryption-key prints them/],
+      [{ ENCRYPTION_KEYS: base64url(1) }, /^ENCRYPTION_KEYS must be keys as/],
+      [{ ENCRYPTION_KEYS: `${KEY},k1:${base64url(5)}` }, /^ENCRYPTION_KEYS must be keys of different names$/],
+    ] as const) {
+      const refused = () => read(program, env);
+      expect(refused).toThrow(message);
+      expect(refused).not.toThrow(new RegExp(base64url(1).slice(0, 20)));
+    }
+  });
 });
 
 test('requests are hashed with a key that is derived from the first, and recognised by any', async () => {
