@@ -229,14 +229,15 @@ function concatenated(one: Uint8Array, other: Uint8Array): Uint8Array<ArrayBuffe
   return both;
 }
 
+async function mac(key: Uint8Array<ArrayBuffer>, text: string): Promise<Uint8Array<ArrayBuffer>> {
+  const imported = await crypto.subtle.importKey('raw', key, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
+  return new Uint8Array(await crypto.subtle.sign('HMAC', imported, utf8(text)));
+}
+
 /** HMAC-SHA-256, hex, with a key derived from this one: without it nobody can try values until one has the hash. */
 const keyedHash =
   (key: string): Hash =>
-  async (text) => {
-    const from = await crypto.subtle.importKey('raw', bytesOf(key), 'HKDF', false, ['deriveBits']);
-    const derivation = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(), info: utf8('request hash') };
-    const bits = await crypto.subtle.deriveBits(derivation, from, 8 * KEY_BYTES);
-    const derived = await crypto.subtle.importKey('raw', bits, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
-    const hash = await crypto.subtle.sign('HMAC', derived, utf8(text));
-    return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  };
+  async (text) =>
+    Array.from(await mac(await mac(bytesOf(key), 'request hash'), text), (byte) =>
+      byte.toString(16).padStart(2, '0'),
+    ).join('');

@@ -36,9 +36,9 @@ export interface HttpTemporalOptions {
 
 /** Turns off payload shorthand, which corrupts empty arrays and large numbers. */
 const MEDIA_TYPE = 'application/json+no-payload-shorthand';
-const JSON_PLAIN = btoa('json/plain');
+const JSON_PLAIN = 'json/plain';
 
-/** As JSON has it: bytes in base64. */
+/** A payload in an answer: bytes in base64. */
 interface Payload {
   metadata?: Record<string, string>;
   data?: string;
@@ -97,7 +97,7 @@ export function createHttpTemporal({
     const request = new Request(`${namespaceUrl}${path}`, {
       headers: { ...headers, 'grpc-timeout': `${timeoutMs}m` },
       signal: AbortSignal.timeout(timeoutMs),
-      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body, inBase64) }),
     });
     const { ok, status, answer } = await answerTo(send(request));
     if (!ok) throw new HttpError(status, answer);
@@ -126,18 +126,15 @@ export function createHttpTemporal({
   }
 
   /** What is sent to the order's workflow. */
-  async function payloads(orderId: string, values: unknown[]): Promise<{ payloads: Payload[] }> {
+  async function payloads(orderId: string, values: unknown[]) {
     const clear = values.map(encoded);
-    if (!encryption) return { payloads: clear };
-    const sealed = await encryption.encode(clear.map(fromJson), { workflowId: orderWorkflowId(orderId) });
-    return { payloads: sealed.map(toJson) };
+    return { payloads: (await encryption?.encode(clear, { workflowId: orderWorkflowId(orderId) })) ?? clear };
   }
 
   /** What the order's workflow answered, as `decoded`. */
   async function read(orderId: string, payload: Payload | undefined): Promise<unknown> {
-    if (!encryption || !payload) return decoded(payload);
-    const [opened] = await encryption.decode([fromJson(payload)], { workflowId: orderWorkflowId(orderId) });
-    return decoded(opened && toJson(opened));
+    if (!encryption || !payload) return decoded(payload && bytesOf(payload));
+    return decoded((await encryption.decode([bytesOf(payload)], { workflowId: orderWorkflowId(orderId) }))[0]);
   }
 
   /** Undefined while the update has no outcome that can be read. */
@@ -269,37 +266,34 @@ async function answerTo(calling: Promise<Response>) {
   }
 }
 
-const encoded = (value: unknown): Payload => ({
-  metadata: { encoding: JSON_PLAIN },
-  data: base64(new TextEncoder().encode(JSON.stringify(value ?? null))),
+const utf8 = (text: string) => new TextEncoder().encode(text);
+const textOf = (bytes: Uint8Array | null | undefined) => new TextDecoder().decode(bytes ?? undefined);
+
+const encoded = (value: unknown): Bytes => ({
+  metadata: { encoding: utf8(JSON_PLAIN) },
+  data: utf8(JSON.stringify(value ?? null)),
 });
+
+/** For JSON.stringify. */
+const inBase64 = (_: string, value: unknown) =>
+  value instanceof Uint8Array ? btoa(Array.from(value, (byte) => String.fromCharCode(byte)).join('')) : value;
 
 /** Undefined when there is no payload, or its encoding is not JSON. Throws a SyntaxError when it is no JSON. */
-function decoded(payload: Payload | undefined): unknown {
-  if (payload?.metadata?.encoding !== JSON_PLAIN) return undefined;
-  return JSON.parse(new TextDecoder().decode(bytes(payload.data ?? '')));
+function decoded(payload: Bytes | undefined): unknown {
+  return textOf(payload?.metadata?.encoding) === JSON_PLAIN ? JSON.parse(textOf(payload?.data)) : undefined;
 }
 
-const fromJson = ({ metadata, data = '' }: Payload): Bytes => ({
-  metadata: valuesBy(bytes, metadata ?? {}),
-  data: bytes(data),
+const fromBase64 = (text: string) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+
+const bytesOf = ({ metadata = {}, data = '' }: Payload): Bytes => ({
+  metadata: Object.fromEntries(Object.entries(metadata).map(([name, value]) => [name, fromBase64(value)])),
+  data: fromBase64(data),
 });
-
-const toJson = ({ metadata, data }: Bytes): Payload => ({
-  metadata: valuesBy(base64, metadata ?? {}),
-  data: base64(data ?? new Uint8Array()),
-});
-
-const valuesBy = <V, W>(change: (value: V) => W, values: Record<string, V>): Record<string, W> =>
-  Object.fromEntries(Object.entries(values).map(([name, value]) => [name, change(value)]));
-
-const base64 = (from: Uint8Array): string => btoa(Array.from(from, (byte) => String.fromCharCode(byte)).join(''));
-const bytes = (from: string): Uint8Array => Uint8Array.from(atob(from), (character) => character.charCodeAt(0));
 
 /** The text in a memo, which any caller may have written. */
 function textIn(payload: Payload | undefined): string | undefined {
   try {
-    const text = decoded(payload);
+    const text = decoded(payload && bytesOf(payload));
     return typeof text === 'string' ? text : undefined;
   } catch {
     return undefined;

@@ -1,5 +1,5 @@
 /** Payloads are encrypted in one format on every runtime, which later versions must go on reading. */
-import { createHmac, hkdfSync } from 'node:crypto';
+import { createHmac } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -302,8 +302,8 @@ describe('the configuration of api, edge and worker', () => {
 
 test('requests are hashed with a key that is derived from the first, and recognised by any', async () => {
   const { hash, hashes } = encryptionWith([KEY, OTHER_KEY], keyStore().store);
-  const derived = hkdfSync('sha256', Buffer.alloc(32, 1), Buffer.alloc(0), 'request hash', 32);
-  const expected = createHmac('sha256', Buffer.from(derived)).update('abc').digest('hex');
+  const derived = createHmac('sha256', Buffer.alloc(32, 1)).update('request hash').digest();
+  const expected = createHmac('sha256', derived).update('abc').digest('hex');
   expect(await hash?.('abc')).toBe(expected);
   expect(expected).toMatch(/^[0-9a-f]{64}$/);
   expect(await hashes[0]?.('abc')).toBe(expected);
