@@ -1,6 +1,6 @@
 /** The API on an edge runtime: no Node, no TCP; Temporal and the database are reached over HTTP. */
 import { createApprovalSigner } from '@trellis/contracts/approval-proof';
-import { PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
+import { EDGE, readConfig } from '@trellis/contracts/config/api-variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
 import { openApiStores } from '@trellis/drizzle/stores';
@@ -25,7 +25,7 @@ let app: ReturnType<typeof createApp> | undefined;
 
 /** Called at the first request, because the environment is not available before; the app is kept for the isolate's lifetime. */
 function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof createApp> {
-  const config = readConfig(PROGRAMS.edge, variables as Record<string, string | undefined>);
+  const config = readConfig(EDGE, variables as Record<string, string | undefined>);
   if (config.AUTH === 'off') console.warn('AUTH=off: whoever reaches this API may do everything');
   const stores = openApiStores(openPlanetScale(config.DATABASE_URL));
   const encryption = encryptionOf(config, stores.orderKeys);
