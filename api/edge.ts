@@ -1,9 +1,10 @@
 /** The API on an edge runtime: no Node, no TCP; Temporal and the database are reached over HTTP. */
 import { createApprovalSigner } from '@trellis/contracts/approval-proof';
-import { LOOPBACK, PROGRAMS, readConfig } from '@trellis/contracts/config/variables';
+import { EDGE, LOOPBACK, readConfig } from '@trellis/contracts/config/api-variables';
 import { OrderError } from '@trellis/contracts/error';
 import { openApiStores } from '@trellis/drizzle/api-stores';
 import { openPlanetScale } from '@trellis/drizzle/planetscale';
+import { encryptionOf } from './encryption.ts';
 import { accessOf, type Call, newCall, REQUEST_ID } from './http/access-log.ts';
 import { createApp } from './http/app.ts';
 import { problemResponse } from './http/responses.ts';
@@ -25,17 +26,20 @@ let app: ReturnType<typeof createApp> | undefined;
 
 /** Called at the first request, because the environment is not available before; the app is kept for the isolate's lifetime. */
 function appOf({ CALLS: limiter, ...variables }: Environment): ReturnType<typeof createApp> {
-  const config = readConfig(PROGRAMS.edge, variables as Record<string, string | undefined>);
+  const config = readConfig(EDGE, variables as Record<string, string | undefined>);
   if (config.AUTH === 'off') console.warn('AUTH=off: whoever reaches this API may do everything');
-  const db = openPlanetScale(config.DATABASE_URL);
+  const stores = openApiStores(openPlanetScale(config.DATABASE_URL));
+  const encryption = encryptionOf(config, stores.orderKeys);
   return createApp({
     temporal: createHttpTemporal({
       url: config.TEMPORAL_ADDRESS,
       namespace: config.TEMPORAL_NAMESPACE,
       apiKey: config.TEMPORAL_API_KEY,
       headers: config.TEMPORAL_HTTP_HEADERS,
+      encryption,
     }),
-    ...openApiStores(db),
+    ...stores,
+    encryption,
     policy: config.POLICY,
     auth: config,
     signApproval: config.APPROVAL_KEY ? createApprovalSigner(config.APPROVAL_KEY) : undefined,

@@ -12,6 +12,7 @@ import { openApiStores } from '@trellis/drizzle/api-stores';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { CALLS, PERIOD_S } from './callers/rate.ts';
+import { encryptionOf } from './encryption.ts';
 import { createApp } from './http/app.ts';
 import { DOCS, DOCS_HEADERS } from './http/docs.ts';
 import { reasonOf } from './http/failure.ts';
@@ -38,24 +39,28 @@ const config = fromEnvironmentAndProfile(PROGRAMS.api);
 const log = createLogger(config.LOG_LEVEL);
 const accessLog = createBufferedLogger(config.LOG_LEVEL);
 const db = openDatabase(config.DATABASE_URL);
+const stores = openApiStores(db);
+const encryption = encryptionOf(config, stores.orderKeys);
 const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace } = config;
 const { apiKey, tls } = config.temporal;
 const connection = /^https?:\/\//.test(address)
   ? undefined
   : Connection.lazy({ address, ...config.temporal, channelArgs: KEEPALIVE });
 const temporal = connection
-  ? createGrpcTemporal(createTemporalClient(connection, namespace))
+  ? createGrpcTemporal(createTemporalClient(connection, namespace, encryption))
   : createHttpTemporal({
       url: address,
       namespace,
       apiKey,
       headers: config.TEMPORAL_HTTP_HEADERS,
       fetch: await fetchWith(tls),
+      encryption,
     });
 const limiter = new RateLimiterMemory({ points: CALLS, duration: PERIOD_S });
 const app = createApp({
   temporal,
-  ...openApiStores(db),
+  ...stores,
+  encryption,
   policy: config.POLICY,
   auth: config,
   signApproval: config.APPROVAL_KEY ? createApprovalSigner(config.APPROVAL_KEY) : undefined,

@@ -1,4 +1,5 @@
 /** The names that a Temporal caller in any language uses. Plain data, safe to import from workflow code. */
+import { RECORDED_ID_PATTERN } from './id.ts';
 import type { OrderInput } from './order.ts';
 import type { PolicyName } from './policy.ts';
 
@@ -24,11 +25,21 @@ export const WORKFLOW_TASK_TIMEOUT_MS = {
 /** The memo key that holds the hash of the request that started an order. */
 export const REQUEST_HASH_MEMO = 'request_hash';
 
+/** The encoding of an encrypted payload. */
+export const ENCRYPTED = 'binary/encrypted';
+
 export const orderWorkflowId = (orderId: string): string => `order-${orderId}`;
 export const settleWorkflowId = (orderId: string): string => `settle-${orderId}`;
 /** The order id in an order workflow's id; undefined for an id of another form. */
 export const orderIdOf = (workflowId: string): string | undefined => /^order-(.+)$/.exec(workflowId)?.[1];
 export const shippingWorkflowId = (orderId: string, attempt: number): string => `ship-${orderId}-${attempt}`;
+
+/** The order that a workflow of any of the three kinds works on, by the workflow's id; undefined for an id of another form. */
+export function orderOfWorkflow(workflowId: string): string | undefined {
+  const [, ordered, shipped] = /^(?:order|settle)-(.+)$|^ship-(.+)-\d+$/.exec(workflowId) ?? [];
+  const orderId = ordered ?? shipped;
+  return orderId !== undefined && RECORDED_ID_PATTERN.test(orderId) ? orderId : undefined;
+}
 
 /** A run of an order's workflow. The first run that writes the order's row owns the order. */
 export interface Run {

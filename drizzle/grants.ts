@@ -8,6 +8,7 @@ const API: Rights = {
   shipments: 'SELECT',
   events: 'SELECT',
   attempts: 'SELECT',
+  order_keys: 'SELECT, INSERT',
   capacity: 'SELECT, UPDATE (busy_until)',
   // Of all columns: MariaDB asks for it in an UPDATE that joins on one of them.
   shop_capacity: 'SELECT, INSERT, UPDATE',
@@ -19,6 +20,7 @@ const WORKER: Rights = {
   shipments: 'SELECT, INSERT, UPDATE',
   events: 'SELECT, INSERT',
   attempts: 'SELECT, INSERT, DELETE',
+  order_keys: 'SELECT, INSERT',
   capacity: 'SELECT, UPDATE',
   shop_capacity: 'SELECT',
 };

@@ -97,6 +97,15 @@ export const events = mysqlTable(
   (table) => [uniqueIndex('events_once').on(table.order_id, table.dedupe_key)],
 );
 
+/** The key of each order whose payloads are encrypted (payload-codec.ts), itself encrypted. Without its row nobody can read them. */
+export const orderKeys = mysqlTable('order_keys', {
+  order_id: recordedId('order_id').primaryKey(),
+  /** The id of the configuration's key that it is encrypted with. */
+  kek: id('kek', { length: 32 }).notNull(),
+  wrapped: id('wrapped', { length: 96 }).notNull(),
+  created_at: timestampNow('created_at'),
+});
+
 /** Failed attempts at activities; an order without failures has no rows. `step` holds the activity's name. */
 export const attempts = mysqlTable(
   'attempts',

@@ -18,11 +18,14 @@ import { createLogger } from '@trellis/contracts/config/logger';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
 import type { StartInput } from '@trellis/contracts/order';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
+import { createEncryption, type Encryption, type EncryptionConfig } from '@trellis/contracts/payload-codec';
+import type { PolicyName } from '@trellis/contracts/policy';
 import { ORDER_WORKFLOW, ORDERS_QUEUE, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
+import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
@@ -33,7 +36,7 @@ import { createShipmentStore } from '@trellis/drizzle/shipments';
 import { withAllEvents } from '@trellis/local/shopper';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
-import { createWorker, type QueueName } from '@trellis/workers/create-worker';
+import { createWorker, dataConverterWith, type QueueName } from '@trellis/workers/create-worker';
 import { createRuns } from '@trellis/workers/jobs/runs';
 import type { Carrier } from '@trellis/workers/providers/carrier';
 import type { PaymentCompany } from '@trellis/workers/providers/payment-company';
@@ -121,6 +124,8 @@ export interface TestbedOptions {
   flakyCall?: () => Promise<void>;
   /** Only approvals that one of these keys has signed are charged. */
   approvalKeys?: string[];
+  /** What the workers encrypt with, until `encryptWith` says otherwise. */
+  encryption?: EncryptionConfig;
   /** False: every workflow task replays the whole history. Workers can then be replaced on the skipping server too. Default: true. */
   cacheWorkflows?: boolean;
   /**
@@ -151,6 +156,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
     queues = ['orders', 'shipping'],
     flakyCall,
     approvalKeys,
+    encryption: firstEncryption,
     cacheWorkflows = true,
     clock = 'skipping',
   } = options;
@@ -171,6 +177,9 @@ export async function openTestbed(options: TestbedOptions = {}) {
     },
   };
   const sandbox = openDatabase(accounts.worker);
+  const encryptionWith = (config: EncryptionConfig) =>
+    createEncryption(config, createOrderKeyStore(db), { makesKeys: true });
+  let encryption = firstEncryption && encryptionWith(firstEncryption);
   const views = createOrderViews(db);
   const parcels = createParcelBook(sandbox);
   const attemptStore = createAttemptStore(db);
@@ -189,6 +198,9 @@ export async function openTestbed(options: TestbedOptions = {}) {
     clock: createServerClock(),
     onFailedAttempt: attemptLog.record,
     goesOn: createRuns(createTemporalClient(env.connection, namespace)).goesOn,
+    get hash() {
+      return encryption?.hash;
+    },
     ...(flakyCall && { flakyCall }),
     ...(approvalKeys && { checkApproval: createApprovalCheck(approvalKeys) }),
   };
@@ -204,7 +216,9 @@ export async function openTestbed(options: TestbedOptions = {}) {
     const { nativeConnection: connection } = env;
     const cache = cacheWorkflows ? {} : { maxCachedWorkflows: 0 };
     const workers = await Promise.all(
-      names.map((name) => createWorker(name, { connection, namespace, activities, workflowBundle, ...cache })),
+      names.map((name) =>
+        createWorker(name, { connection, namespace, activities, workflowBundle, encryption, ...cache }),
+      ),
     );
     const running = Promise.all(workers.map((worker) => worker.run()));
     const stop = async () => {
@@ -223,6 +237,10 @@ export async function openTestbed(options: TestbedOptions = {}) {
     databaseUrl: url,
     startWorkers,
     startWorkersOf,
+    /** Changes what the workers that are started from now on encrypt with. */
+    encryptWith: (config: EncryptionConfig) => {
+      encryption = encryptionWith(config);
+    },
     /** A client that does not skip time while it waits for a result. */
     realTimeClient: createTemporalClient(env.connection, namespace),
 
@@ -275,7 +293,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
     async violations(): Promise<unknown[]> {
       const outcomes = await Promise.all(placed.splice(0).map(outcomeOf));
       const broken = [...(await audit(db)), ...(await trailProblems(db))];
-      return [...broken, ...outcomes.flatMap(workflowFailures), ...(await replayFailures(outcomes))];
+      return [...broken, ...outcomes.flatMap(workflowFailures), ...(await replayFailures(outcomes, encryption))];
     },
 
     async close() {
@@ -338,7 +356,11 @@ export type PlacedOrder = ReturnType<typeof placedOrder>;
 type StartedHandle = WorkflowHandle & { firstExecutionRunId: string };
 
 /** The API on a testbed's database and a port to its Temporal server. `key`: the Idempotency-Key. */
-export function apiOn({ db }: Testbed, temporal: TemporalPort, signApproval?: SignApproval) {
+export function apiOn(
+  { db }: Testbed,
+  temporal: TemporalPort,
+  more: { signApproval?: SignApproval; encryption?: Encryption | undefined; policy?: PolicyName } = {},
+) {
   const app = createApp({
     temporal,
     views: createOrderViews(db),
@@ -346,7 +368,7 @@ export function apiOn({ db }: Testbed, temporal: TemporalPort, signApproval?: Si
     pingDatabase: db.ping,
     policy: 'exercise',
     auth: AUTH_OFF,
-    signApproval,
+    ...more,
     onFailure: () => {},
   });
   return {
@@ -459,12 +481,13 @@ function workflowFailures({ workflowId, runs, status }: Outcome): string[] {
   ];
 }
 
-async function replayFailures(outcomes: Outcome[]): Promise<string[]> {
+async function replayFailures(outcomes: Outcome[], encryption: Encryption | undefined): Promise<string[]> {
   const failures: string[] = [];
   const histories = outcomes.flatMap(({ workflowId, runs }) =>
     runs.map(({ events }) => ({ workflowId, history: { events } })),
   );
-  for await (const { workflowId, error } of Worker.runReplayHistories({ workflowBundle: await bundle }, histories))
+  const worker = { workflowBundle: await bundle, dataConverter: dataConverterWith(encryption) };
+  for await (const { workflowId, error } of Worker.runReplayHistories(worker, histories))
     if (error) failures.push(`${workflowId}: does not replay: ${error.message}`);
   return failures;
 }

@@ -6,6 +6,7 @@ import {
   type WorkerDeploymentOptions,
   type WorkflowBundleOption,
 } from '@temporalio/worker';
+import type { Encryption } from '@trellis/contracts/payload-codec';
 import { ORDERS_QUEUE, SHIPPING_QUEUE } from '@trellis/contracts/temporal';
 import { PAYLOAD_CONVERTER } from '#workflow-bundle';
 import type { Activities } from './activities/index.ts';
@@ -18,6 +19,7 @@ export interface WorkerDeps {
   namespace: string;
   activities: Activities;
   workflowBundle: WorkflowBundleOption;
+  encryption?: Encryption | undefined;
   interceptors?: { activity: ActivityInterceptorsFactory[] };
   /** This worker's version and deployment. When absent, the worker is unversioned. */
   version?: WorkerDeploymentVersion | undefined;
@@ -29,12 +31,12 @@ export interface WorkerDeps {
  * A worker on one task queue; it polls once its `run` is called. A workflow task stays open while its local activities run, so
  * there must be more slots of each kind than orders in flight, or orders wait for each other.
  */
-export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps): Promise<Worker> {
+export function createWorker(queue: QueueName, { version, encryption, ...deps }: WorkerDeps): Promise<Worker> {
   return Worker.create({
     ...deps,
     ...(version && { workerDeploymentOptions: deploymentOf(version) }),
     taskQueue: QUEUES[queue],
-    dataConverter: { payloadConverterPath: PAYLOAD_CONVERTER },
+    dataConverter: dataConverterWith(encryption),
     maxConcurrentWorkflowTaskExecutions: 200,
     maxConcurrentLocalActivityExecutions: 1_000,
     maxConcurrentActivityTaskExecutions: 1_000,
@@ -51,6 +53,12 @@ export function createWorker(queue: QueueName, { version, ...deps }: WorkerDeps)
     shutdownGraceTime: '3s',
   });
 }
+
+/** How a worker reads and writes payloads. */
+export const dataConverterWith = (encryption: Encryption | undefined) => ({
+  payloadConverterPath: PAYLOAD_CONVERTER,
+  ...(encryption && { payloadCodecs: [encryption] }),
+});
 
 /** PINNED: a workflow ends under the version it began with, so no version has to replay another one's histories. */
 const deploymentOf = (version: WorkerDeploymentVersion): WorkerDeploymentOptions => ({

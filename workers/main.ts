@@ -9,6 +9,7 @@ import { createLogger } from '@trellis/contracts/config/logger';
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
 import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
+import { createEncryption } from '@trellis/contracts/payload-codec';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import * as sandboxSchema from '@trellis/drizzle/sandbox/schema';
@@ -53,6 +54,7 @@ installTemporalRuntime(log);
 const db = openDatabase(config.DATABASE_URL);
 const sandbox = openDatabase(config.SANDBOX_DATABASE_URL ?? config.DATABASE_URL);
 const stores = openStores(db);
+const encryption = createEncryption(config, stores.orderKeys, { makesKeys: true });
 const attempts = createAttemptLog(stores.attempts, log);
 const clock = createServerClock();
 const deps = {
@@ -61,13 +63,14 @@ const deps = {
   paymentCompany: createSandboxPaymentCompany(createPaymentBook(sandbox)),
   carrier: createSandboxCarrier(createParcelBook(sandbox)),
   onFailedAttempt: attempts.record,
+  hash: encryption?.hash,
   checkApproval: config.APPROVAL_PUBLIC_KEYS && createApprovalCheck(config.APPROVAL_PUBLIC_KEYS),
   ...(config.FLAKY_CALL === 'on' ? { flakyCall: () => flaky_call() } : {}),
 };
 
 const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, WORKER_QUEUES: queues } = config;
 const connection = await NativeConnection.connect({ address, ...config.temporal }).catch(exitIfUnreachable);
-const client = createTemporalClient(connection, namespace);
+const client = createTemporalClient(connection, namespace, encryption);
 const bundle = await workflowBundle();
 const activities = createActivities({ ...deps, goesOn: createRuns(client).goesOn });
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
@@ -78,7 +81,15 @@ const interceptors = { activity: [latencies.interceptor] };
 setFlagsFromString(`--max-semi-space-size=${SEMI_SPACE_MB}`);
 const workers = await Promise.all(
   queues.map((queue) =>
-    createWorker(queue, { connection, namespace, activities, workflowBundle: bundle, interceptors, version }),
+    createWorker(queue, {
+      connection,
+      namespace,
+      activities,
+      workflowBundle: bundle,
+      interceptors,
+      version,
+      encryption,
+    }),
   ),
 ).catch(exitIfUnreachable);
 const { HEALTH_PORT: port } = config;

@@ -1,8 +1,10 @@
 import { defaultPayloadConverter, type Payload, type PayloadConverter } from '@temporalio/common';
+import { ENCRYPTED } from '@trellis/contracts/temporal';
 
 /**
  * Temporal's default converter, except that a payload that can't be decoded becomes null, which workflows refuse like any other
- * invalid argument. Any caller may send any bytes, and an error here would fail the workflow task again and again.
+ * invalid argument. Any caller may send any bytes, and an error here would fail the workflow task again and again. That is right for one
+ * that this worker has no key for: it came through the codec, and the order must wait for a worker that has.
  */
 export const payloadConverter: PayloadConverter = {
   toPayload: (value) => defaultPayloadConverter.toPayload(value),
@@ -10,6 +12,9 @@ export const payloadConverter: PayloadConverter = {
     try {
       return defaultPayloadConverter.fromPayload<T>(payload);
     } catch {
+      const { encoding } = payload.metadata ?? {};
+      if (encoding && new TextDecoder().decode(encoding) === ENCRYPTED)
+        throw new Error('a payload is encrypted, and this worker has no key for it');
       return null as T;
     }
   },

@@ -1,6 +1,7 @@
 import type { SignApproval } from '@trellis/contracts/approval-proof';
 import type { AuthConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
+import type { Encryption } from '@trellis/contracts/payload-codec';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
@@ -32,6 +33,8 @@ export interface AppDeps {
   policy: PolicyName;
   /** Who may call the API. */
   auth: AuthConfig;
+  /** That of the port; nothing is encrypted when absent. */
+  encryption?: Encryption | undefined;
   /** Signs approvals; they are not signed when absent. */
   signApproval?: SignApproval | undefined;
   /** Counts the calls of callers with tokens; they are not counted when absent. */
@@ -70,6 +73,7 @@ export function createApp(deps: AppDeps): Hono {
       admission,
       status,
       policy,
+      encryption: deps.encryption,
       signApproval: deps.signApproval,
       caller,
       get idempotencyKey() {

@@ -17,6 +17,7 @@ import {
   StartOutput,
 } from '@trellis/contracts/order';
 import { OrderStatus } from '@trellis/contracts/order-status';
+import type { Encryption } from '@trellis/contracts/payload-codec';
 import type { PolicyName } from '@trellis/contracts/policy';
 import { commandIdOf } from '@trellis/contracts/request-hash';
 import type { Scope } from '@trellis/contracts/scopes';
@@ -38,6 +39,8 @@ export interface Context {
   admission: Admission;
   status: StatusReader;
   policy: PolicyName;
+  /** Absent where nothing is encrypted. */
+  encryption: Encryption | undefined;
   caller: Caller;
   /** Absent where approvals are not signed. */
   signApproval: SignApproval | undefined;

@@ -1,7 +1,8 @@
 import type { Actor } from '@trellis/contracts/actor';
 import { OrderError } from '@trellis/contracts/error';
 import { withoutShop } from '@trellis/contracts/id';
-import type { StartInput, StartOutput } from '@trellis/contracts/order';
+import { StartInput, type StartOutput } from '@trellis/contracts/order';
+import type { Encryption } from '@trellis/contracts/payload-codec';
 import type { PolicyName } from '@trellis/contracts/policy';
 import { isRequestHash, requestHash } from '@trellis/contracts/request-hash';
 import { orderWorkflowId } from '@trellis/contracts/temporal';
@@ -15,6 +16,8 @@ interface StartDeps {
   views: OrderViews;
   admission: Admission;
   policy: PolicyName;
+  /** Absent where nothing is encrypted. */
+  encryption: Encryption | undefined;
 }
 
 /**
@@ -22,7 +25,7 @@ interface StartDeps {
  * when the id belongs to another request, BUSY when the workers could not finish it in time, UNAVAILABLE when Temporal fails.
  */
 export async function startOrder(
-  { temporal, views, admission, policy }: StartDeps,
+  { temporal, views, admission, policy, encryption }: StartDeps,
   order: StartInput,
   started_by: Actor,
 ): Promise<StartOutput> {
@@ -32,7 +35,7 @@ export async function startOrder(
     request_hash: string | null;
     workflow_id?: string;
   }): Promise<StartOutput> => {
-    if (!(await isRequestHash(found.request_hash, order)))
+    if (!(await isRequestHash(found.request_hash, order, encryption?.hashes)))
       throw new OrderError('ORDER_CONFLICT', `order ${withoutShop(order_id)} was started with another body`);
     return { workflow_id: found.workflow_id ?? orderWorkflowId(order_id), run_id: found.run_id };
   };
@@ -59,7 +62,9 @@ export async function startOrder(
     });
   }
   const input = { ...order, ...(policy !== 'exercise' && { policy }), started_by };
-  const hash = await requestHash(order);
+  const hash = await requestHash(order, StartInput, encryption?.hash);
+  // An order is not started in clear because its key can't be stored.
+  await encryption?.prepare(order_id);
   const started = await temporal.start(input, hash);
   if (started) return { workflow_id: orderWorkflowId(order_id), run_id: started.run_id };
 

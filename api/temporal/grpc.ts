@@ -10,9 +10,11 @@ import {
   WorkflowUpdateFailedError,
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
-import { NamespaceNotFoundError, WorkflowNotFoundError } from '@temporalio/common';
+import { defaultPayloadConverter, NamespaceNotFoundError, RawValue, WorkflowNotFoundError } from '@temporalio/common';
 import { COMMANDS, type CommandAnswer } from '@trellis/contracts/commands';
+import { OrderError } from '@trellis/contracts/error';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
+import { inClear } from '@trellis/contracts/payload-codec';
 import { policyNameOf } from '@trellis/contracts/policy';
 import {
   ORDER_WORKFLOW,
@@ -65,7 +67,9 @@ export function createGrpcTemporal(client: Client): TemporalPort {
             workflowId: orderWorkflowId(order.order_id),
             taskQueue: ORDERS_QUEUE,
             args: [order],
-            memo: { [REQUEST_HASH_MEMO]: requestHash },
+            memo: {
+              [REQUEST_HASH_MEMO]: RawValue.fromPayload(inClear(defaultPayloadConverter.toPayload(requestHash))),
+            },
             workflowIdReusePolicy: afterDeadRun ? 'ALLOW_DUPLICATE_FAILED_ONLY' : 'REJECT_DUPLICATE',
             workflowIdConflictPolicy: 'FAIL',
             workflowTaskTimeout: WORKFLOW_TASK_TIMEOUT_MS[policyNameOf(order.policy)],
@@ -102,7 +106,8 @@ export function createGrpcTemporal(client: Client): TemporalPort {
           accepted = true;
           return update.result();
         });
-        return { outcome: 'decided', answer };
+        // Null: it is encrypted, and this API has no key for it.
+        return answer ? { outcome: 'decided', answer } : { outcome: 'accepted' };
       } catch (error) {
         if (error instanceof WorkflowNotFoundError) return { outcome: 'no_open_run' };
         if (error instanceof WorkflowUpdateFailedError) {
@@ -136,6 +141,8 @@ export function createGrpcTemporal(client: Client): TemporalPort {
 /** What a call rejects with: an OrderError when Temporal or the connection failed, the error itself when it is a bug. */
 function failed(error: unknown): unknown {
   const causes = causesOf(error);
+  const ofKeys = causes.find((cause) => cause instanceof OrderError);
+  if (ofKeys) return ofKeys;
   const reported = causes.find(isGrpcServiceError);
   if (reported) return unavailable(error, reported.code);
   if (error instanceof NamespaceNotFoundError) return unavailable(error, NOT_FOUND);

@@ -1,6 +1,7 @@
 /** The Temporal port over Temporal's own HTTP API, for runtimes that have `fetch` and nothing else. */
 import { COMMANDS, type Command, type CommandAnswer } from '@trellis/contracts/commands';
 import type { WorkflowStatus } from '@trellis/contracts/order-status';
+import type { Payload as Bytes, Encryption } from '@trellis/contracts/payload-codec';
 import { policyNameOf } from '@trellis/contracts/policy';
 import {
   ORDER_WORKFLOW,
@@ -31,14 +32,17 @@ export interface HttpTemporalOptions {
   headers?: Record<string, string> | undefined;
   /** By default the runtime's. */
   fetch?: ((request: Request) => Promise<Response>) | undefined;
+  /** Absent where nothing is encrypted. */
+  encryption?: Encryption | undefined;
 }
 
 /** Turns off payload shorthand, which corrupts empty arrays and large numbers. */
 const MEDIA_TYPE = 'application/json+no-payload-shorthand';
-const JSON_PLAIN = btoa('json/plain');
+const JSON_PLAIN = 'json/plain';
 
+/** A payload in an answer: bytes in base64. */
 interface Payload {
-  metadata?: { encoding?: string };
+  metadata?: Record<string, string>;
   data?: string;
 }
 
@@ -77,7 +81,7 @@ class NoAnswer extends Error {
 
 /** Creates the port on a server's HTTP API. It connects at the first call. */
 export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
-  const { url, namespace, apiKey, headers: ofGateway = {}, fetch: send = fetch } = options;
+  const { url, namespace, apiKey, headers: ofGateway = {}, fetch: send = fetch, encryption } = options;
   const namespaceUrl = `${url.replace(/\/+$/, '')}/api/v1/namespaces/${encodeURIComponent(namespace)}`;
   const headers: Record<string, string> = {
     // Their names in lower case.
@@ -92,7 +96,7 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
     const request = new Request(`${namespaceUrl}${path}`, {
       headers: { ...headers, 'grpc-timeout': `${timeoutMs}m` },
       signal: AbortSignal.timeout(timeoutMs),
-      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body, inBase64) }),
     });
     const { ok, status, answer } = await answerTo(send(request));
     if (!ok) throw new HttpError(status, answer);
@@ -113,11 +117,33 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
     }
   }
 
-  function update(orderId: string, command: Command, args: unknown[], id: string, timeoutMs: number, stage: string) {
+  function update(orderId: string, command: Command, args: object, id: string, timeoutMs: number, stage: string) {
     return call<UpdateResponse>(orderId, `/update/${COMMANDS[command].temporal}`, timeoutMs, {
       waitPolicy: { lifecycleStage: `UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_${stage}` },
-      request: { meta: { updateId: id }, input: { args: payloads(args) } },
+      request: { meta: { updateId: id }, input: { args } },
     });
+  }
+
+  /** What is sent to the order's workflow. */
+  async function payloads(orderId: string, values: unknown[]) {
+    const clear = values.map(encoded);
+    return { payloads: (await encryption?.encode(clear, { workflowId: orderWorkflowId(orderId) })) ?? clear };
+  }
+
+  /** What the order's workflow answered, as `decoded`. */
+  async function read(orderId: string, payload: Payload | undefined): Promise<unknown> {
+    if (!encryption || !payload) return decoded(payload && bytesOf(payload));
+    return decoded((await encryption.decode([bytesOf(payload)], { workflowId: orderWorkflowId(orderId) }))[0]);
+  }
+
+  /** Undefined while the update has no outcome that can be read. */
+  async function answerOf(orderId: string, { outcome }: UpdateResponse): Promise<UpdateAnswer | undefined> {
+    if (outcome?.failure) {
+      const { message = '', applicationFailureInfo: info } = outcome.failure;
+      return refusalOf(info?.type, message, await read(orderId, info?.details?.payloads?.[0]));
+    }
+    const answer = await read(orderId, outcome?.success?.payloads?.[0]);
+    return answer ? { outcome: 'decided', answer: answer as CommandAnswer } : undefined;
   }
 
   return {
@@ -127,7 +153,7 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
           requestId: crypto.randomUUID(),
           workflowType: { name: ORDER_WORKFLOW },
           taskQueue: { name: ORDERS_QUEUE },
-          input: payloads([order]),
+          input: await payloads(order.order_id, [order]),
           memo: { fields: { [REQUEST_HASH_MEMO]: encoded(requestHash) } },
           workflowIdReusePolicy: `WORKFLOW_ID_REUSE_POLICY_${afterDeadRun ? 'ALLOW_DUPLICATE_FAILED_ONLY' : 'REJECT_DUPLICATE'}`,
           workflowIdConflictPolicy: 'WORKFLOW_ID_CONFLICT_POLICY_FAIL',
@@ -166,12 +192,13 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
       const end = performance.now() + timeoutMs;
       let accepted = false;
       try {
-        let answer = await update(orderId, command, args, id, timeoutMs, 'ACCEPTED');
+        const sent = await payloads(orderId, args);
+        let answer = await update(orderId, command, sent, id, timeoutMs, 'ACCEPTED');
         accepted = answer.stage !== undefined && !/UNSPECIFIED|ADMITTED/.test(answer.stage);
         // The HTTP API has no call that polls an update; sending it again under its id waits for the same one. The server may end the wait early.
         for (let left = timeoutMs; accepted && !answer.outcome && left > 0; left = Math.ceil(end - performance.now()))
-          answer = await update(orderId, command, args, id, left, 'COMPLETED');
-        return answerOf(answer) ?? { outcome: accepted ? 'accepted' : 'not_accepted' };
+          answer = await update(orderId, command, sent, id, left, 'COMPLETED');
+        return (await answerOf(orderId, answer)) ?? { outcome: accepted ? 'accepted' : 'not_accepted' };
       } catch (error) {
         if (isMissing(error)) return { outcome: 'no_open_run' };
         if (isLost(error)) return { outcome: accepted ? 'accepted' : 'not_accepted' };
@@ -183,7 +210,7 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
     },
 
     async signal(orderId, command, args) {
-      const body = { requestId: crypto.randomUUID(), input: payloads(args) };
+      const body = { requestId: crypto.randomUUID(), input: await payloads(orderId, args) };
       const path = `/signal/${COMMANDS[command].temporal}`;
       return (await unlessMissing(call(orderId, path, CALL_TIMEOUT_MS, body))) !== undefined;
     },
@@ -194,7 +221,8 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
           call<{ queryResult?: { payloads?: Payload[] } }>(orderId, `/query/${STATUS_QUERY}`, timeoutMs, {}),
         ),
       );
-      return decoded(found?.queryResult?.payloads?.[0]) as WorkflowStatus | undefined;
+      const status = read(orderId, found?.queryResult?.payloads?.[0]) as Promise<WorkflowStatus | undefined>;
+      return undefinedIfUnavailable(status);
     },
 
     async ping(timeoutMs) {
@@ -203,16 +231,6 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
       });
     },
   };
-}
-
-/** Undefined while the update has no outcome. */
-function answerOf({ outcome }: UpdateResponse): UpdateAnswer | undefined {
-  if (outcome?.failure) {
-    const { message = '', applicationFailureInfo } = outcome.failure;
-    return refusalOf(applicationFailureInfo?.type, message, decoded(applicationFailureInfo?.details?.payloads?.[0]));
-  }
-  const answer = decoded(outcome?.success?.payloads?.[0]);
-  return answer === undefined ? undefined : { outcome: 'decided', answer: answer as CommandAnswer };
 }
 
 /** 404 also means an unknown namespace; only NotFoundFailure means that there is no such run. */
@@ -247,25 +265,34 @@ async function answerTo(calling: Promise<Response>) {
   }
 }
 
-const payloads = (values: unknown[]) => ({ payloads: values.map(encoded) });
+const utf8 = (text: string) => new TextEncoder().encode(text);
+const textOf = (bytes: Uint8Array | null | undefined) => new TextDecoder().decode(bytes ?? undefined);
 
-function encoded(value: unknown): Payload {
-  const bytes = new TextEncoder().encode(JSON.stringify(value ?? null));
-  const binary = Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
-  return { metadata: { encoding: JSON_PLAIN }, data: btoa(binary) };
-}
+const encoded = (value: unknown): Bytes => ({
+  metadata: { encoding: utf8(JSON_PLAIN) },
+  data: utf8(JSON.stringify(value ?? null)),
+});
+
+/** For JSON.stringify. */
+const inBase64 = (_: string, value: unknown) =>
+  value instanceof Uint8Array ? btoa(Array.from(value, (byte) => String.fromCharCode(byte)).join('')) : value;
 
 /** Undefined when there is no payload, or its encoding is not JSON. Throws a SyntaxError when it is no JSON. */
-function decoded(payload: Payload | undefined): unknown {
-  if (payload?.metadata?.encoding !== JSON_PLAIN) return undefined;
-  const bytes = Uint8Array.from(atob(payload.data ?? ''), (character) => character.charCodeAt(0));
-  return JSON.parse(new TextDecoder().decode(bytes));
+function decoded(payload: Bytes | undefined): unknown {
+  return textOf(payload?.metadata?.encoding) === JSON_PLAIN ? JSON.parse(textOf(payload?.data)) : undefined;
 }
+
+const fromBase64 = (text: string) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+
+const bytesOf = ({ metadata = {}, data = '' }: Payload): Bytes => ({
+  metadata: Object.fromEntries(Object.entries(metadata).map(([name, value]) => [name, fromBase64(value)])),
+  data: fromBase64(data),
+});
 
 /** The text in a memo, which any caller may have written. */
 function textIn(payload: Payload | undefined): string | undefined {
   try {
-    const text = decoded(payload);
+    const text = decoded(payload && bytesOf(payload));
     return typeof text === 'string' ? text : undefined;
   } catch {
     return undefined;

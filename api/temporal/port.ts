@@ -67,7 +67,9 @@ export const CALL_TIMEOUT_MS = 3_000;
  */
 export function refusalOf(type: string | null | undefined, message: string, details: unknown): UpdateAnswer {
   if (type === 'AcceptedUpdateCompletedWorkflow') return { outcome: 'interrupted' };
-  if (type === NO_CHANGE) return { outcome: 'decided', answer: details as CommandAnswer };
+  // Without its details it is encrypted, and this API has no key for it.
+  if (type === NO_CHANGE)
+    return details ? { outcome: 'decided', answer: details as CommandAnswer } : { outcome: 'accepted' };
   if (!type || !(type in ERRORS))
     throw new OrderError('INTERNAL', 'the workflow failed to decide the command', {}, { cause: new Error(message) });
   const code = type as ErrorCode;

@@ -11,6 +11,7 @@ import {
   toClientOptions,
 } from '@temporalio/envconfig';
 import type { GenericSchema, InferOutput } from 'valibot';
+import type { Encryption } from '../payload-codec.ts';
 import { readOrExit } from './environment.ts';
 import { ConfigError, readConfig } from './variables.ts';
 
@@ -72,8 +73,14 @@ function checked<T>(variable: string, read: () => T): T {
 }
 
 /** A client on a connection, which the caller closes. */
-export function createTemporalClient(connection: ConnectionLike, namespace = 'default'): Client {
-  return new Client({ connection, namespace, dataConverter: { payloadCodecs: [readable] } });
+export function createTemporalClient(
+  connection: ConnectionLike,
+  namespace = 'default',
+  encryption?: Encryption,
+): Client {
+  // The last one decodes first.
+  const payloadCodecs = [readable, ...(encryption ? [encryption] : [])];
+  return new Client({ connection, namespace, dataConverter: { payloadCodecs } });
 }
 
 /** Reads a payload in an unknown encoding as null: another caller may have written an order's memo in one. */

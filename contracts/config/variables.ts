@@ -1,38 +1,31 @@
 /** Configuration: an entry point reads its environment once, through a schema. */
 import * as v from 'valibot';
-import { POLICY_NAMES } from '../policy.ts';
+import {
+  AnyTemporalUrl,
+  ApiVariables,
+  AUTH,
+  EDGE,
+  ENCRYPTION,
+  HTTP_IS_PRIVATE,
+  hasKeys,
+  httpsUnless,
+  isPrivate,
+  knowsWho,
+  LOOPBACK,
+  list,
+  NO_KEYS,
+  PublicKey,
+  text,
+  UNKNOWN_CALLERS,
+  url,
+} from './api-variables.ts';
+
+export { type AuthConfig, ConfigError, LOOPBACK, readConfig } from './api-variables.ts';
 
 const Port = v.pipe(v.string(), v.regex(/^\d{1,5}$/, 'must be a port number'), v.transform(Number), v.maxValue(65_535));
 
-const text = (form: RegExp, message: string) => v.pipe(v.string(), v.regex(form, message));
-
-export const LOOPBACK: readonly string[] = ['localhost', '127.0.0.1', '[::1]', '::1'];
-const isLoopback = (host: string) => LOOPBACK.includes(host);
-
-/** Loopback, the private ranges of IPv4 (RFC 1918) and IPv6 (RFC 4193), and names that no public DNS has: containers', `.internal`, `.local`. */
-const PRIVATE_HOST =
-  /^((127|10)(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|\[(::1|f[cd][\da-f]{2}:.*)\]|[\w-]+|.*\.(internal|local))$/i;
-const isPrivate = (host: string) => PRIVATE_HOST.test(host);
-
-/** Passwords, tokens and the keys that check them are only as secret as the connection: http is for hosts that `isNear` accepts. */
-const httpsUnless = (isNear: (host: string) => boolean, message: string) =>
-  v.check((url: string) => !url.startsWith('http://') || (URL.canParse(url) && isNear(new URL(url).hostname)), message);
-const HTTP_IS_PRIVATE = 'must start with https:// as its host is public: http is for this machine and private networks';
-
-/** A URL; an unencoded `@`, `#`, `/` or `?` in its password would end the password. The message shows nothing of it. */
-const url = (form: RegExp, message: string) =>
-  v.pipe(
-    text(form, message),
-    v.check(
-      (value) => URL.canParse(value) && !/[#@]/.test(value.replace(/^\w+:\/\/[^/?#]*/, '')),
-      'is not a URL: encode special characters in its user and password',
-    ),
-    httpsUnless(isPrivate, HTTP_IS_PRIVATE),
-  );
-
 /** The URL's scheme selects the driver: MySQL's own protocol, or PlanetScale's over HTTP. */
 const MySqlUrl = url(/^mysql:\/\//, 'must start with mysql://');
-const PlanetScaleUrl = url(/^https?:\/\//, 'must start with https:// or http://');
 const DatabaseUrl = url(/^(mysql|https?):\/\//, 'must start with mysql://, https:// or http://');
 
 /** Quoted in statements as it is. */
@@ -43,29 +36,6 @@ const DatabaseAccount = text(
 
 /** host:port is Temporal's gRPC API, a URL its HTTP API. Logs print both, so that neither may hold a password. */
 const TemporalAddress = text(/^[^/@\s]+:\d+$/, 'must be host:port');
-const AnyTemporalUrl = text(
-  /^https?:\/\/[^/@?#\s]+\/?$/,
-  'must be an http or https URL without user, password and query',
-);
-const TemporalUrl = v.pipe(AnyTemporalUrl, httpsUnless(isPrivate, HTTP_IS_PRIVATE));
-
-/** Headers may be secret: the message shows nothing of them. */
-const HEADERS_RULE = 'must be a JSON object of the names and values of headers';
-const HeaderMap = v.pipe(
-  v.string(),
-  v.parseJson(undefined, HEADERS_RULE),
-  v.custom<Record<string, string>>(areHeaders, HEADERS_RULE),
-);
-
-function areHeaders(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  const headers = Object.entries(value);
-  try {
-    return headers.every(([, text]) => typeof text === 'string') && new Headers(headers) instanceof Headers;
-  } catch {
-    return false;
-  }
-}
 
 const Queues = v.pipe(
   v.string(),
@@ -75,27 +45,9 @@ const Queues = v.pipe(
 
 const Switch = v.picklist(['true', 'false', '1', '0']);
 
-const list = <S extends v.GenericSchema<string>>(item: S) =>
-  v.pipe(
-    v.string(),
-    v.transform((text) => text.split(',').map((part) => part.trim())),
-    v.array(item),
-  );
-
-const Origins = list(
-  text(/^(\*|https?:\/\/[^/\s]+)$/, 'must be origins such as https://shop.example, separated by commas, or *'),
-);
-
-const Issuer = v.pipe(
-  text(/^https?:\/\/[^/?#\s]+[^?#\s]*$/, 'must be https URLs, separated by commas'),
-  httpsUnless(isLoopback, 'must be https URLs: http is for this machine only'),
-);
-
-/** The `x` of an Ed25519 key as a JWK: 32 bytes in base64url. */
-const PublicKey = text(/^[A-Za-z0-9_-]{43}$/, 'must be public keys as npm run token prints them, separated by commas');
-
 /** Every variable that a program reads, with its default. An empty variable counts as missing. */
 export const Variables = {
+  ...ApiVariables,
   DATABASE_URL: DatabaseUrl,
   /** The database of the simulated payment company and carrier; DATABASE_URL when absent. */
   SANDBOX_DATABASE_URL: v.optional(DatabaseUrl),
@@ -103,10 +55,6 @@ export const Variables = {
   API_ACCOUNT: v.optional(DatabaseAccount),
   WORKER_ACCOUNT: v.optional(DatabaseAccount),
   TEMPORAL_ADDRESS: TemporalAddress,
-  TEMPORAL_NAMESPACE: v.optional(v.string(), 'default'),
-  TEMPORAL_API_KEY: v.optional(v.string()),
-  /** Sent with every request to Temporal's HTTP API, for a gateway in front of it. */
-  TEMPORAL_HTTP_HEADERS: v.optional(HeaderMap),
   TEMPORAL_TLS: v.optional(Switch),
   TEMPORAL_TLS_CLIENT_CERT_PATH: v.optional(v.string()),
   TEMPORAL_TLS_CLIENT_CERT_DATA: v.optional(v.string()),
@@ -126,23 +74,8 @@ export const Variables = {
   HEALTH_PORT: v.optional(Port),
   PORT: v.optional(Port, '8000'),
   HOST: v.optional(v.string(), '127.0.0.1'),
-  /** Origins whose pages may call the API; only its own when absent. */
-  CORS_ORIGINS: v.optional(Origins),
-  /** Whether callers need a token. */
-  AUTH: v.optional(v.picklist(['on', 'off'], 'must be on or off'), 'on'),
-  /** The issuers whose tokens are accepted, by their `iss`. */
-  AUTH_ISSUERS: v.optional(list(Issuer)),
-  /** The public halves of the keys with which `npm run token` signs. */
-  AUTH_PUBLIC_KEYS: v.optional(list(PublicKey)),
-  /** What tokens must name in their claim `aud`. */
-  AUTH_AUDIENCE: v.optional(v.string(), 'trellis-orders'),
-  /** The key with which the API signs approvals, both halves; they are not signed when absent. */
-  APPROVAL_KEY: v.optional(
-    text(/^[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}$/, 'must be a key as npm run approval-key prints it'),
-  ),
   /** The public halves of the keys that sign approvals; any approval is accepted when absent. */
   APPROVAL_PUBLIC_KEYS: v.optional(list(PublicKey)),
-  POLICY: v.optional(v.picklist(POLICY_NAMES), 'exercise'),
   FLAKY_CALL: v.optional(v.picklist(['on', 'off']), 'off'),
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
 } as const;
@@ -177,15 +110,6 @@ const pick = <K extends keyof typeof Variables>(...names: K[]) => {
   return entries as Pick<typeof Variables, K>;
 };
 
-/** Who may call the API. */
-const AUTH = ['AUTH', 'AUTH_ISSUERS', 'AUTH_PUBLIC_KEYS', 'AUTH_AUDIENCE'] as const;
-export type AuthConfig = v.InferOutput<v.ObjectSchema<Pick<typeof Variables, (typeof AUTH)[number]>, undefined>>;
-
-const knowsWho = ({ AUTH, AUTH_ISSUERS, AUTH_PUBLIC_KEYS }: AuthConfig) =>
-  AUTH === 'off' || AUTH_ISSUERS !== undefined || AUTH_PUBLIC_KEYS !== undefined;
-const UNKNOWN_CALLERS =
-  'AUTH_PUBLIC_KEYS or AUTH_ISSUERS is not set: whose tokens the API accepts (npm run token makes keys); AUTH=off serves everybody on this machine';
-
 /** The variables of each program. */
 export const PROGRAMS = {
   api: v.pipe(
@@ -196,6 +120,7 @@ export const PROGRAMS = {
         'TEMPORAL_HTTP_HEADERS',
         ...AUTH,
         'APPROVAL_KEY',
+        ...ENCRYPTION,
         'HOST',
         'PORT',
         'POLICY',
@@ -205,42 +130,31 @@ export const PROGRAMS = {
       TEMPORAL_ADDRESS: TemporalEndpoint,
     }),
     v.check((config) => knowsWho(config), UNKNOWN_CALLERS),
+    v.check((config) => hasKeys(config), NO_KEYS),
     v.check(
       ({ AUTH, HOST }) => AUTH === 'on' || LOOPBACK.includes(HOST),
       'AUTH=off serves everybody, and so only this machine: HOST must be 127.0.0.1, ::1 or localhost',
     ),
   ),
-  /** The API on the edge: HTTP only. */
-  edge: v.pipe(
-    v.object({
-      ...pick(
-        'TEMPORAL_API_KEY',
-        'TEMPORAL_HTTP_HEADERS',
-        'TEMPORAL_NAMESPACE',
-        ...AUTH,
-        'APPROVAL_KEY',
-        'POLICY',
-        'CORS_ORIGINS',
+  edge: EDGE,
+  worker: v.pipe(
+    v.object(
+      pick(
+        'DATABASE_URL',
+        'SANDBOX_DATABASE_URL',
+        'TEMPORAL_ADDRESS',
+        ...TEMPORAL,
+        'TEMPORAL_DEPLOYMENT_NAME',
+        'TEMPORAL_WORKER_BUILD_ID',
+        'APPROVAL_PUBLIC_KEYS',
+        ...ENCRYPTION,
+        'WORKER_QUEUES',
+        'HEALTH_PORT',
+        'FLAKY_CALL',
+        'LOG_LEVEL',
       ),
-      DATABASE_URL: PlanetScaleUrl,
-      TEMPORAL_ADDRESS: TemporalUrl,
-    }),
-    v.check((config) => knowsWho(config), UNKNOWN_CALLERS),
-  ),
-  worker: v.object(
-    pick(
-      'DATABASE_URL',
-      'SANDBOX_DATABASE_URL',
-      'TEMPORAL_ADDRESS',
-      ...TEMPORAL,
-      'TEMPORAL_DEPLOYMENT_NAME',
-      'TEMPORAL_WORKER_BUILD_ID',
-      'APPROVAL_PUBLIC_KEYS',
-      'WORKER_QUEUES',
-      'HEALTH_PORT',
-      'FLAKY_CALL',
-      'LOG_LEVEL',
     ),
+    v.check((config) => hasKeys(config), NO_KEYS),
   ),
   /** Migrations need MySQL's own protocol. */
   migrate: v.object({
@@ -251,22 +165,3 @@ export const PROGRAMS = {
   audit: v.object(pick('DATABASE_URL')),
   gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl, GATEWAY_PASSWORD: v.string() }),
 } as const;
-
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-}
-
-/** Parses the environment; throws a ConfigError of one line that names the first variable that is missing or malformed. */
-export function readConfig<S extends v.GenericSchema>(
-  schema: S,
-  env: Record<string, string | undefined>,
-): v.InferOutput<S> {
-  const present = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
-  const parsed = v.safeParse(schema, present, { abortEarly: true });
-  if (parsed.success) return parsed.output;
-  const issue = parsed.issues[0];
-  // A rule on several variables names them itself.
-  if (!issue.path) throw new ConfigError(issue.message);
-  const name = `${issue.path[0]?.key}`;
-  throw new ConfigError(name in present ? `${name} ${issue.message}` : `${name} is not set`);
-}

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import pRetry from 'p-retry';
 import { PRIVATE_FILE, ROOT } from './folder.ts';
-import { programVariables } from './node-programs.ts';
+import { encryptionVariables, programVariables } from './node-programs.ts';
 import { type Service, startProcess } from './processes.ts';
 
 export const CONFIG = join(ROOT, 'wrangler.toml');
@@ -24,6 +24,8 @@ const OWN = [
   'AUTH_ISSUERS',
   'AUTH_PUBLIC_KEYS',
   'AUTH_AUDIENCE',
+  'ENCRYPTION_KEYS',
+  'ENCRYPT',
   'TEMPORAL_NAMESPACE',
 ];
 
@@ -43,6 +45,7 @@ export async function startEdge(options: {
     AUTH: 'off',
     TEMPORAL_NAMESPACE: 'default',
     ...(await programVariables()),
+    ...encryptionVariables(),
     ...settings,
   };
   const own = Object.fromEntries(OWN.map((name) => [name, known[name] ?? '']));

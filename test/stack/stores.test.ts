@@ -15,6 +15,7 @@ import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempt
 import { openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError, Session } from '@trellis/drizzle/database';
 import { createOpenOrders } from '@trellis/drizzle/open-orders';
+import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
@@ -150,6 +151,18 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
       await orders.receive({ order_id }, { workflow_id: 'w', run_id: 'r' }, null);
       expect(await viewOf({ order_id })).toMatchObject({ address: null, items: null, payment_id: null, amount: null });
     });
+  });
+
+  test('an order’s key is stored once, and the first one stays', async () => {
+    const keys = createOrderKeyStore(db);
+    const { order_id } = anOrder();
+    expect(await keys.find(order_id)).toBeUndefined();
+    const made = Array.from({ length: 5 }, (_, n) => ({ kek: 'k1', wrapped: `${n}`.repeat(80) }));
+    const stored = await Promise.all(made.map((key) => keys.add(order_id, key)));
+    expect(stored.filter(Boolean)).toHaveLength(1);
+    expect(await keys.find(order_id)).toEqual(made[stored.indexOf(true)]);
+    expect(await keys.add(order_id, { kek: 'k2', wrapped: 'x' })).toBe(false);
+    expect(await keys.find(order_id)).toEqual(made[stored.indexOf(true)]);
   });
 
   describe('states only move forward', () => {

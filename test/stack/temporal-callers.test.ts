@@ -58,7 +58,7 @@ describe('an approval that the API did not sign', () => {
 test('an approval through the API is signed: the order ships, and the event names who the signature names', async () => {
   const order = await bed.place();
   await awaitingApproval(order);
-  const api = apiOn(bed, createGrpcTemporal(bed.realTimeClient), sign);
+  const api = apiOn(bed, createGrpcTemporal(bed.realTimeClient), { signApproval: sign });
   expect((await api.post(`/orders/${order.id}/signals/approve`, {})).status).toBe(200);
   expect(await order.end()).toBe('shipped');
   const { events } = await order.view();

@@ -1,6 +1,6 @@
-import { OrderInput } from '@trellis/contracts/order';
+import { OrderInput, StartInput } from '@trellis/contracts/order';
 import { type Policy, policyOf } from '@trellis/contracts/policy';
-import { requestHash } from '@trellis/contracts/request-hash';
+import { type Hash, requestHash } from '@trellis/contracts/request-hash';
 import type { State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
 import type { OrderStore } from '@trellis/drizzle/orders';
@@ -21,18 +21,25 @@ export interface Received {
   policy?: Policy;
 }
 
+export interface ReceiveDeps {
+  orders: OrderStore;
+  /** What requests are hashed with; by default SHA-256. */
+  hash?: Hash | undefined;
+}
+
 /** Writes the order's row, bound to the first run that calls this, and resolves the order's policy to its numbers. */
-export function createReceiveOrder(deps: AttemptDeps & { orders: OrderStore }) {
+export function createReceiveOrder(deps: AttemptDeps & ReceiveDeps) {
   return async function receive_order(input: ReceiveOrderInput): Promise<Received> {
     const name = (input.order as Partial<OrderInput> | null | undefined)?.policy;
-    return attempt(deps, input, async () => ({ ...(await receive(deps.orders, input)), policy: policyOf(name) }));
+    return attempt(deps, input, async () => ({ ...(await receive(deps, input)), policy: policyOf(name) }));
   };
 }
 
 /** Also called by `close_order`, so that an order whose `receive_order` never succeeded has a row to write its end to. */
-export async function receive(orders: OrderStore, { order_id, order, run }: ReceiveOrderInput) {
+export async function receive({ orders, hash }: ReceiveDeps, { order_id, order, run }: ReceiveOrderInput) {
   const parsed = v.safeParse(OrderInput, order);
-  if (parsed.success) return orders.receive({ ...parsed.output, order_id }, run, await requestHash(parsed.output));
+  if (parsed.success)
+    return orders.receive({ ...parsed.output, order_id }, run, await requestHash(parsed.output, StartInput, hash));
   const { order_id: _, ...entries } = OrderInput.entries;
   return orders.receive({ ...validFields(entries, order), order_id }, run, null);
 }

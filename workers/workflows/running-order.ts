@@ -211,9 +211,9 @@ export function beginSettling(
   enterPhase(order, 'settling');
   order.ending = ending;
   if (ending.state === 'failed') order.last_error = ending.detail ?? ending.reason;
-  // Without the cancel reason, which may name a person.
-  const { state, ...why } = ending;
-  log.info('order ends', { order_id: order.order_id, step: order.step, state, ...(state === 'failed' && why) });
+  // Without the cancel reason, which may name a person, and without details, which may quote the address.
+  const why = ending.state === 'failed' && { reason: ending.reason };
+  log.info('order ends', { order_id: order.order_id, step: order.step, state: ending.state, ...why });
   return { ending, progress: progressOf(order), decisions: decisionsOf(order) };
 }
 

@@ -19,6 +19,7 @@ import {
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
 import { EndedUnshipped, failed, orCanceled, stopIfCanceled } from './ending.ts';
+import { reasonOf } from './failure-reason.ts';
 import { parcelTaken, type RunningOrder, whenReady } from './running-order.ts';
 
 /** From the child's deadline to its run timeout, which expires only when no shipping worker runs: a running worker fails the child before. */
@@ -105,16 +106,16 @@ function attemptTime({ deadline, policy, child_attempts }: RunningOrder): number
 
 function noteFailedAttempt(order: RunningOrder, error: unknown): DispatchFailure {
   const cause = error instanceof ChildWorkflowFailure ? error.cause : error;
-  const reason = cause instanceof TimeoutFailure ? 'no shipping worker finished it in time' : messageOf(cause);
+  const reason = cause instanceof TimeoutFailure ? 'no shipping worker finished it in time' : reasonOf(cause);
   order.last_error = reason;
   order.dispatch_failed_reason = reason;
+  const failure = cause instanceof ApplicationFailure ? (cause.type as DispatchFailure) : 'UNKNOWN';
+  // Without the carrier's words, which may quote the address.
   log.warn('shipping attempt failed', {
     order_id: order.order_id,
     step: order.step,
     attempt: order.child_attempts,
-    reason,
+    failure,
   });
-  return cause instanceof ApplicationFailure ? (cause.type as DispatchFailure) : 'UNKNOWN';
+  return failure;
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -17,6 +17,7 @@ import {
 } from '@trellis/contracts/temporal';
 import type { DispatchCarrierInput } from '../activities/dispatch-carrier.ts';
 import { MAX_ADDRESS_BYTES, within } from './bounds.ts';
+import { reasonOf } from './failure-reason.ts';
 import { DeadlineExceeded, runLocally, runQuickly } from './run-activity.ts';
 
 const MAX_WORKFLOW_ID_BYTES = 1_000;
@@ -33,7 +34,7 @@ export async function ShippingWorkflow(input: ShippingInput): Promise<ShippingRe
     return await ship(readInput(input), callTimeOf(input));
   } catch (error) {
     const failure = failureOf(error);
-    await CancellationScope.nonCancellable(() => report(input?.parent_workflow_id, failure.message));
+    await CancellationScope.nonCancellable(() => report(input?.parent_workflow_id, reasonOf(failure)));
     throw failure;
   }
 }
@@ -48,7 +49,8 @@ async function ship(
   // In histories of versions up to 0.3 the activity has returned no address.
   const address = prepared.address ?? shipment.address;
   const dispatched = await runQuickly('dispatch_carrier', { ...shipment, address }, callTime);
-  if (dispatched.outcome === 'refused') throw dispatchFailure('CARRIER_REFUSED', dispatched.reason);
+  if (dispatched.outcome === 'refused')
+    throw dispatchFailure('CARRIER_REFUSED', 'the carrier refused the parcel', dispatched.reason);
   if (dispatched.outcome === 'closed')
     throw dispatchFailure('CARRIER_CLOSED', 'the order must not be shipped any more');
   return { tracking: dispatched.tracking };
@@ -80,8 +82,9 @@ function readInput(input: ShippingInput): DispatchCarrierInput {
 const callTimeOf = ({ call_in_task_ms: ms }: ShippingInput): Pick<Policy, 'call_in_task_ms'> =>
   typeof ms === 'number' && ms >= 1 && ms <= MAX_CALL_IN_TASK_MS ? { call_in_task_ms: ms } : {};
 
-function dispatchFailure(type: DispatchFailure, reason: string): ApplicationFailure {
-  return ApplicationFailure.create({ type, message: reason, nonRetryable: true });
+/** `words`: the carrier's own, which may quote the address. Details are encrypted where payloads are, messages are not. */
+function dispatchFailure(type: DispatchFailure, message: string, words?: string): ApplicationFailure {
+  return ApplicationFailure.create({ type, message, nonRetryable: true, details: words === undefined ? [] : [words] });
 }
 
 /** The failure that the workflow ends with. Any other exception is a bug: it fails the workflow task until the code is fixed. */
