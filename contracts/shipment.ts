@@ -1,6 +1,7 @@
 /** Shipping attempts, one row each, and the parcel. */
 import * as v from 'valibot';
 import type { Address } from './order.ts';
+import type { ShipmentPayload } from './recorded-payloads.ts';
 import { Timestamp } from './timestamp.ts';
 
 export const SHIPMENT_STATUSES = ['prepared', 'dispatched', 'failed'] as const;
@@ -8,14 +9,6 @@ export type ShipmentStatus = (typeof SHIPMENT_STATUSES)[number];
 
 /** An address read from SQL. It is not validated again, so that a row written under other rules stays readable. */
 export const RecordedAddress = v.custom<Address>(() => true);
-
-export const ShipmentPayload = v.looseObject({
-  address: v.optional(RecordedAddress),
-  tracking: v.pipe(
-    v.optional(v.string()),
-    v.description("The carrier's tracking number, once it has taken the parcel."),
-  ),
-});
 
 /** A payload read from SQL, not validated again, as `RecordedAddress`. */
 export const RecordedShipmentPayload = v.custom<v.InferOutput<typeof ShipmentPayload>>(() => true);

@@ -2,10 +2,9 @@
 import { OrderError } from '@trellis/contracts/error';
 import { Event } from '@trellis/contracts/event';
 import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
-import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
+import { FailedAttempt, WorkflowStatus } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
 import { Shipment } from '@trellis/contracts/shipment';
-import type { Run } from '@trellis/contracts/temporal';
 import { and, asc, desc, eq, gt, lt, lte, or, sql } from 'drizzle-orm';
 import * as v from 'valibot';
 import { columnsFor } from './columns.ts';
@@ -25,15 +24,6 @@ const VIEW = {
 };
 
 const STATUS = columnsFor(orders, v.omit(WorkflowStatus, ['canceled']));
-
-const PROGRESS = {
-  step: orders.step,
-  approved: orders.approved,
-  child_attempts: orders.child_attempts,
-  last_error: orders.last_error,
-  dispatch_failed_reason: orders.dispatch_failed_reason,
-} satisfies Record<keyof Progress, unknown>;
-const RUN = { workflow_id: orders.workflow_id, run_id: orders.run_id } satisfies Record<keyof Run, unknown>;
 
 /** Bounds of a view: callers and the carrier can cause any number of events and shipments. */
 const MAX_SHIPMENTS = 100;
@@ -113,14 +103,6 @@ export function createOrderViews(db: Database) {
         },
       };
     },
-
-    /** What SettleWorkflow needs to end the order. `amount` is null until the order is validated. */
-    unfinished: (orderId: string) =>
-      db.run(async (session) => {
-        const { state, payment_id, amount } = orders;
-        const fields = { state, payment_id, amount, run: RUN, progress: PROGRESS };
-        return (await session.select(fields).from(orders).where(eq(orders.order_id, orderId)))[0];
-      }),
 
     /** Newest first, of one shop or of all; `next_cursor` continues after the last one. Throws INVALID for any other cursor. */
     list: async ({ state, limit, cursor }: ListInput, shop?: string): Promise<ListOutput> => {

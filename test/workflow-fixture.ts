@@ -25,6 +25,7 @@ import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
+import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
@@ -186,7 +187,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
   const attemptLog = createAttemptLog(attemptStore, log);
   const faults = new Map<string, CountedFault>();
   const deps = {
-    views,
+    openOrders: createOpenOrders(db),
     orders: createOrderStore(db),
     payments: createPaymentStore(db),
     shipments: createShipmentStore(db),

@@ -6,7 +6,7 @@
 import { IdempotencyKey, SignalDecided, SignalOutput, SignalQueued } from '@trellis/contracts/command-inputs';
 import { COMMANDS, type Command } from '@trellis/contracts/commands';
 import { ERROR_CODES, ERRORS, type ErrorCode, type ErrorDetailsByCode } from '@trellis/contracts/error';
-import { Actor, Event, EventPayload, RecordedActor, RecordedEventPayload } from '@trellis/contracts/event';
+import { Event, RecordedActor, RecordedEventPayload } from '@trellis/contracts/event';
 import {
   Address,
   Item,
@@ -18,8 +18,9 @@ import {
 } from '@trellis/contracts/order';
 import { FailedAttempt, FailureReason, OrderStatus, State } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
+import { Actor, EventPayload, ShipmentPayload } from '@trellis/contracts/recorded-payloads';
 import { SCOPES } from '@trellis/contracts/scopes';
-import { RecordedAddress, RecordedShipmentPayload, Shipment, ShipmentPayload } from '@trellis/contracts/shipment';
+import { RecordedAddress, RecordedShipmentPayload, Shipment } from '@trellis/contracts/shipment';
 import { type JsonSchema, toJsonSchema, toJsonSchemaDefs } from '@valibot/to-json-schema';
 import * as v from 'valibot';
 import { type RestProcedure, restProcedures } from '../orders/router.ts';

@@ -505,7 +505,7 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
 
     test('of an order that another workflow ends', async () => {
       const order = await orderIn('approved');
-      expect(await views.unfinished(order.order_id)).toEqual({
+      expect(await createOpenOrders(db).unfinished(order.order_id)).toEqual({
         state: 'approved',
         payment_id: order.payment_id,
         amount: MONEY.amount,
