@@ -177,7 +177,8 @@ async function createParts(folder: string) {
     const running = settled.flatMap((service) => (service.status === 'fulfilled' ? [service.value] : []));
     const isServer = ({ name }: Service) => SERVERS.includes(name);
     await Promise.all(running.filter((service) => !isServer(service)).map((service) => service.stop()));
-    await Promise.all(cleanUp.map((work) => work()));
+    // The last one first: a database goes after the accounts that were made on it.
+    for (const work of cleanUp.reverse()) await work();
     await Promise.all(running.filter(isServer).map((service) => service.stop()));
   }
 
