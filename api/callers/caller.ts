@@ -36,11 +36,10 @@ export function authorize({ scopes, isPerson, order }: Caller, scope: Scope): vo
 
 /** The recorded id of an order that the caller names. Throws NOT_FOUND when its token is for another one. */
 export function recordedOrder({ shop, order }: Caller, id: string): string {
-  if (shop === EVERY_SHOP) return id;
   // Only who serves every shop may name one.
-  if (id !== withoutShop(id)) throw invalid([{ path: 'order_id', message: ID_RULE }]);
+  if (shop !== EVERY_SHOP && id !== withoutShop(id)) throw invalid([{ path: 'order_id', message: ID_RULE }]);
   if (order !== undefined && order !== id) throw noSuchOrder(id);
-  return recordedId(shop, id);
+  return shop === EVERY_SHOP ? id : recordedId(shop, id);
 }
 
 /** The shop whose orders and payments the caller starts: those of who serves every shop are of none. */
