@@ -76,15 +76,14 @@ export function createAdmissionStore(db: Database) {
     const [row] = await find();
     if (!row) throw new DatabaseError('the table capacity has no row');
     const { busyFor, shopBusyFor } = row;
-    if (shopBusyFor === null) {
-      const values = { shop };
+    if (shopBusyFor === null)
       await session
         .insert(shopCapacity)
-        .values(values)
+        .values({ shop })
         .onDuplicateKeyUpdate({ set: { busy_until: sql`busy_until` } });
-      if (rowsChanged(await admit()) > 0) return { admitted: true };
-    }
     const freeIn = Math.min(busyFor - half, Math.max(busyFor - queueSeconds, (shopBusyFor ?? 0) - half));
+    // The shop had no row at first, or there is room again meanwhile.
+    if (freeIn <= 0 && rowsChanged(await admit()) > 0) return { admitted: true };
     return { admitted: false, freeIn, ordersPerSecond: row.ordersPerSecond };
   }
 

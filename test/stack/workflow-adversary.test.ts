@@ -54,23 +54,6 @@ describe('adversarial timing never leaves money or parcel behind', () => {
     expect(await order.end()).toBe('shipped');
   });
 
-  test('when SettleWorkflow settles an order that is still running, the charge is refunded once', async () => {
-    const [charge, refund] = [gate(), gate()];
-    const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: refund.before } });
-    await charge.reached;
-    const settling = await bed.env.client.workflow.start(SETTLE_WORKFLOW, {
-      workflowId: settleWorkflowId(order.id),
-      taskQueue: ORDERS_QUEUE,
-      args: [{ order_id: order.id }],
-    });
-    await refund.reached;
-    charge.open();
-    await eventually(async () => ['payment_charged', 'shipping'].includes((await order.row()).state));
-    refund.open();
-    expect(await order.end()).toBe(await settling.result());
-    expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'], parcel: { status: 'closed' } });
-  });
-
   test('an approval after the review window is refused, also while an address change is being decided', async () => {
     const holder = await createConnection(bed.databaseUrl);
     onTestFinished(() => holder.end());
@@ -233,6 +216,27 @@ test('a run that is reset to its beginning, without its approval, leaves the boo
   });
   const reset = client.workflow.getHandle(order.handle.workflowId);
   expect(['expired', 'failed', 'shipped']).toContain(await reset.result());
+  expect(
+    await bed.violations().then((violations) => violations.filter((violation) => typeof violation === 'object')),
+  ).toEqual([]);
+});
+
+test('when an order whose run was terminated is settled while its charge is under way, the charge is refunded once', async () => {
+  const [charge, refund] = [gate(), gate()];
+  const order = await bed.placeApproved(anOrder(), { faults: { charge: charge.after, refund: refund.before } });
+  await charge.reached;
+  await order.handle.terminate();
+  const settling = await bed.env.client.workflow.start(SETTLE_WORKFLOW, {
+    workflowId: settleWorkflowId(order.id),
+    taskQueue: ORDERS_QUEUE,
+    args: [{ order_id: order.id }],
+  });
+  await refund.reached;
+  charge.open();
+  await eventually(async () => (await order.row()).state === 'payment_charged');
+  refund.open();
+  expect(await settling.result()).toBe('failed');
+  expect(await bed.books(order.id)).toMatchObject({ charges: ['refunded'], parcel: { status: 'closed' } });
   expect(
     await bed.violations().then((violations) => violations.filter((violation) => typeof violation === 'object')),
   ).toEqual([]);

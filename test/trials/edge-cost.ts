@@ -20,7 +20,7 @@ const BLOCKS = 20;
 const WARM_UP = 2;
 /** Unused addresses, for measurements of `/health`, which calls neither server. */
 const NOWHERE = {
-  AUTH: 'off',
+  AUTH_PUBLIC_KEYS: 'A'.repeat(43),
   TEMPORAL_ADDRESS: 'http://127.0.0.1:1',
   DATABASE_URL: 'http://user:password@127.0.0.1:1',
 };
