@@ -12,10 +12,14 @@ export const payloadConverter: PayloadConverter = {
     try {
       return defaultPayloadConverter.fromPayload<T>(payload);
     } catch {
-      const { encoding } = payload.metadata ?? {};
-      if (encoding && new TextDecoder().decode(encoding) === ENCRYPTED)
-        throw new Error('a payload is encrypted, and this worker has no key for it');
+      if (isEncrypted(payload)) throw new Error('a payload is encrypted, and this worker has no key for it');
       return null as T;
     }
   },
+};
+
+/** Byte by byte, as a caller may send any bytes as the encoding, and the decoder of a workflow's VM throws on some. */
+const isEncrypted = ({ metadata }: Payload): boolean => {
+  const { encoding } = metadata ?? {};
+  return encoding?.length === ENCRYPTED.length && encoding.every((byte, at) => byte === ENCRYPTED.charCodeAt(at));
 };
