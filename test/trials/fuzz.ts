@@ -5,6 +5,9 @@ import { count, print, script, whole } from '@trellis/local/options';
 import { withStack } from '@trellis/local/stack/stack';
 import { fuzz } from './schemathesis.ts';
 
+// The document says that callers need a token.
+process.env.AUTH ??= 'on';
+
 const { requests, seed = randomInt(2 ** 31) } = script(
   'npm run fuzz',
   'Send requests generated from the OpenAPI document to the API on Node and on workerd, and check the answers.',
