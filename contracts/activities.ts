@@ -31,7 +31,7 @@ export const ACTIVITIES = {
   load_abandoned: { step: null, flaky: false, workflows: [SETTLE_WORKFLOW] },
 } as const satisfies Record<string, ActivityEntry>;
 
-/** The type of the failure of a local activity that the server's time for its workflow task did not suffice for. */
+/** The type of the failure of a local activity that outlived the timeout of its workflow task. */
 export const TASK_ENDED = 'TASK_ENDED';
 
 export type ActivityName = keyof typeof ACTIVITIES;

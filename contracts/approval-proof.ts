@@ -15,12 +15,14 @@ export type CheckApproval = (orderId: string, proof: string | undefined) => Prom
 
 const ACT = 'approve';
 const ALGORITHM = 'Ed25519';
-const ed25519 = (x: string, d?: string): JWK => ({ kty: 'OKP', crv: 'Ed25519', x, ...(d && { d }), kid: x });
+
+/** An Ed25519 key whose id is its public half. `x`: the public half, `d`: the private one, both in base64url. */
+export const ed25519Key = (x: string, d?: string): JWK => ({ kty: 'OKP', crv: 'Ed25519', x, ...(d && { d }), kid: x });
 
 /** `key`: the private key, as APPROVAL_KEY has it: both halves, with a point between. */
 export function createApprovalSigner(key: string): SignApproval {
   const [x = '', d] = key.split('.');
-  const imported = importJWK(ed25519(x, d), ALGORITHM);
+  const imported = importJWK(ed25519Key(x, d), ALGORITHM);
   return async ({ order_id, id }, { sub, ...actor }) =>
     new SignJWT({ act: ACT, order_id, id, ...actor })
       .setProtectedHeader({ alg: ALGORITHM, kid: x })
@@ -31,7 +33,7 @@ export function createApprovalSigner(key: string): SignApproval {
 
 /** `publicKeys`: the public halves of the keys that are accepted. */
 export function createApprovalCheck(publicKeys: readonly string[]): CheckApproval {
-  const keys = createLocalJWKSet({ keys: publicKeys.map((x) => ed25519(x)) });
+  const keys = createLocalJWKSet({ keys: publicKeys.map((x) => ed25519Key(x)) });
   return async (orderId, proof = '') => {
     try {
       const { payload } = await jwtVerify(proof, keys, { algorithms: [ALGORITHM], requiredClaims: ['sub', 'iat'] });

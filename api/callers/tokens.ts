@@ -1,6 +1,7 @@
 /** Bearer tokens: JWTs of the configured issuers, and those that `npm run token` signs with a key of the installation. */
 
 import { MAX_ACTOR_LENGTH } from '@trellis/contracts/actor';
+import { ed25519Key } from '@trellis/contracts/approval-proof';
 import type { AuthConfig } from '@trellis/contracts/config/variables';
 import { OrderError } from '@trellis/contracts/error';
 import { ID_PATTERN, SHOP_PATTERN } from '@trellis/contracts/id';
@@ -34,8 +35,7 @@ export function createAuthenticate(config: AuthConfig): Authenticate {
   if (config.AUTH === 'off') return () => ANYBODY;
   const { AUTH_ISSUERS: issuers = [], AUTH_PUBLIC_KEYS: publicKeys = [], AUTH_AUDIENCE: audience } = config;
   const keysOf = new Map<string, JWTVerifyGetKey>(issuers.map((issuer) => [issuer, discoveredKeys(issuer)]));
-  const own = publicKeys.map((x) => ({ kty: 'OKP', crv: 'Ed25519', x, kid: x }));
-  keysOf.set(OWN_ISSUER, createLocalJWKSet({ keys: own }));
+  keysOf.set(OWN_ISSUER, createLocalJWKSet({ keys: publicKeys.map((x) => ed25519Key(x)) }));
 
   return async ({ headers }) => {
     const [, token] = /^Bearer +(\S+)$/i.exec(headers.get('authorization') ?? '') ?? [];

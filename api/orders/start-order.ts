@@ -21,8 +21,9 @@ interface StartDeps {
 }
 
 /**
- * Starts an order, whose ids are the recorded ones, or returns the run that the same request started before, running or completed. Throws ORDER_CONFLICT
- * when the id belongs to another request, BUSY when the workers could not finish it in time, UNAVAILABLE when Temporal fails.
+ * Starts an order, or returns the run that the same request started before, running or completed. The order's ids are the
+ * recorded ones. Throws ORDER_CONFLICT when the id belongs to another request, BUSY when the workers could not finish it in
+ * time, UNAVAILABLE when Temporal fails.
  */
 export async function startOrder(
   { temporal, views, admission, policy, encryption }: StartDeps,
