@@ -7,7 +7,7 @@ import { base64url } from 'jose';
 import { OrderError } from './error.ts';
 import { RECORDED_ID_PATTERN } from './id.ts';
 import type { Hash } from './request-hash.ts';
-import { ENCRYPTED, orderOfWorkflow } from './temporal.ts';
+import { ENCRYPTED, ENCRYPTION_KEY_ID, orderOfWorkflow } from './temporal.ts';
 
 /** A payload as Temporal's SDK has it. */
 export interface Payload {
@@ -62,7 +62,6 @@ type Key = Awaited<ReturnType<typeof importKey>>;
 
 const KEY_BYTES = 32;
 const IV_BYTES = 12;
-const KEY_ID = 'encryption-key-id';
 const IN_CLEAR = 'in-clear';
 const NEWLINE = 10;
 
@@ -145,7 +144,7 @@ export function createEncryption(
       Promise.all(
         payloads.map(async (payload) => {
           if (textOf(payload.metadata?.encoding) !== ENCRYPTED) return payload;
-          const orderId = textOf(payload.metadata?.[KEY_ID]) ?? '';
+          const orderId = textOf(payload.metadata?.[ENCRYPTION_KEY_ID]) ?? '';
           // A copy of another order's payload must not be decrypted for whoever put it there.
           const isForeign = context?.workflowId !== undefined && orderOfWorkflow(context.workflowId) !== orderId;
           if (isForeign || !RECORDED_ID_PATTERN.test(orderId)) return UNREADABLE;
@@ -177,7 +176,7 @@ async function encrypted({ metadata, data }: Payload, key: Key, orderId: string)
   const head = Object.entries(metadata ?? {}).map(([name, value]) => [name, base64url.encode(value)]);
   const plain = concatenated(utf8(`${JSON.stringify(head)}\n`), data ?? new Uint8Array());
   return {
-    metadata: { encoding: utf8(ENCRYPTED), [KEY_ID]: utf8(orderId) },
+    metadata: { encoding: utf8(ENCRYPTED), [ENCRYPTION_KEY_ID]: utf8(orderId) },
     data: await seal(key, plain, orderId),
   };
 }

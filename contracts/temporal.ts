@@ -27,6 +27,8 @@ export const REQUEST_HASH_MEMO = 'request_hash';
 
 /** The encoding of an encrypted payload. */
 export const ENCRYPTED = 'binary/encrypted';
+/** The metadata of an encrypted payload that names its key: the order's id. */
+export const ENCRYPTION_KEY_ID = 'encryption-key-id';
 
 export const orderWorkflowId = (orderId: string): string => `order-${orderId}`;
 export const settleWorkflowId = (orderId: string): string => `settle-${orderId}`;

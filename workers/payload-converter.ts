@@ -1,5 +1,5 @@
 import { defaultPayloadConverter, type Payload, type PayloadConverter } from '@temporalio/common';
-import { ENCRYPTED } from '@trellis/contracts/temporal';
+import { ENCRYPTED, ENCRYPTION_KEY_ID } from '@trellis/contracts/temporal';
 
 /**
  * Temporal's default converter, except that a payload that can't be decoded becomes null, which workflows refuse like any other
@@ -18,8 +18,10 @@ export const payloadConverter: PayloadConverter = {
   },
 };
 
-/** Byte by byte, as a caller may send any bytes as the encoding, and the decoder of a workflow's VM throws on some. */
+/** By this product's codec, which names the key. Byte by byte, as a caller may send any bytes as the encoding, and the decoder of a workflow's VM throws on some. */
 const isEncrypted = ({ metadata }: Payload): boolean => {
-  const { encoding } = metadata ?? {};
-  return encoding?.length === ENCRYPTED.length && encoding.every((byte, at) => byte === ENCRYPTED.charCodeAt(at));
+  const { encoding, [ENCRYPTION_KEY_ID]: keyId } = metadata ?? {};
+  const isNamedSo =
+    encoding?.length === ENCRYPTED.length && encoding.every((byte, at) => byte === ENCRYPTED.charCodeAt(at));
+  return isNamedSo && keyId !== undefined;
 };

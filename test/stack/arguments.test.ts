@@ -54,6 +54,7 @@ const MALFORMED: [what: string, argument: unknown][] = [
   ['broken JSON', raw('json/plain', '{"line1": ')],
   ['an unknown encoding', raw('json/protobuf', '{}')],
   ['no encoding at all', raw('', '')],
+  ['an encryption of the caller’s own', raw('binary/encrypted', '{}')],
 ];
 
 /** Deeply nested JSON. */

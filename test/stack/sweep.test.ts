@@ -1,6 +1,6 @@
 /** The sweep ends every order that no run is going to end, whatever stands beside it, and no other order. */
 import { Client } from '@temporalio/client';
-import type { StartInput } from '@trellis/contracts/order';
+import type { PolicyName } from '@trellis/contracts/policy';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
 import { ORDER_WORKFLOW, orderWorkflowId, STATUS_QUERY } from '@trellis/contracts/temporal';
 import { createOpenOrders } from '@trellis/drizzle/open-orders';
@@ -18,9 +18,11 @@ const { workflowService } = bed.env.connection;
 const namespace = bed.env.namespace ?? '';
 const views = createOrderViews(bed.db);
 
-/** An order that is charged and hangs in shipping. */
-async function paid(given: Partial<StartInput & { policy: string }> = {}, options: PlaceOptions = {}) {
-  const order = await bed.placeApproved(anOrder(given), { faults: { dispatch: hangs }, ...options });
+const orderUnder = (policy: PolicyName = 'production') => ({ ...anOrder(), policy });
+
+/** An order that is charged and hangs in shipping, for as long as its policy allows: on a loaded machine the exercise's may be over before. */
+async function paid(options: PlaceOptions = {}) {
+  const order = await bed.placeApproved(orderUnder(), { faults: { dispatch: hangs }, ...options });
   await eventually(async () => (await views.find(order.id))?.state === 'shipping');
   return order;
 }
@@ -59,8 +61,8 @@ async function reset({ handle }: PlacedOrder) {
 }
 
 /** The run of an order that no worker executes, whose workflow task a caller of Temporal has failed `times` times. */
-async function wedged(times: number, { hasRow = true } = {}) {
-  const order = { ...anOrder(), policy: 'production' as const };
+async function wedged(times: number, { hasRow = true, policy }: { hasRow?: boolean; policy?: PolicyName } = {}) {
+  const order = orderUnder(policy);
   const workflow_id = orderWorkflowId(order.order_id);
   const taskQueue = freshId('wedged');
   const handle = await bed.env.client.workflow.start(ORDER_WORKFLOW, { workflowId: workflow_id, taskQueue });
@@ -99,26 +101,28 @@ const sealing = new Client({
     ],
   },
 });
-const [terminated, continued, sealed, unreadable, renamed, lost, lostInTime, healthy, failing, failingInTime, rowless] =
-  await Promise.all([
-    paid(),
-    paid(),
-    paid({}, { client: sealing, memo: { note: Buffer.from(SEALED) } }),
-    paid(),
-    paid({}, { workflowId: freshId('shop-7') }),
-    paid(),
-    paid({ policy: 'production' }),
-    paid({ policy: 'production' }),
-    wedged(5),
-    wedged(5),
-    wedged(6, { hasRow: false }),
-  ]);
+const [terminated, continued, sealed, unreadable, renamed, lost, lostInTime, healthy] = await Promise.all([
+  paid(),
+  paid(),
+  paid({ client: sealing, memo: { note: Buffer.from(SEALED) } }),
+  paid(),
+  paid({ workflowId: freshId('shop-7') }),
+  paid(),
+  paid(),
+  paid(),
+]);
+const [failing, failingExercise, failingInTime, rowless] = await Promise.all([
+  wedged(5),
+  wedged(5, { policy: 'exercise' }),
+  wedged(5),
+  wedged(6, { hasRow: false }),
+]);
 await (await reset(continued)).terminate();
 await Promise.all([terminated, sealed, unreadable, renamed].map(({ handle }) => handle.terminate()));
 await Promise.all([lost, lostInTime].map(forget));
 // Past both policies, past the exercise's alone.
-await Promise.all([failing].map((order) => age(order, 31 * 60)));
-await Promise.all([renamed, lost, lostInTime, healthy, failingInTime].map((order) => age(order, 10)));
+await Promise.all([renamed, lost, failing].map((order) => age(order, 31 * 60)));
+await Promise.all([lostInTime, healthy, failingExercise, failingInTime].map((order) => age(order, 10)));
 
 const warnings: { fields: object; message: string }[] = [];
 const warn = (fields: object, message: string) => void warnings.push({ fields, message });
@@ -157,10 +161,12 @@ test.each([
 });
 
 test('a run whose workflow tasks keep failing is reported, and terminated and settled once the order is overdue', async () => {
-  expect(await ended(failing)).toMatchObject({ state: 'failed' });
-  expect((await failing.handle.describe()).status.name).toBe('TERMINATED');
+  for (const order of [failing, failingExercise]) {
+    expect(await ended(order)).toMatchObject({ state: 'failed' });
+    expect((await order.handle.describe()).status.name).toBe('TERMINATED');
+  }
   expect((await failingInTime.handle.describe()).status.name).toBe('RUNNING');
-  for (const { id } of [failing, failingInTime])
+  for (const { id } of [failing, failingExercise, failingInTime])
     expect(warnings).toContainEqual({
       fields: expect.objectContaining({ order_id: id, attempts: expect.any(Number) }),
       message: expect.stringContaining('workflow task'),
