@@ -1,4 +1,4 @@
-/** `npm run docs`: writes the files of `/docs` and `/openapi.json` into the folder of static files that the edge serves. */
+/** A part of `npm run edge:build`: writes the files of `/docs` and `/openapi.json` into the folder of static files that the edge serves. */
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DOCS, DOCS_HEADERS } from './docs.ts';

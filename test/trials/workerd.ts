@@ -1,26 +1,20 @@
-/** Bundles the edge API as for a deployment and runs it in workerd directly: what wrangler and Miniflare add in front would dominate the measurements. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+/** Builds the API for the edge as for a deployment and runs it in workerd directly: what wrangler and Miniflare add in front would dominate the measurements. */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { promisify } from 'node:util';
-import { CONFIG, WRANGLER } from '@trellis/local/stack/edge-server';
+import { buildEdge } from '@trellis/build/edge';
+import { CONFIG } from '@trellis/local/stack/edge-server';
 
 export interface Bundle {
   file: string;
-  code: Buffer;
-  /** esbuild's metafile. */
-  meta: {
-    inputs: Record<string, { imports: Import[] }>;
-    outputs: Record<string, { imports: Import[]; entryPoint?: string }>;
-  };
-}
-
-interface Import {
-  path: string;
-  external?: boolean;
+  code: string;
+  /** The paths of its sources. */
+  modules: string[];
+  /** What it imports when it runs. */
+  imports: string[];
 }
 
 export interface Workerd {
@@ -39,17 +33,13 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Bundles the entry point of `wrangler.toml`, or another one with the same settings. */
-export async function bundleWorker(folder: string, entry?: string): Promise<Bundle> {
-  const root = dirname(CONFIG);
-  const metafile = join(folder, 'meta.json');
-  const args = ['deploy', ...(entry ? [entry] : []), '--config', CONFIG, '--env', 'production', '--dry-run'];
-  const out = ['--outdir', folder, '--metafile', metafile];
-  await promisify(execFile)(process.execPath, [...WRANGLER.args, ...args, ...out], { cwd: root, env: WRANGLER.env });
-  const meta: Bundle['meta'] = JSON.parse(await readFile(metafile, 'utf8'));
-  const [path = ''] = Object.entries(meta.outputs).find(([, { entryPoint }]) => entryPoint) ?? [];
-  const file = resolve(root, path);
-  return { file, code: await readFile(file), meta };
+/** Builds the API, or another source with the same settings. */
+export async function bundleWorker(folder: string, source?: string): Promise<Bundle> {
+  const { code, moduleIds, imports, dynamicImports } = await buildEdge(source);
+  const file = join(folder, 'worker.js');
+  await mkdir(folder, { recursive: true });
+  await writeFile(file, code);
+  return { file, code, modules: moduleIds, imports: [...imports, ...dynamicImports] };
 }
 
 /** Starts a bundle with these variables. Resolves once it has answered to GET /health. */
