@@ -33,7 +33,7 @@ describe('npm start', () => {
 
   beforeAll(async () => {
     clone = await mkdtemp(join(tmpdir(), 'trellis-clone-'));
-    for (const folder of ['contracts', 'drizzle', 'api', 'workers', 'local', 'package.json', 'wrangler.toml'])
+    for (const folder of ['build', 'contracts', 'drizzle', 'api', 'workers', 'local', 'package.json', 'wrangler.toml'])
       await cp(join(ROOT, folder), join(clone, folder), { recursive: true });
     await symlink(join(ROOT, 'node_modules'), join(clone, 'node_modules'));
     await writeFile(join(clone, '.env'), FOR_OTHER_SERVERS);
