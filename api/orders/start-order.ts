@@ -41,9 +41,18 @@ export async function startOrder(
     return { workflow_id: found.workflow_id ?? orderWorkflowId(order_id), run_id: found.run_id };
   };
 
-  // SQL also has the orders whose runs Temporal no longer retains. While it is down, Temporal alone decides.
-  const row = await fallbackOnDatabaseError(views.find(order_id), 'down' as const);
-  if (row !== 'down' && row) return answer(row);
+  // At once, as each is a round trip. SQL also has the orders whose runs Temporal no longer retains. While it is down, Temporal alone decides.
+  const [row, decision] = await Promise.all([
+    fallbackOnDatabaseError(views.find(order_id), 'down' as const),
+    admission.admit(order_id),
+  ]);
+  const giveBack = async () => {
+    if (decision.admitted && decision.counted) await admission.giveBack(order_id);
+  };
+  if (row !== 'down' && row) {
+    await giveBack();
+    return answer(row);
+  }
 
   /** The run of the same request. `lost`: a run was ended from outside before it wrote the order's row, so there is no order. */
   const findStarted = async () => {
@@ -52,7 +61,6 @@ export async function startOrder(
     if (!run?.request_hash) return undefined;
     return answer({ run_id: run.run_id, request_hash: run.request_hash });
   };
-  const decision = await admission.admit(order_id);
   if (!decision.admitted) {
     // An order that was started before is answered, not refused. While Temporal fails it is refused like any other.
     const running = await undefinedIfUnavailable(findStarted());
@@ -74,7 +82,7 @@ export async function startOrder(
   const again = before === 'lost' ? await temporal.start(input, hash, true) : undefined;
   if (again) return { workflow_id: orderWorkflowId(order_id), run_id: again.run_id };
 
-  if (decision.counted) await admission.giveBack(order_id);
+  await giveBack();
   if (before && before !== 'lost') return before;
   throw new OrderError(
     'UNAVAILABLE',

@@ -239,9 +239,7 @@ describe.each([
 });
 
 describe('the API while the workers are at capacity', () => {
-  async function busyApp() {
-    const { db, capacity } = await workersAt(0.001);
-    await capacity.admit(0);
+  async function appOf({ db, capacity }: Awaited<ReturnType<typeof workersAt>>) {
     const connection = Connection.lazy({ address: TEMPORAL_ADDRESS });
     onTestFinished(() => connection.close());
     const temporal = createGrpcTemporal(createTemporalClient(connection));
@@ -261,6 +259,12 @@ describe('the API while the workers are at capacity', () => {
       order: { order_id, ...body },
       start: (id: string) => app.request(`/orders/${id}/start`, { method: 'POST', body: JSON.stringify(body) }),
     };
+  }
+
+  async function busyApp() {
+    const workers = await workersAt(0.001);
+    await workers.capacity.admit(0);
+    return appOf(workers);
   }
 
   test('answers a start with BUSY and the seconds until a retry can help', async () => {
@@ -286,6 +290,15 @@ describe('the API while the workers are at capacity', () => {
     const other = JSON.stringify({ ...order, items: [{ sku: 'ABC', qty: 9 }] });
     const conflict = await app.request(`/orders/${order.order_id}/start`, { method: 'POST', body: other });
     expect(conflict.status).toBe(409);
+  });
+
+  test('leaves its room to others when an order that is recorded is sent again', async () => {
+    const workers = await workersAt(0.001);
+    const { order, start } = await appOf(workers);
+    const run = { workflow_id: `order-${order.order_id}`, run_id: 'run-1' };
+    await createOrderStore(workers.db).receive(order, run, await requestHash(order));
+    expect(await (await start(order.order_id)).json()).toEqual(run);
+    expect(admitted([await workers.capacity.admit(0)])).toBe(1);
   });
 
   test('does not start an order that it refused', async () => {

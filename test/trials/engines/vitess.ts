@@ -98,8 +98,8 @@ export async function startVitess(
     const pid = Number(await readFile(join(data, TABLET, 'mysql.pid'), 'utf8').catch(() => 0));
     if (pid > 0) mySqlPids.add(pid);
   };
-  const stopMySql = async () => {
-    for (const pid of mySqlPids) while (!ended(pid)) await sleep(100);
+  const stopMySql = async (signal: NodeJS.Signals) => {
+    for (const pid of mySqlPids) while (!ended(pid, signal)) await sleep(100);
     mySqlPids.clear();
   };
   const startMySql = () => {
@@ -110,7 +110,8 @@ export async function startVitess(
   atEnd(async () => {
     await noteMySql();
     await cluster?.stop();
-    await stopMySql();
+    // The cluster's end removes its data, without which it may never end by itself.
+    await stopMySql('SIGKILL');
     await rm(home, { recursive: true, force: true });
   });
   cluster = await startProcess(folder, {
@@ -140,17 +141,17 @@ export async function startVitess(
     mysqlVersion: mysql.version,
     async restartMySql() {
       await noteMySql();
-      await stopMySql();
+      await stopMySql('SIGTERM');
       await startMySql();
       await noteMySql();
     },
   };
 }
 
-/** Asks a process to end; true once it has. */
-function ended(pid: number): boolean {
+/** Sends a process the signal; true once it has ended. */
+function ended(pid: number, signal: NodeJS.Signals): boolean {
   try {
-    return !process.kill(pid, 'SIGTERM');
+    return !process.kill(pid, signal);
   } catch {
     return true;
   }
