@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { isTerminal, type TerminalState } from '@trellis/contracts/states-and-steps';
 import Table from 'cli-table3';
 import ora from 'ora';
-import { moneyViolations } from './audit.ts';
+import { violationsIn } from './audit.ts';
 import { type DemoCommand, readSampleOrders, type SampleOrder } from './demo-file.ts';
 import { print, script } from './options.ts';
 import { accepted, createShopper, type Shopper } from './shopper.ts';
@@ -56,7 +56,7 @@ async function demo(path: string, edge: boolean): Promise<boolean> {
         : `Temporal: ${TEMPORAL_ADDRESS}   API: ${EDGE_URL}`,
     );
     const outcomes = await runAll(orders, EDGE_URL, tokens);
-    return report(outcomes, await moneyViolations(DATABASE_URL));
+    return report(outcomes, await violationsIn(DATABASE_URL));
   });
 }
 
@@ -171,7 +171,9 @@ function report(outcomes: Outcome[], violations: string[]): boolean {
   const right = outcomes.filter((outcome) => outcome.problems.length === 0).length;
   say(`${right} of ${outcomes.length} orders ended as the file says.`);
   say(
-    violations.length === 0 ? 'The books agree: every cent and every parcel is accounted for.' : violations.join('\n'),
+    violations.length === 0
+      ? 'The books agree: every cent and every parcel is accounted for.\nThe audit trail is unbroken.'
+      : violations.join('\n'),
   );
   return right === outcomes.length && violations.length === 0;
 }

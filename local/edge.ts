@@ -28,18 +28,29 @@ const interrupted = interruption();
 try {
   if (!(await holdLock(FOLDER, 'edge'))) throw new Error('npm run edge already runs in this folder');
   await reap(FOLDER);
-  const { PLANETSCALE_URL, TEMPORAL_HTTP_URL, API_URL, EDGE_URL, CHECKOUT_TOKEN } = parseEnv(
-    await readFile(ENV_FILE, 'utf8').catch(() => ''),
-  );
+  const {
+    PLANETSCALE_URL,
+    TEMPORAL_HTTP_URL,
+    API_URL,
+    EDGE_URL,
+    CHECKOUT_TOKEN,
+    ENCRYPTION_KEYS = '',
+    ENCRYPT = '',
+  } = parseEnv(await readFile(ENV_FILE, 'utf8').catch(() => ''));
   if (!PLANETSCALE_URL || !TEMPORAL_HTTP_URL || !(await answers(API_URL)))
     throw new Error('no stack runs in this folder: start one first, with npm start');
   if (EDGE_URL && (await answers(EDGE_URL))) throw new Error(`the API already runs on the edge runtime at ${EDGE_URL}`);
 
   const { edge: port } = await keepPorts({ folder: FOLDER, used: (name) => name === 'edge', say: print });
   const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
-  // It accepts the tokens that the stack has made.
+  // It accepts the tokens that the stack has made, and encrypts as the stack does.
   const { settings } = await callersOf(LOCAL, { ...(await programVariables()), ...(CHECKOUT_TOKEN && { AUTH: 'on' }) });
-  const edge = await startEdge({ folder: FOLDER, port, ...servers, settings: { ...process.env, ...settings } });
+  const edge = await startEdge({
+    folder: FOLDER,
+    port,
+    ...servers,
+    settings: { ...process.env, ENCRYPTION_KEYS, ENCRYPT, ...settings },
+  });
   const url = `http://127.0.0.1:${port}`;
   await recordAddress(`EDGE_URL=${url}\n`);
   print(`The API runs on the edge runtime at ${url}, which is EDGE_URL in .local/env. Its log is`);

@@ -29,6 +29,8 @@ try {
     'Trellis Orders is up. The addresses are in .local/env, with their passwords, the logs in .local/logs. Ctrl-C stops it.',
   );
   printTokens(stack);
+  if (stack.encryption.ENCRYPT === 'on')
+    print('\nWhat Temporal stores of orders is encrypted. The key is in .local/env, as ENCRYPTION_KEYS.');
   await printFirstSteps(stack.addresses.API_URL, stack.tokens);
   let stopping = false;
   for (const { name, exited } of stack.services)

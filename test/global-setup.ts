@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { makeKey, publicKeyOf, signToken } from '@trellis/api/callers/own-keys';
 import { build } from '@trellis/build/build';
 import { SCOPE_NAMES, type Scope } from '@trellis/contracts/scopes';
-import { migrate } from '@trellis/drizzle/migrate';
+import { accountsOn } from '@trellis/local/stack/accounts';
 import { AUDIENCE } from '@trellis/local/stack/callers';
 import { prepareDatabase, startDatabase } from '@trellis/local/stack/database-server';
 import { startEdge } from '@trellis/local/stack/edge-server';
@@ -16,7 +16,6 @@ import { choosePorts, freePort, HOST } from '@trellis/local/stack/ports';
 import type { Service } from '@trellis/local/stack/processes';
 import { findTestServer, prepareTemporal, startTemporal } from '@trellis/local/stack/temporal-server';
 import type { TestProject } from 'vitest/node';
-import { accountsOn } from './accounts.ts';
 import type { Part, Parts, Tokens } from './servers.ts';
 
 declare module 'vitest' {
@@ -28,7 +27,14 @@ declare module 'vitest' {
   }
 }
 
-const SETTINGS = { AUTH: 'off', FLAKY_CALL: 'off', POLICY: 'exercise', CORS_ORIGINS: 'https://shop.example' };
+const SETTINGS = {
+  AUTH: 'off',
+  ENCRYPTION_KEYS: '',
+  ENCRYPT: 'off',
+  FLAKY_CALL: 'off',
+  POLICY: 'exercise',
+  CORS_ORIGINS: 'https://shop.example',
+};
 /** Stopped last, because the other programs use them while they stop. */
 const SERVERS = ['sql', 'temporal'];
 const say = (line: string) => process.stderr.write(`${line}\n`);
@@ -89,7 +95,6 @@ async function createParts(folder: string) {
         startServer: () => started(startDatabase({ folder, port: ports.sql, say })),
       });
       cleanUp.push(drop);
-      await migrate(url);
       const { api, worker, drop: dropAccounts } = await accountsOn(url);
       cleanUp.push(dropAccounts);
       return { DATABASE_URL: url, canCreateDatabases: created, ofApi: api, ofWorker: worker };

@@ -35,6 +35,7 @@ import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/bo
 import { sandboxCharges } from '@trellis/drizzle/sandbox/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
 import { withAllEvents } from '@trellis/local/shopper';
+import { accountsOn } from '@trellis/local/stack/accounts';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
 import { createActivities } from '@trellis/workers/activities/index';
 import { createWorker, dataConverterWith, type QueueName } from '@trellis/workers/create-worker';
@@ -48,7 +49,6 @@ import { installTemporalRuntime } from '@trellis/workers/temporal-runtime';
 import { workflowBundle } from '@trellis/workers/workflow-bundle';
 import { eq } from 'drizzle-orm';
 import { afterAll, afterEach, expect, onTestFinished } from 'vitest';
-import { accountsOn } from './accounts.ts';
 import { AUTH_OFF, anOrder, eventually, freshDatabase, freshId, trailProblems } from './fixtures.ts';
 import { need } from './servers.ts';
 
@@ -244,6 +244,10 @@ export async function openTestbed(options: TestbedOptions = {}) {
     },
     /** A client that does not skip time while it waits for a result. */
     realTimeClient: createTemporalClient(env.connection, namespace),
+    /** The same with the encryption that the workers had at first, as an API has it. */
+    encryptingClient: createTemporalClient(env.connection, namespace, encryption),
+    /** Makes the order's key, as an API does before it starts the order. */
+    prepare: async (orderId: string) => encryption?.prepare(orderId),
 
     /** Starts an order as a Temporal caller does, without the API. */
     async place(order: StartInput = anOrder(), options: PlaceOptions = {}): Promise<PlacedOrder> {

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import pRetry from 'p-retry';
 import { PRIVATE_FILE, ROOT } from './folder.ts';
-import { encryptionVariables, programVariables } from './node-programs.ts';
+import { programVariables } from './node-programs.ts';
 import { type Service, startProcess } from './processes.ts';
 
 export const CONFIG = join(ROOT, 'wrangler.toml');
@@ -45,7 +45,8 @@ export async function startEdge(options: {
     AUTH: 'off',
     TEMPORAL_NAMESPACE: 'default',
     ...(await programVariables()),
-    ...encryptionVariables(),
+    ENCRYPTION_KEYS: '',
+    ENCRYPT: '',
     ...settings,
   };
   const own = Object.fromEntries(OWN.map((name) => [name, known[name] ?? '']));

@@ -17,14 +17,9 @@ const PINNED = {
   SANDBOX_DATABASE_URL: '',
   APPROVAL_KEY: '',
   APPROVAL_PUBLIC_KEYS: '',
-  ...encryptionVariables(),
+  ENCRYPTION_KEYS: '',
+  ENCRYPT: '',
 };
-
-/** From the environment alone: all programs of a stack must have the same. */
-export function encryptionVariables() {
-  const { ENCRYPTION_KEYS = '', ENCRYPT = '' } = process.env;
-  return { ENCRYPTION_KEYS, ENCRYPT };
-}
 
 /** The variables that a program started from here reads: those of the environment, and those of `.env` that are not set there. */
 export async function programVariables(): Promise<NodeJS.ProcessEnv> {

@@ -5,9 +5,11 @@ import { build } from '@trellis/build/build';
 import { ConfigError } from '@trellis/contracts/config/variables';
 import { migrate } from '@trellis/drizzle/migrate';
 import { ReportedError } from '../options.ts';
+import { accountsOn, type ProgramUrls, STACK_ACCOUNTS } from './accounts.ts';
 import { callersOf, type Tokens, tokenVariables } from './callers.ts';
 import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
+import { type EncryptionVariables, encryptionOf } from './encryption.ts';
 import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
 import { gatewayUrl, programVariables, startApi, startGateway, startWorker } from './node-programs.ts';
 import { choosePorts, HOST, keepPorts } from './ports.ts';
@@ -25,8 +27,8 @@ export interface StackOptions {
   edge?: boolean;
   /** Keep Temporal's data in a file, so that its server can be killed and started again; default: `persistent`. */
   durable?: boolean;
-  /** Environment of worker and API on top of this process's; a function gets the servers' addresses first. */
-  env?: NodeJS.ProcessEnv | ((addresses: Addresses) => Promise<NodeJS.ProcessEnv>);
+  /** Environment of worker and API on top of this process's; a function gets the program, and its URL of the database. */
+  env?: NodeJS.ProcessEnv | ((program: keyof ProgramUrls, databaseUrl: string) => Promise<NodeJS.ProcessEnv>);
   /** Prints a line for the user: about downloads, replaced ports, processes left over from an earlier start. */
   say: Say;
 }
@@ -34,8 +36,9 @@ export interface StackOptions {
 /** The stack's addresses; also written to the folder's `env` file while the stack runs. */
 export interface Addresses extends TemporalAddresses {
   API_URL: string;
+  /** For the owner of the database. Worker and API have accounts of their own, unless the user's DATABASE_URL names a server. */
   DATABASE_URL: string;
-  /** The same database over HTTP, of a stack that is `persistent` or has an edge. */
+  /** The same database over HTTP with the API's account, of a stack that is `persistent` or has an edge. */
   PLANETSCALE_URL?: string;
   /** The API on the edge runtime. */
   EDGE_URL?: string;
@@ -47,6 +50,8 @@ export interface Stack {
   readonly auth: 'on' | 'off';
   /** What callers of the API present, if it asks for tokens: its AUTH is `on`. */
   readonly tokens?: Tokens;
+  /** How what Temporal stores is encrypted. */
+  readonly encryption: EncryptionVariables;
   /** All services, including workers started later. */
   readonly services: readonly Service[];
   readonly worker: Service;
@@ -111,9 +116,12 @@ export async function startStack({
       };
     };
     const built = join(folder, 'dist');
+    const preparing = prepareDatabase({ persistent, startServer: sql });
+    // Ends this at once if it can't be used.
+    if (process.env.DATABASE_URL) await preparing;
     // Wait for all even if one fails, so that `stop` stops the others.
     const [database, temporalServer, building] = await Promise.allSettled([
-      prepareDatabase({ persistent, startServer: sql }),
+      preparing,
       prepareTemporal({ persistent, startServer: newTemporal }),
       build(built),
     ]);
@@ -122,7 +130,7 @@ export async function startStack({
     if (temporalServer.status === 'rejected') throw temporalServer.reason;
     if (building.status === 'rejected') throw building.reason;
     const { url } = database.value;
-    await migrate(url);
+    const urls = await programUrls(url);
 
     const addresses: Addresses = {
       API_URL: `http://${HOST}:${ports.api}`,
@@ -132,27 +140,32 @@ export async function startStack({
       ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
     const callers = await callersOf(folder, await programVariables());
-    const { DATABASE_URL, PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE } = addresses;
-    const settings: NodeJS.ProcessEnv = {
+    // From the environment alone: a `.env` may name keys of other servers.
+    const encryption = await encryptionOf(folder, process.env);
+    const { PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE } = addresses;
+    const settingsOf = async (program: keyof ProgramUrls): Promise<NodeJS.ProcessEnv> => ({
       FLAKY_CALL: process.env.FLAKY_CALL ?? 'on',
       ...(persistent ? {} : { POLICY: 'exercise' }),
-      DATABASE_URL,
+      DATABASE_URL: urls[program],
       TEMPORAL_ADDRESS,
       TEMPORAL_NAMESPACE,
       ...callers.settings,
-      ...(typeof env === 'function' ? await env(addresses) : env),
-    };
+      ...encryption,
+      ...(typeof env === 'function' ? await env(program, urls[program]) : env),
+    });
+    const [ofWorker, ofApi] = [await settingsOf('worker'), await settingsOf('api')];
     const worker = (name: string, more?: NodeJS.ProcessEnv) =>
-      started(startWorker({ folder, built, name, env: { ...settings, ...more } }));
-    const api = () => started(startApi({ folder, built, port: ports.api, env: settings }));
+      started(startWorker({ folder, built, name, env: { ...ofWorker, ...more } }));
+    const api = () => started(startApi({ folder, built, port: ports.api, env: ofApi }));
 
     const firstWorker = await worker('worker');
-    await writeFile(envFile, envLines({ ...addresses, ...tokenVariables(callers.tokens) }), { mode: PRIVATE_FILE });
-    if (PLANETSCALE_URL) await started(startGateway({ folder, url: PLANETSCALE_URL, databaseUrl: DATABASE_URL }));
+    const variables = { ...addresses, ...tokenVariables(callers.tokens), ...encryption };
+    await writeFile(envFile, envLines(variables), { mode: PRIVATE_FILE });
+    if (PLANETSCALE_URL) await started(startGateway({ folder, url: PLANETSCALE_URL, databaseUrl: urls.api }));
     await api();
     if (edge && PLANETSCALE_URL) {
       const servers = { temporal: TEMPORAL_HTTP_URL, database: PLANETSCALE_URL };
-      await started(startEdge({ folder, port: ports.edge, ...servers, settings }));
+      await started(startEdge({ folder, port: ports.edge, ...servers, settings: ofApi }));
     }
     const startAgain = (name: 'sql' | 'temporal' | 'api') => ({ sql, temporal, api })[name]();
     const { auth, tokens } = callers;
@@ -160,6 +173,7 @@ export async function startStack({
       addresses,
       auth,
       ...(tokens && { tokens }),
+      encryption,
       services,
       worker: firstWorker,
       startWorker: worker,
@@ -209,9 +223,17 @@ export async function withStack<T>(
   }
 }
 
-/** Lines that a shell can source and `parseEnv` can read. */
-function envLines(addresses: object): string {
-  return Object.entries(addresses)
+/** Migrates the database. Makes accounts on a server of the stack's own only: what DATABASE_URL names is used as it is. */
+async function programUrls(url: string): Promise<ProgramUrls> {
+  if (!process.env.DATABASE_URL) return accountsOn(url, STACK_ACCOUNTS);
+  await migrate(url);
+  return { api: url, worker: url };
+}
+
+/** Lines that a shell can source and `parseEnv` can read; none for an empty variable. */
+function envLines(variables: object): string {
+  return Object.entries(variables)
+    .filter(([, value]) => value !== '')
     .map(([key, value]) => `${key}=${/^[\w:/.@%+-]*$/.test(value) ? value : `'${value}'`}\n`)
     .join('');
 }

@@ -34,13 +34,14 @@ const MARGIN_MS = 15_000;
 export type ModelRun = Awaited<ReturnType<typeof beginRun>>;
 
 export async function beginRun(bed: Testbed, plan: Plan, withStart?: Message) {
-  const { realTimeClient: client, env } = bed;
+  const { encryptingClient: client, env } = bed;
   const calls = holdCalls();
   const answers: { sent: SentCommand; real: { answer?: string } }[] = [];
   const clock = () => env.currentTimeMs();
   const given = anOrder({ address: addressOf(plan.city) });
   const order = plan.card === 'good' ? given : { ...given, payment_id: `declined-${given.order_id}` };
 
+  await bed.prepare(order.order_id);
   const before = await clock();
   const { sent, args } = withStart ?? {};
   const placed: PlacedOrder = await bed.place(order, {

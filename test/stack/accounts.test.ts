@@ -9,8 +9,8 @@ import type { DatabaseError } from '@trellis/drizzle/database';
 import * as sandboxSchema from '@trellis/drizzle/sandbox/schema';
 import * as schema from '@trellis/drizzle/schema';
 import { openStores } from '@trellis/drizzle/stores';
+import { accountsOn } from '@trellis/local/stack/accounts';
 import { afterAll, describe, expect, test } from 'vitest';
-import { accountsOn } from '../accounts.ts';
 import { anOrder, freshDatabase } from '../fixtures.ts';
 
 const { url, drop } = await freshDatabase();

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { createOrdersClient } from '@trellis/client';
+import { createConnection, type RowDataPacket } from 'mysql2/promise';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually } from '../fixtures.ts';
 
@@ -72,14 +73,20 @@ describe('npm start', () => {
         .map((line) => line.split('=')),
     ) as Record<string, string>;
 
+  async function query(url: string | undefined, statement: string): Promise<RowDataPacket[]> {
+    const connection = await createConnection(`${url}`);
+    const [rows] = await connection.query<RowDataPacket[]>(statement).finally(() => connection.end());
+    return rows;
+  }
+
   const healthy = () =>
     eventually(async () => {
       const { API_URL } = await addresses();
       return (await fetch(`${API_URL}/health`)).ok;
     }, 40_000).catch(() => expect.fail('the API did not become healthy'));
 
-  async function up(): Promise<{ launcher: ChildProcess; output: () => string }> {
-    const launched = launch();
+  async function up(env: NodeJS.ProcessEnv = {}): Promise<{ launcher: ChildProcess; output: () => string }> {
+    const launched = launch('start.ts', { env });
     await eventually(async () => {
       if (launched.launcher.exitCode !== null) throw new Error(launched.output());
       return launched.output().includes('To ship an order');
@@ -107,6 +114,11 @@ describe('npm start', () => {
     expect(first.output()).not.toContain(password);
     const order = anOrder();
     await createOrdersClient(env.API_URL ?? '').start.mutate(order);
+    // Worker and API; not this query's own connection, of the owner.
+    const inUse =
+      'SELECT DISTINCT user FROM information_schema.processlist WHERE db IS NOT NULL AND id != CONNECTION_ID()';
+    const users = (await query(env.DATABASE_URL, inUse)).map(({ user }) => user);
+    expect(users.toSorted()).toEqual(['trellis_api', 'trellis_worker']);
 
     const second = launch();
     expect(await ended(second.launcher)).toBe(1);
@@ -137,8 +149,8 @@ describe('npm start', () => {
     expect(again.output()).toContain('left over from an earlier start');
   }, 120_000);
 
-  test('has one EDGE_URL while npm run edge runs and none afterwards, also after one that was killed', async () => {
-    await up();
+  test('has one EDGE_URL while npm run edge runs and none afterwards, also after one that was killed; with ENCRYPT=on both encrypt', async () => {
+    await up({ ENCRYPT: 'on' });
     const envFile = join(clone, '.local/env');
     const before = await readFile(envFile, 'utf8');
     await writeFile(envFile, `${before}EDGE_URL=http://127.0.0.1:1\n`);
@@ -155,6 +167,13 @@ describe('npm start', () => {
       expect(second.output()).toMatch(/^.* already runs .*\n$/);
     }
     expect((await fetch(`${url}/health`)).ok).toBe(true);
+    const { DATABASE_URL, API_URL = '' } = await addresses();
+    const orders = [anOrder(), anOrder()];
+    for (const [n, order] of orders.entries())
+      await createOrdersClient(n === 0 ? API_URL : `${url}`).start.mutate(order);
+    const keys = await query(DATABASE_URL, 'SELECT order_id FROM order_keys');
+    const encrypted = keys.map(({ order_id }) => order_id);
+    expect(encrypted).toEqual(expect.arrayContaining(orders.map(({ order_id }) => order_id)));
     expect(await ended(launcher, 'SIGINT')).toBe(0);
     expect(await readFile(envFile, 'utf8')).toBe(before);
   }, 150_000);
@@ -236,7 +255,7 @@ describe('the options of the scripts', () => {
     return { code: child.exitCode, stdout, stderr };
   }
 
-  test.each(
+  test.concurrent.each(
     scripts,
   )('%s: --help shows the usage, an unknown option or an extra argument ends it with one line', async (name) => {
     const help = await run(name, '--help');

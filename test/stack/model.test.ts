@@ -1,4 +1,5 @@
 /** Random sequences of acts on orders; after each act the order is compared with a model of the design. */
+import { newEncryptionKey } from '@trellis/local/stack/encryption';
 import { flaky_call } from '@trellis/workers/activities/flaky-call';
 import fc from 'fast-check';
 import { expect, inject, test } from 'vitest';
@@ -21,6 +22,8 @@ type Workers = 'cache' | 'replay';
 
 /** Set by `npm run model`. */
 const { runs = 200, seed = Math.floor(Math.random() * 2 ** 31), path, replay } = inject('model') ?? {};
+/** Whether what Temporal stores of a lane's orders is encrypted: as the environment says, else in every other lane. */
+const encryptOf = (lane: number): string => process.env.ENCRYPT ?? (lane % 2 === 0 ? 'off' : 'on');
 /** An order mostly waits, so several run concurrently, each on a testbed of its own. */
 const LANES = path === undefined ? 3 : 1;
 /** Most of this time is for shrinking a counterexample. */
@@ -44,13 +47,18 @@ test('an order agrees with its model after every act of a random sequence', { ti
   const lanes = await Promise.all(Array.from({ length: LANES }, (_, lane) => check(lane)));
   const sum = (key: 'numRuns' | 'numSkips') => lanes.reduce((total, lane) => total + lane[key], 0);
   process.stdout.write(`model: ${sum('numRuns')} orders, ${sum('numSkips')} undecidable, seed ${seed}\n`);
-  for (const lane of lanes)
-    if (lane.failed) throw new Error(await fc.asyncDefaultReportMessage(lane), { cause: lane.errorInstance });
+  for (const [n, lane] of lanes.entries()) {
+    if (!lane.failed) continue;
+    const report = await fc.asyncDefaultReportMessage(lane);
+    throw new Error(`ENCRYPT=${encryptOf(n)}: ${report}`, { cause: lane.errorInstance });
+  }
 });
 
 /** Runs a lane's share of the orders, one after the other. */
 async function check(lane: number) {
   const testbeds = new Map<Workers, OpenTestbed>();
+  const key = { ENCRYPTION_KEYS: [newEncryptionKey()], ENCRYPT: 'on' } as const;
+  const encryption = encryptOf(lane) === 'on' ? { encryption: key } : {};
 
   async function testbedOf(workers: Workers): Promise<OpenTestbed> {
     const known = testbeds.get(workers);
@@ -60,7 +68,7 @@ async function check(lane: number) {
     const flakyCall = async () => {
       if (open.random) await flaky_call(open.random);
     };
-    const bed = await openTestbed({ queues: [], flakyCall, cacheWorkflows: workers === 'cache' });
+    const bed = await openTestbed({ queues: [], flakyCall, cacheWorkflows: workers === 'cache', ...encryption });
     const open: OpenTestbed = {
       bed,
       stop: await bed.startWorkers('orders', 'shipping'),

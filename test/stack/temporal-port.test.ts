@@ -16,7 +16,7 @@ import {
   REQUEST_HASH_MEMO,
   WORKFLOW_TASK_TIMEOUT_MS,
 } from '@trellis/contracts/temporal';
-import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { anOrder, eventually, freshId } from '../fixtures.ts';
 import { need } from '../servers.ts';
 import { apiOn, fillHistory, gate, inFirstAttempt, openTestbed } from '../workflow-fixture.ts';
@@ -320,7 +320,7 @@ describe.each(ADAPTERS)('over $name', ({ port }) => {
     await temporal.ping(1_000);
   });
 
-  test.each([
+  test.concurrent.each([
     ['is down', () => CLOSED_PORT],
     ['never answers', silentServer],
     ['closes the connection', () => serverThat((response) => response.destroy())],
@@ -354,11 +354,16 @@ const serverThat = (answer: (response: ServerResponse) => unknown): Promise<stri
 /** The address of a server that accepts connections and never answers. */
 const silentServer = (): Promise<string> => serving(createServer());
 
+const closing: (() => void)[] = [];
+afterAll(() => {
+  for (const close of closing) close();
+});
+
 async function serving(server: Server): Promise<string> {
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => sockets.add(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
+  closing.push(() => {
     for (const socket of sockets) socket.destroy();
     server.close();
   });

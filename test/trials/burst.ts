@@ -1,7 +1,7 @@
 /** `npm run burst`: more orders at once than the machine can ship in time, and how each of them ends. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
-import { moneyViolations, printAudit } from '@trellis/local/audit';
+import { printAudit, violationsIn } from '@trellis/local/audit';
 import { counts, milliseconds, print, script } from '@trellis/local/options';
 import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
 import { withStack } from '@trellis/local/stack/stack';
@@ -60,7 +60,7 @@ await withStack({ say: print }, async ({ addresses, tokens }) => {
     ]);
   }
   print(table.toString());
-  printAudit(await moneyViolations(addresses.DATABASE_URL));
+  printAudit(await violationsIn(addresses.DATABASE_URL));
 });
 process.exit();
 

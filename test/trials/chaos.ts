@@ -7,14 +7,14 @@ import { createOrdersClient } from '@trellis/client';
 import type { Command } from '@trellis/contracts/commands';
 import type { StartInput } from '@trellis/contracts/order';
 import { OPEN_STATES } from '@trellis/contracts/states-and-steps';
-import { moneyViolations } from '@trellis/local/audit';
+import { violationsIn } from '@trellis/local/audit';
 import { count, positive, print, script } from '@trellis/local/options';
 import { type Answer, type CommandInput, createShopper } from '@trellis/local/shopper';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
 import { memoryOf } from '@trellis/local/stack/processes';
 import { startStack } from '@trellis/local/stack/stack';
 import Table from 'cli-table3';
-import { asApplication, buildId, prepareFaults } from './faults.ts';
+import { buildId, prepareFaults } from './faults.ts';
 import { type Flood, floodOrder } from './flood.ts';
 import { brokenGuarantees } from './guarantees.ts';
 import { type Replays, replayAll } from './replays.ts';
@@ -72,28 +72,25 @@ let drawn = 0;
 const random = (): number => createHash('sha256').update(`${seed} ${drawn++}`).digest().readUInt32BE() / 2 ** 32;
 
 const { folder, remove, keep } = await throwAwayFolder(print);
-const proxies: SqlProxy[] = [];
-const proxy = async (url: string): Promise<SqlProxy> => {
-  const opened = await openSqlProxy(url);
-  proxies.push(opened);
-  return opened;
-};
+/** Between programs and SQL, and between the simulated companies and SQL. */
+let proxies: [SqlProxy, SqlProxy] | undefined;
 const stack = await startStack({
   folder,
   persistent: false,
   durable: true,
   say: print,
-  env: async ({ DATABASE_URL }) => {
-    const url = await asApplication(DATABASE_URL);
+  async env(_program, databaseUrl) {
+    proxies ??= [await openSqlProxy(databaseUrl), await openSqlProxy(databaseUrl)];
+    const [sql, companies] = proxies;
     return {
       ...buildId(1),
-      DATABASE_URL: (await proxy(url)).url,
-      SANDBOX_DATABASE_URL: (await proxy(url)).url,
+      DATABASE_URL: sql.through(databaseUrl),
+      SANDBOX_DATABASE_URL: companies.through(databaseUrl),
     };
   },
 });
 const { API_URL, DATABASE_URL, TEMPORAL_ADDRESS } = stack.addresses;
-const { tokens } = stack;
+const { tokens, encryption } = stack;
 const shopper = createShopper(API_URL, { retryForMs: RETRY_FOR_MS, timeoutMs: CALL_TIMEOUT_MS, tokens });
 const api = createOrdersClient(API_URL, tokens && { token: tokens.office });
 const sent: SentOrder[] = [];
@@ -121,7 +118,7 @@ try {
   process.exitCode = 1;
 } finally {
   await stack.stop();
-  for (const opened of proxies) opened.close();
+  for (const proxy of proxies ?? []) proxy.close();
   if (process.exitCode === 0) await remove();
   else print(`logs and data are kept in ${await keep()}`);
 }
@@ -151,7 +148,7 @@ async function run(): Promise<void> {
       ? []
       : [`orders still open ${DRAINED_WITHIN_MS / 1000} s after the last fault and the last order`]),
     ...(await checkOrders()),
-    ...(await moneyViolations(DATABASE_URL)),
+    ...(await violationsIn(DATABASE_URL)),
     ...(await replay()),
     ...(await unexplainedLogLines()),
     ...[...memory].flatMap(([name, megabytes]) =>
@@ -287,7 +284,7 @@ async function checkOrders(): Promise<string[]> {
 
 /** The runs whose histories do not replay, or not in the time of a workflow task: another worker could not have continued them. */
 async function replay(): Promise<string[]> {
-  replays = await replayAll(TEMPORAL_ADDRESS);
+  replays = await replayAll({ temporal: TEMPORAL_ADDRESS, database: DATABASE_URL, encryption });
   const accepted = sent.filter((order) => order.accepted).length + floods.length;
   return [
     ...(replays.replayed < accepted ? [`${replays.replayed} histories for ${accepted} accepted orders`] : []),
@@ -332,7 +329,7 @@ function report(drain: number, broken: string[]): void {
   print(`memory, at most  ${[...memory].map(([name, megabytes]) => `${name} ${megabytes} MB`).join(', ')}`);
   print(
     broken.length === 0
-      ? 'no guarantee was broken; every payment and every parcel is accounted for'
+      ? 'no guarantee was broken; every payment and every parcel is accounted for, and the trail is unbroken'
       : broken.join('\n'),
   );
 }

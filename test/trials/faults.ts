@@ -1,6 +1,7 @@
 /** Faults for a running stack: each one breaks something for a while and then repairs it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
+import { STACK_ACCOUNTS } from '@trellis/local/stack/accounts';
 import type { Service } from '@trellis/local/stack/processes';
 import type { Stack } from '@trellis/local/stack/stack';
 import { createConnection, type RowDataPacket } from 'mysql2/promise';
@@ -9,7 +10,6 @@ import { killMigration } from './killed-migration.ts';
 import type { SqlProxy } from './sql-proxy.ts';
 
 const DEPLOYMENT = 'trellis-orders';
-const APPLICATION = 'application';
 const LOSING_WITHIN_MS = 10_000;
 const ROUTED_WITHIN_MS = 60_000;
 /** A worker's clock is wrong by this much, from behind to ahead. */
@@ -163,12 +163,12 @@ async function setReadOnly(url: string, on: boolean): Promise<void> {
   await server.end();
 }
 
-/** The ids of the connections that `asApplication`'s account has open on the server. */
+/** The ids of the connections that worker and API have open on the server. */
 async function applicationConnections(url: string): Promise<number[]> {
   const server = await createConnection(url);
   const [rows] = await server.query<RowDataPacket[]>('SHOW PROCESSLIST');
   await server.end();
-  return rows.filter(({ User }) => User === APPLICATION).map(({ Id }) => Number(Id));
+  return rows.filter(({ User }) => Object.values(STACK_ACCOUNTS).includes(User)).map(({ Id }) => Number(Id));
 }
 
 /** Closes connections on the server's side, of those that are still open. */
@@ -176,18 +176,6 @@ async function kill(url: string, connections: number[]): Promise<void> {
   const server = await createConnection(url);
   for (const id of connections) await server.query(`KILL ${id}`).catch(() => undefined);
   await server.end();
-}
-
-/** The URL of an account of its own for a database, with no rights on the server: it can't write while the server is read-only. */
-export async function asApplication(url: string): Promise<string> {
-  const { pathname } = new URL(url);
-  const account = new URL(url);
-  account.username = APPLICATION;
-  const server = await createConnection(url);
-  await server.query(`CREATE USER ${APPLICATION}@'%' IDENTIFIED BY ?`, [account.password]);
-  await server.query(`GRANT ALL ON ${pathname.slice(1)}.* TO ${APPLICATION}@'%'`);
-  await server.end();
-  return account.href;
 }
 
 /** Loses the answers of `count` commits, or of fewer when none follow. */

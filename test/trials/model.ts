@@ -5,7 +5,7 @@ import { startVitest } from 'vitest/node';
 
 const model = script(
   'npm run model',
-  'Run random sequences of commands against orders, and check them against a model. A counterexample prints the values that repeat it.',
+  'Run random sequences of commands against orders, and check them against a model. A counterexample prints the values that repeat it, ENCRYPT too.',
 )
   .option('--runs <count>', 'sequences to run', count, 1000)
   .option('--seed <number>', 'seed of a counterexample', integer)

@@ -2,6 +2,11 @@
 import { Connection } from '@temporalio/client';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { createTemporalClient } from '@trellis/contracts/config/temporal-client';
+import { createEncryption } from '@trellis/contracts/payload-codec';
+import { openDatabase } from '@trellis/drizzle/client';
+import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
+import type { EncryptionVariables } from '@trellis/local/stack/encryption';
+import { dataConverterWith } from '@trellis/workers/create-worker';
 import { workflowBundle } from '@trellis/workers/workflow-bundle';
 
 export interface Replays {
@@ -14,11 +19,23 @@ export interface Replays {
   broken: string[];
 }
 
-/** Replays all runs of the orders and shipments of the Temporal server at `address`, host:port. Callable once in a process. */
-export async function replayAll(address: string): Promise<Replays> {
+/**
+ * Replays all runs of the orders and shipments of a Temporal server, `temporal`, host:port. `database`: the URL of the one that holds the
+ * orders' keys. Callable once in a process.
+ */
+export async function replayAll(from: {
+  temporal: string;
+  database: string;
+  encryption: EncryptionVariables;
+}): Promise<Replays> {
   Runtime.install({ logger: new DefaultLogger('ERROR') });
   // A page of a history with large signals is larger than the default of 4 MB.
-  const connection = await Connection.connect({ address, channelArgs: { 'grpc.max_receive_message_length': -1 } });
+  const limits = { 'grpc.max_receive_message_length': -1 };
+  const connection = await Connection.connect({ address: from.temporal, channelArgs: limits });
+  const db = openDatabase(from.database);
+  const keys = from.encryption.ENCRYPTION_KEYS;
+  const config = { ENCRYPT: 'off', ...(keys && { ENCRYPTION_KEYS: keys.split(',') }) } as const;
+  const dataConverter = dataConverterWith(createEncryption(config, createOrderKeyStore(db)));
   try {
     const workflows = createTemporalClient(connection).workflow.list({
       query: "WorkflowType IN ('OrderWorkflow', 'ShippingWorkflow')",
@@ -35,7 +52,8 @@ export async function replayAll(address: string): Promise<Replays> {
         yield one;
       }
     }
-    const results = Worker.runReplayHistories({ workflowBundle: await workflowBundle() }, histories());
+    const worker = { workflowBundle: await workflowBundle(), dataConverter };
+    const results = Worker.runReplayHistories(worker, histories());
     const broken: string[] = [];
     for await (const { workflowId, error } of results) {
       replayed += 1;
@@ -43,6 +61,6 @@ export async function replayAll(address: string): Promise<Replays> {
     }
     return { replayed, longest, longestWithoutSignals, broken };
   } finally {
-    await connection.close();
+    await Promise.all([connection.close(), db.close()]);
   }
 }

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { recordedId } from '@trellis/contracts/id';
 import { isTerminal } from '@trellis/contracts/states-and-steps';
-import { moneyViolations, printAudit } from '@trellis/local/audit';
+import { printAudit, violationsIn } from '@trellis/local/audit';
 import { count, fraction, milliseconds, positive, print, script, whole } from '@trellis/local/options';
 import { accepted, createShopper, type Shopper } from '@trellis/local/shopper';
 import { SHOP } from '@trellis/local/stack/callers';
@@ -60,7 +60,7 @@ await withStack({ say: print }, async (stack) => {
   if (orders.some(({ startToEnd }) => !Number.isFinite(startToEnd))) process.exitCode = 1;
   const recorded = shipped.map((order) => ({ ...order, orderId: recordedId(tokens ? SHOP : '', order.orderId) }));
   report(orders, await costsOf(addresses, recorded));
-  printAudit(await moneyViolations(addresses.DATABASE_URL));
+  printAudit(await violationsIn(addresses.DATABASE_URL));
   const { TEMPORAL_METRICS_URL } = addresses;
   if (TEMPORAL_METRICS_URL)
     print(`actions per order    ${((await actionsSoFar(TEMPORAL_METRICS_URL)) / orders.length).toFixed(2)}`);

@@ -5,6 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export interface SqlProxy {
   /** The server's URL, through the proxy. */
   readonly url: string;
+  /** The same for another account or database of the server. */
+  through(url: string): string;
   /** The next `count` commits reach the server, but their connections break before its answers arrive. */
   loseCommits(count: number): void;
   /** Commits whose answers were lost so far. */
@@ -72,12 +74,12 @@ export async function openSqlProxy(serverUrl: string): Promise<SqlProxy> {
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const url = new URL(serverUrl);
-  url.hostname = '127.0.0.1';
-  url.port = `${(server.address() as AddressInfo).port}`;
+  const { port } = server.address() as AddressInfo;
+  const through = (url: string) => Object.assign(new URL(url), { hostname: '127.0.0.1', port: `${port}` }).href;
 
   return {
-    url: url.href,
+    url: through(serverUrl),
+    through,
     get lost() {
       return lost;
     },

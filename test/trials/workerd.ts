@@ -47,7 +47,8 @@ export async function startWorkerd({ file }: Bundle, variables: Record<string, s
   await writeFile(`${file}.capnp`, await configOf(file, variables));
   const began = performance.now();
   const args = ['serve', '--control-fd=3', `${file}.capnp`];
-  const child = spawn(workerd, args, { stdio: ['ignore', 'inherit', 'inherit', 'pipe'] });
+  // Its stdout is the access log.
+  const child = spawn(workerd, args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
   running.add(child);
   const exited = once(child, 'exit').finally(() => running.delete(child));
   const failed = exited.then(() => Promise.reject(new Error('workerd exited before it listened')));
