@@ -1,6 +1,6 @@
 /** The Temporal activities, by the names that histories record. Plain data, safe to import from workflow code. */
 import type { Step } from './states-and-steps.ts';
-import { ORDER_WORKFLOW, SETTLE_WORKFLOW, SHIPPING_WORKFLOW } from './temporal.ts';
+import { ERASE_WORKFLOW, ORDER_WORKFLOW, SETTLE_WORKFLOW, SHIPPING_WORKFLOW } from './temporal.ts';
 
 interface ActivityEntry {
   /** The order step that the activity performs; null when it can run at any step. */
@@ -29,6 +29,7 @@ export const ACTIVITIES = {
   update_address: { step: null, flaky: false, workflows: ORDER },
   refuse_command: { step: null, flaky: false, workflows: ORDER },
   load_abandoned: { step: null, flaky: false, workflows: [SETTLE_WORKFLOW] },
+  erase_order: { step: null, flaky: false, workflows: [ERASE_WORKFLOW] },
 } as const satisfies Record<string, ActivityEntry>;
 
 /** The type of the failure of a local activity that outlived the timeout of its workflow task. */

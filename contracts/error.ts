@@ -9,6 +9,7 @@ export const ERRORS = {
   NOT_FOUND: { status: 404, trpc: 'NOT_FOUND', retryable: false, title: 'Not found' },
   ORDER_CONFLICT: { status: 409, trpc: 'CONFLICT', retryable: false, title: 'The order exists with another body' },
   TOO_LATE: { status: 409, trpc: 'CONFLICT', retryable: false, title: "The order's state forbids this" },
+  TOO_EARLY: { status: 409, trpc: 'CONFLICT', retryable: false, title: 'The order has not ended' },
   TOO_MANY: { status: 409, trpc: 'CONFLICT', retryable: false, title: 'The order takes no more commands of this kind' },
   PAYLOAD_TOO_LARGE: { status: 413, trpc: 'PAYLOAD_TOO_LARGE', retryable: false, title: 'The body is too large' },
   BUSY: { status: 429, trpc: 'TOO_MANY_REQUESTS', retryable: true, title: 'Too much work at once' },
@@ -39,6 +40,8 @@ export interface ErrorDetailsByCode {
   ORDER_CONFLICT: NoDetails;
   /** The state that forbids the command. */
   TOO_LATE: { state: State };
+  /** The state of the order, which is open. */
+  TOO_EARLY: { state: State };
   TOO_MANY: NoDetails;
   PAYLOAD_TOO_LARGE: NoDetails;
   /** Whole seconds after which a retry can help. */

@@ -20,8 +20,16 @@ export const EVENT_TYPES = [
   'payment_refunded',
   'address_updated',
   'command_refused',
+  'order_erased',
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];
+
+/** The keys of payloads with texts that may hold personal data. The chain of events allows to erase them (drizzle's event-chain.ts). */
+export const ERASABLE: Partial<Record<EventType, string>> = {
+  order_canceled: 'reason',
+  dispatch_failed: 'reason',
+  order_failed: 'detail',
+};
 
 /** A payload read from SQL, not validated again, as `RecordedAddress`. */
 export const RecordedEventPayload = v.custom<v.InferOutput<typeof EventPayload>>(() => true);

@@ -125,9 +125,10 @@ export type OrderSummary = v.InferOutput<typeof OrderSummary>;
 /** An item read from SQL, not validated again, as `RecordedAddress`. */
 export const RecordedItem = v.custom<Item>(() => true);
 
-/** `address` and `items` are null when the order was started with invalid ones. */
+/** `address` and `items` are null when the order was started with invalid ones, `address` also once the order was erased. */
 export const OrderView = v.object({
   ...OrderSummary.entries,
+  erased_at: v.pipe(v.nullable(Timestamp), v.description('When its personal data was erased.')),
   address: v.nullable(RecordedAddress),
   items: v.nullable(v.array(RecordedItem)),
   payments: v.array(Payment),

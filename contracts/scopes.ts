@@ -6,6 +6,7 @@ export const SCOPES = {
   'orders:list': 'List orders',
   'orders:change': 'Cancel an order, or change its address',
   'orders:approve': 'Approve orders that another has started; for people',
+  'orders:operate': "Erase an order's personal data",
 } as const;
 
 export type Scope = keyof typeof SCOPES;

@@ -1,4 +1,5 @@
 /** The names that a Temporal caller in any language uses. Plain data, safe to import from workflow code. */
+import type { Actor } from './actor.ts';
 import { RECORDED_ID_PATTERN } from './id.ts';
 import type { OrderInput } from './order.ts';
 import type { PolicyName } from './policy.ts';
@@ -6,6 +7,7 @@ import type { PolicyName } from './policy.ts';
 export const ORDER_WORKFLOW = 'OrderWorkflow';
 export const SHIPPING_WORKFLOW = 'ShippingWorkflow';
 export const SETTLE_WORKFLOW = 'SettleWorkflow';
+export const ERASE_WORKFLOW = 'EraseWorkflow';
 
 export const ORDERS_QUEUE = 'orders-tq';
 export const SHIPPING_QUEUE = 'shipping-tq';
@@ -32,11 +34,15 @@ export const ENCRYPTION_KEY_ID = 'encryption-key-id';
 
 export const orderWorkflowId = (orderId: string): string => `order-${orderId}`;
 export const settleWorkflowId = (orderId: string): string => `settle-${orderId}`;
+export const eraseWorkflowId = (orderId: string): string => `erase-${orderId}`;
 /** The order id in an order workflow's id; undefined for an id of another form. */
 export const orderIdOf = (workflowId: string): string | undefined => /^order-(.+)$/.exec(workflowId)?.[1];
 export const shippingWorkflowId = (orderId: string, attempt: number): string => `ship-${orderId}-${attempt}`;
 
-/** The order that a workflow of any of the three kinds works on, by the workflow's id; undefined for an id of another form. */
+/**
+ * The order whose payloads a workflow has, by the workflow's id; undefined for an id of another form. An EraseWorkflow has none of them, and
+ * outlives the key that they are encrypted with.
+ */
 export function orderOfWorkflow(workflowId: string): string | undefined {
   const [, ordered, shipped] = /^(?:order|settle)-(.+)$|^ship-(.+)-\d+$/.exec(workflowId) ?? [];
   const orderId = ordered ?? shipped;
@@ -62,6 +68,12 @@ export interface ShippingInput {
 export interface SettleInput {
   order_id: string;
   cancel_reason?: string | null;
+}
+
+/** The one argument of EraseWorkflow. `erased_by`: who asked for it; unknown when absent. */
+export interface EraseInput {
+  order_id: string;
+  erased_by?: Actor;
 }
 
 /** The result of ShippingWorkflow: the carrier has taken the parcel. */

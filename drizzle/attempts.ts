@@ -13,6 +13,10 @@ const KEPT_OF_ORDER = 100;
 const KEPT_DAYS = 7;
 /** Old attempts are deleted in chunks of this size, so that no statement locks many rows. */
 const CHUNK = 500;
+/** For counting. */
+const COUNT_TIMEOUT_MS = 60_000;
+
+const isOld = sql`${attempts.ts} < CURRENT_TIMESTAMP(3) - INTERVAL ${KEPT_DAYS} DAY`;
 
 export function createAttemptStore(db: Database) {
   return {
@@ -43,16 +47,24 @@ export function createAttemptStore(db: Database) {
         });
     },
 
+    /** How many are older than KEPT_DAYS. */
+    countOld: (): Promise<number> =>
+      db.run(
+        async (session) => (await session.select({ old: count() }).from(attempts).where(isOld))[0]?.old ?? 0,
+        COUNT_TIMEOUT_MS,
+      ),
+
     /** Deletes the oldest chunk of the attempts that are older than KEPT_DAYS; returns true when there may be more of them. */
     dropOld: (): Promise<boolean> =>
       db.run(async (session) => {
-        const old = sql`${attempts.ts} < CURRENT_TIMESTAMP(3) - INTERVAL ${KEPT_DAYS} DAY`;
-        const isOld = sql`${old}`.mapWith((value) => Number(value) === 1);
         // Ids ascend with time, and the time has no index.
-        const oldestFirst = session.select({ id: attempts.id, isOld }).from(attempts).orderBy(asc(attempts.id));
+        const oldestFirst = session
+          .select({ id: attempts.id, isOld: sql`${isOld}`.mapWith((value) => Number(value) === 1) })
+          .from(attempts)
+          .orderBy(asc(attempts.id));
         const chunk = await oldestFirst.limit(CHUNK);
         const last = chunk.findLast((one) => one.isOld);
-        if (last) await session.delete(attempts).where(and(lte(attempts.id, last.id), old));
+        if (last) await session.delete(attempts).where(and(lte(attempts.id, last.id), isOld));
         return chunk.length === CHUNK && last === chunk.at(-1);
       }),
   };

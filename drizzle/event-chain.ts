@@ -3,7 +3,7 @@
  * So a recorded event can't be changed, removed, moved or inserted without a hash that no longer fits.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import type { EventType } from '@trellis/contracts/event';
+import { ERASABLE, type EventType } from '@trellis/contracts/event';
 import type { events } from './schema.ts';
 
 type EventRow = typeof events.$inferSelect;
@@ -13,16 +13,10 @@ export type HashedEvent = Pick<EventRow, 'order_id' | 'type' | 'dedupe_key' | 'p
 const NONE = '0'.repeat(64);
 
 /**
- * Texts that may hold personal data. The chain hashes not the text but `sha256(salt + text)`, so that an erasure may put that into the
- * payload as `<key>_hash` and drop the text and the salt: without the salt the text can't be guessed.
+ * A salt for the text of this event that may be erased (ERASABLE); null if it has none. The chain hashes not the text but
+ * `sha256(salt + text)`, so that an erasure may put that into the payload as `<key>_hash` and drop the text and the salt: without the salt
+ * the text can't be guessed.
  */
-const ERASABLE: Partial<Record<EventType, string>> = {
-  order_canceled: 'reason',
-  dispatch_failed: 'reason',
-  order_failed: 'detail',
-};
-
-/** A salt for the text of this event that may be erased; null if it has none. */
 export function saltFor(type: EventType, payload: EventRow['payload']): string | null {
   const key = ERASABLE[type];
   return key !== undefined && payload?.[key] !== undefined ? randomBytes(16).toString('hex') : null;
@@ -34,7 +28,25 @@ export function hashOf(previous: string | null, event: HashedEvent): string {
   return sha256(canonical([previous ?? NONE, order_id, type, dedupe_key, hashedPayload(event), actor]));
 }
 
-function hashedPayload({ type, payload, salt }: HashedEvent): unknown {
+/**
+ * What an event's row has once it is erased. Its hash still fits. Undefined when it has nothing to erase: its text, if `withText`, and the
+ * address that events of versions up to 0.5 may have.
+ */
+export function erasedEvent(
+  { type, payload, salt, hash }: Pick<EventRow, 'type' | 'payload' | 'salt' | 'hash'>,
+  withText: boolean,
+): Pick<EventRow, 'payload' | 'salt'> | undefined {
+  if (payload === null) return undefined;
+  const key = ERASABLE[type] ?? '';
+  if (hash !== null)
+    return withText && salt !== null ? { payload: hashedPayload({ type, payload, salt }), salt: null } : undefined;
+  const { address, ...rest } = payload;
+  const { [key]: text, ...others } = rest;
+  if (withText && text !== undefined) return { payload: others, salt: null };
+  return address === undefined ? undefined : { payload: rest, salt: null };
+}
+
+function hashedPayload({ type, payload, salt }: Pick<HashedEvent, 'type' | 'payload' | 'salt'>): EventRow['payload'] {
   const key = ERASABLE[type] ?? '';
   if (salt === null || payload === null) return payload;
   const { [key]: text, ...others } = payload;

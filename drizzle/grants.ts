@@ -20,7 +20,7 @@ const WORKER: Rights = {
   shipments: 'SELECT, INSERT, UPDATE',
   events: 'SELECT, INSERT',
   attempts: 'SELECT, INSERT, DELETE',
-  order_keys: 'SELECT, INSERT',
+  order_keys: 'SELECT, INSERT, DELETE',
   capacity: 'SELECT, UPDATE',
   shop_capacity: 'SELECT',
 };

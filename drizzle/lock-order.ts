@@ -1,5 +1,6 @@
 /** Locks an order's row, and writes that of a locked order. */
 import { eq } from 'drizzle-orm';
+import type { MySqlUpdateSetSource } from 'drizzle-orm/mysql-core';
 import { now } from './columns.ts';
 import type { Session } from './database.ts';
 import { orders } from './schema.ts';
@@ -17,12 +18,16 @@ export async function lockOrder(tx: Session, orderId: string): Promise<OrderRow>
 }
 
 /**
- * Writes changes of the locked order, and the hash of its last event: once in a transaction, after its events. Without changes only
- * that hash, and `updated_at` stays.
+ * Writes changes of the locked order, and the hash of its last event: once in a transaction, after its events. `updated_at` stays without
+ * changes, and where they name it.
  */
-export async function saveOrder(tx: Session, row: OrderRow, changes?: Partial<OrderRow>): Promise<void> {
+export async function saveOrder(
+  tx: Session,
+  row: OrderRow,
+  changes?: MySqlUpdateSetSource<typeof orders>,
+): Promise<void> {
   await tx
     .update(orders)
-    .set({ ...changes, ...(changes && { updated_at: now }), last_event_hash: row.last_event_hash })
+    .set({ ...(changes && { updated_at: now }), ...changes, last_event_hash: row.last_event_hash })
     .where(eq(orders.order_id, row.order_id));
 }

@@ -1,6 +1,6 @@
 /** Reads orders; each result is the value of a contract. */
 import { OrderError } from '@trellis/contracts/error';
-import { Event } from '@trellis/contracts/event';
+import { ERASABLE, Event } from '@trellis/contracts/event';
 import { type ListInput, type ListOutput, OrderSummary, OrderView } from '@trellis/contracts/order';
 import { FailedAttempt, WorkflowStatus } from '@trellis/contracts/order-status';
 import { Payment } from '@trellis/contracts/payment';
@@ -85,7 +85,7 @@ export function createOrderViews(db: Database) {
         ...order[0],
         payments: read.payments.sort((one, other) => one.created_at.localeCompare(other.created_at)),
         shipments: read.shipments.sort((one, other) => one.attempt - other.attempt),
-        events: page.map(({ id, ...event }) => event),
+        events: page.map(({ id, ...event }) => (order[0]?.erased_at ? withoutTexts(event) : event)),
         events_next_cursor: ascending.length > EVENTS_PAGE ? `${page.at(-1)?.id}` : null,
       };
     },
@@ -127,6 +127,12 @@ export function createOrderViews(db: Database) {
       return { orders: page, next_cursor: last && rows.length > limit ? cursorOf(last) : null };
     },
   };
+}
+
+/** Prune erases them in the table (erasure.ts). */
+function withoutTexts(event: Event): Event {
+  const { [ERASABLE[event.type] ?? '']: _, address: __, ...payload } = event.payload ?? {};
+  return { ...event, payload: event.payload && payload };
 }
 
 const recordedOf = ({ updated_at, ...status }: Omit<WorkflowStatus, 'canceled'> & { updated_at: string }) => ({

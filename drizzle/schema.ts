@@ -41,6 +41,8 @@ export const orders = mysqlTable(
     dispatch_failed_reason: message('dispatch_failed_reason'),
     /** The hash of its newest event; null while no event has one. */
     last_event_hash: id('last_event_hash'),
+    /** When the personal data of the order was erased. */
+    erased_at: timestamp('erased_at'),
   },
   (table) => [
     index('orders_by_age').on(table.created_at, table.order_id),

@@ -2,6 +2,7 @@ import { openApiStores } from './api-stores.ts';
 import { createAttemptStore } from './attempts.ts';
 import { createCapacityStore } from './capacity.ts';
 import type { Database } from './database.ts';
+import { createErasureStore } from './erasure.ts';
 import { createOpenOrders } from './open-orders.ts';
 import { createOrderStore } from './orders.ts';
 import { createPaymentStore } from './payments.ts';
@@ -13,6 +14,7 @@ export function openStores(db: Database) {
     ...openApiStores(db),
     attempts: createAttemptStore(db),
     capacity: createCapacityStore(db),
+    erasure: createErasureStore(db),
     openOrders: createOpenOrders(db),
     orders: createOrderStore(db),
     payments: createPaymentStore(db),

@@ -25,8 +25,8 @@ export const tokenFor = ({ tokens }: Api, path: string): Record<string, string> 
 export function clientOf({ url, tokens }: Api): OrdersClient {
   const starting = createOrdersClient(url, tokens && { token: tokens.starting });
   const deciding = createOrdersClient(url, tokens && { token: tokens.deciding });
-  const { start, status, get, list } = starting;
-  return { start, status, get, list, signal: deciding.signal };
+  const { start, status, get, list, erase } = starting;
+  return { start, status, get, list, erase, signal: deciding.signal };
 }
 
 /** The events of an order that ships, in order. */

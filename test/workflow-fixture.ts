@@ -25,6 +25,7 @@ import { createAttemptStore } from '@trellis/drizzle/attempts';
 import { createCapacityStore } from '@trellis/drizzle/capacity';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
+import { createErasureStore } from '@trellis/drizzle/erasure';
 import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
 import { createOrderViews } from '@trellis/drizzle/order-views';
@@ -198,7 +199,8 @@ export async function openTestbed(options: TestbedOptions = {}) {
     ),
     clock: createServerClock(),
     onFailedAttempt: attemptLog.record,
-    goesOn: createRuns(createTemporalClient(env.connection, namespace)).goesOn,
+    ...createRuns(createTemporalClient(env.connection, namespace)),
+    erasure: createErasureStore(db),
     get hash() {
       return encryption?.hash;
     },
@@ -570,6 +572,7 @@ function companiesWithFaults(faults: Map<string, CountedFault>, payments: Paymen
   const carrier: Carrier = {
     dispatch: (orderId, address) => via('dispatch', orderId, () => parcels.dispatch(orderId, address)),
     close: (orderId) => via('close', orderId, () => parcels.close(orderId)),
+    forget: parcels.forget,
   };
   return { paymentCompany, carrier };
 }

@@ -72,7 +72,7 @@ const { TEMPORAL_ADDRESS: address, TEMPORAL_NAMESPACE: namespace, WORKER_QUEUES:
 const connection = await NativeConnection.connect({ address, ...config.temporal }).catch(exitIfUnreachable);
 const client = createTemporalClient(connection, namespace, encryption);
 const bundle = await workflowBundle();
-const activities = createActivities({ ...deps, goesOn: createRuns(client).goesOn });
+const activities = createActivities({ ...deps, ...createRuns(client) });
 const { TEMPORAL_DEPLOYMENT_NAME: deploymentName, TEMPORAL_WORKER_BUILD_ID: buildId } = config;
 const version = buildId === undefined ? undefined : { deploymentName, buildId };
 const latencies = createStartLatencies(clock);

@@ -58,6 +58,7 @@ const DETAILS: { [C in ErrorCode]: { [K in keyof ErrorDetailsByCode[C]]-?: Schem
   NOT_FOUND: {},
   ORDER_CONFLICT: {},
   TOO_LATE: { state: State },
+  TOO_EARLY: { state: State },
   TOO_MANY: {},
   PAYLOAD_TOO_LARGE: {},
   BUSY: { retry_after: RetryAfter },
@@ -127,6 +128,7 @@ const EXAMPLES: { [C in ErrorCode]?: { detail: string } & ErrorDetailsByCode[C] 
   NOT_FOUND: { detail: 'there is no order o-1001' },
   ORDER_CONFLICT: { detail: 'order o-1001 was started with another body' },
   TOO_LATE: { detail: 'too late: the order is shipped', state: 'shipped' },
+  TOO_EARLY: { detail: 'too early: the order is shipping', state: 'shipping' },
   BUSY: { detail: 'the workers are at capacity; try again in 3 s', retry_after: 3 },
   UNAVAILABLE: { detail: 'Temporal does not answer', retry_after: 1 },
 };

@@ -15,8 +15,9 @@ export async function getOrder(
   if (recorded) return recorded;
   const run = await temporal.find(order_id);
   if (!run || run.dead) throw noSuchOrder(order_id);
-  const unknown = { payment_id: null, amount: null, currency: null, reason: null, address: null, items: null };
+  const unknown = { payment_id: null, amount: null, currency: null, reason: null };
+  const personal = { erased_at: null, address: null, items: null };
   const times = { created_at: run.started_at, updated_at: run.started_at };
   const nothing = { payments: [], shipments: [], events: [], events_next_cursor: null };
-  return { order_id, state: 'received', ...unknown, ...times, ...nothing };
+  return { order_id, state: 'received', ...unknown, ...personal, ...times, ...nothing };
 }

@@ -27,6 +27,7 @@ import * as v from 'valibot';
 import { asNamedBy, authorize, type Caller, listsOf, recordedOrder, startsIn, viewFor } from '../callers/caller.ts';
 import type { TemporalPort } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
+import { eraseOrder } from './erase-order.ts';
 import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
 import { getOrder } from './get-order.ts';
 import { sendCommand } from './send-command.ts';
@@ -129,6 +130,18 @@ export const appRouter = t.router({
         return startOrder(ctx, { ...input, order_id, payment_id }, caller.actor);
       }),
     signal: t.router(commands()),
+    erase: procedure({
+      scope: 'orders:operate',
+      rest: { method: 'POST', path: '/orders/:order_id/erase' },
+      summary: 'Erase the personal data of an order that has ended',
+      errors: ['NOT_FOUND', 'TOO_EARLY'],
+    })
+      .input(ById)
+      .output(SignalOutput)
+      .mutation(({ ctx, input }) => {
+        const order_id = recordedOrder(ctx.caller, input.order_id);
+        return eraseOrder(ctx, order_id, ctx.caller.actor).finally(() => ctx.status.forget(order_id));
+      }),
     status: procedure({
       scope: 'orders:read',
       rest: { method: 'GET', path: '/orders/:order_id/status' },

@@ -25,7 +25,7 @@ const MAX_KEPT = 1_000;
 export interface StatusReader {
   /** Throws NOT_FOUND for an order that neither SQL nor Temporal has, UNAVAILABLE when neither answers, INTERNAL when SQL refuses. */
   read(orderId: string): Promise<OrderStatus>;
-  /** Discards the shared query of an order, so that the next status shows a command sent after it. */
+  /** Discards what is kept of an order, so that the next status shows a command or an erasure before it. */
   forget(orderId: string): void;
   /** Called once a command is decided: for a while the status waits longer for the workflow, as SQL lags behind. */
   preferWorkflow(orderId: string): void;
@@ -70,6 +70,7 @@ export function createStatusReader({ temporal, views }: { temporal: TemporalPort
     },
     forget(orderId) {
       queries.delete(orderId);
+      ended.delete(orderId);
     },
     preferWorkflow(orderId) {
       preferred.set(orderId, true);

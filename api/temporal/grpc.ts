@@ -17,6 +17,9 @@ import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import { inClear } from '@trellis/contracts/payload-codec';
 import { policyNameOf } from '@trellis/contracts/policy';
 import {
+  ERASE_WORKFLOW,
+  type EraseInput,
+  eraseWorkflowId,
   ORDER_WORKFLOW,
   ORDERS_QUEUE,
   orderWorkflowId,
@@ -130,6 +133,17 @@ export function createGrpcTemporal(client: Client): TemporalPort {
 
     query: (orderId, timeoutMs) =>
       undefinedIfUnavailable(call(timeoutMs, () => handleOf(orderId).query<WorkflowStatus>(STATUS_QUERY))),
+
+    async erase(order_id, erased_by) {
+      await call(CALL_TIMEOUT_MS, () =>
+        client.workflow.start(ERASE_WORKFLOW, {
+          workflowId: eraseWorkflowId(order_id),
+          taskQueue: ORDERS_QUEUE,
+          args: [{ order_id, erased_by } satisfies EraseInput],
+          workflowIdConflictPolicy: 'USE_EXISTING',
+        }),
+      );
+    },
 
     async ping(timeoutMs) {
       const { namespace } = client.options;

@@ -4,6 +4,9 @@ import type { WorkflowStatus } from '@trellis/contracts/order-status';
 import type { Payload as Bytes, Encryption } from '@trellis/contracts/payload-codec';
 import { policyNameOf } from '@trellis/contracts/policy';
 import {
+  ERASE_WORKFLOW,
+  type EraseInput,
+  eraseWorkflowId,
   ORDER_WORKFLOW,
   ORDERS_QUEUE,
   orderWorkflowId,
@@ -104,8 +107,10 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
     return answer;
   }
 
+  const callWorkflow = <T>(workflowId: string, path: string, timeoutMs: number, body?: unknown): Promise<T> =>
+    callNamespace(`/workflows/${encodeURIComponent(workflowId)}${path}`, timeoutMs, body);
   const call = <T>(orderId: string, path: string, timeoutMs: number, body?: unknown): Promise<T> =>
-    callNamespace(`/workflows/${encodeURIComponent(orderWorkflowId(orderId))}${path}`, timeoutMs, body);
+    callWorkflow(orderWorkflowId(orderId), path, timeoutMs, body);
 
   /** Undefined when Temporal has no such run, or none that is running. */
   async function unlessMissing<T>(calling: Promise<T>): Promise<T | undefined> {
@@ -223,6 +228,19 @@ export function createHttpTemporal(options: HttpTemporalOptions): TemporalPort {
       );
       const status = read(orderId, found?.queryResult?.payloads?.[0]) as Promise<WorkflowStatus | undefined>;
       return undefinedIfUnavailable(status);
+    },
+
+    async erase(order_id, erased_by) {
+      const input: EraseInput = { order_id, erased_by };
+      await callWorkflow(eraseWorkflowId(order_id), '', CALL_TIMEOUT_MS, {
+        requestId: crypto.randomUUID(),
+        workflowType: { name: ERASE_WORKFLOW },
+        taskQueue: { name: ORDERS_QUEUE },
+        input: { payloads: [encoded(input)] },
+        workflowIdConflictPolicy: 'WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING',
+      }).catch((error) => {
+        throw failed(error);
+      });
     },
 
     async ping(timeoutMs) {

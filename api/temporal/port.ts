@@ -2,6 +2,7 @@
  * The calls that the API makes to Temporal; grpc.ts and http.ts implement them. Every call settles within its timeout. When Temporal
  * fails, the call rejects with an OrderError: BUSY when Temporal limits the rate, else UNAVAILABLE. Any other error is a bug.
  */
+import type { Actor } from '@trellis/contracts/actor';
 import { type Command, type CommandAnswer, NO_CHANGE } from '@trellis/contracts/commands';
 import { ERRORS, type ErrorCode, type ErrorDetailsByCode, OrderError } from '@trellis/contracts/error';
 import type { OrderInput } from '@trellis/contracts/order';
@@ -21,6 +22,8 @@ export interface TemporalPort {
   signal(orderId: string, command: Command, args: unknown[]): Promise<boolean>;
   /** Queries the workflow's status; undefined when Temporal has no answer within `timeoutMs` milliseconds or fails. */
   query(orderId: string, timeoutMs: number): Promise<WorkflowStatus | undefined>;
+  /** Starts the workflow that erases an ended order, unless it is running. */
+  erase(orderId: string, erasedBy: Actor): Promise<void>;
   /** Resolves when Temporal answers and has the namespace; rejects when it has not answered within `timeoutMs` milliseconds. */
   ping(timeoutMs: number): Promise<void>;
 }

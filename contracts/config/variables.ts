@@ -163,5 +163,6 @@ export const PROGRAMS = {
     SANDBOX_DATABASE_URL: v.optional(MySqlUrl),
   }),
   audit: v.object(pick('DATABASE_URL')),
+  prune: v.object(pick('DATABASE_URL', 'TEMPORAL_ADDRESS', ...TEMPORAL)),
   gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl, GATEWAY_PASSWORD: v.string() }),
 } as const;

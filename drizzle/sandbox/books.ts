@@ -1,7 +1,7 @@
 /** The simulated companies' books. Open a separate database handle for them: their transactions are not the product's. */
 import type { Address } from '@trellis/contracts/order';
 import type { Money } from '@trellis/contracts/payment';
-import { and, eq, sql } from 'drizzle-orm';
+import { and, eq, isNotNull, sql } from 'drizzle-orm';
 import { now } from '../columns.ts';
 import type { Database } from '../database.ts';
 import { sandboxCharges, sandboxParcels } from './schema.ts';
@@ -46,7 +46,7 @@ export function createPaymentBook(db: Database) {
 export type ParcelBook = ReturnType<typeof createParcelBook>;
 
 export function createParcelBook(db: Database) {
-  /** An entry is never changed, so no transaction is needed. */
+  /** An entry is never changed, but for its address, so no transaction is needed. */
   const enter = (orderId: string, entry: Pick<ParcelRow, 'status' | 'tracking'> & { address?: Address }) =>
     db.run(async (session): Promise<ParcelRow> => {
       await session
@@ -62,6 +62,15 @@ export function createParcelBook(db: Database) {
 
     /** Closes the key unless the parcel is taken. */
     close: (orderId: string) => enter(orderId, { status: 'closed', tracking: null }),
+
+    /** Drops the parcel's address. */
+    forget: (orderId: string) =>
+      db.run((session) =>
+        session
+          .update(sandboxParcels)
+          .set({ address: null, updated_at: now })
+          .where(and(eq(sandboxParcels.order_id, orderId), isNotNull(sandboxParcels.address))),
+      ),
 
     find: (orderId: string): Promise<ParcelRow | undefined> =>
       db.run(

@@ -125,6 +125,22 @@ describe.each(apis)('$name', (api) => {
     });
   });
 
+  test('an order that has ended is erased once, and is read as before', async () => {
+    const order_id = await started();
+    await client.signal.cancel.mutate({ order_id, reason: 'moved away' });
+    await ended(order_id);
+    expect([200, 202]).toContain((await http('POST', `/orders/${order_id}/erase`)).status);
+    await eventually(async () => {
+      const answer = await client.erase.mutate({ order_id });
+      return 'changed' in answer && answer.changed === false;
+    });
+    const { body } = await http('GET', `/orders/${order_id}`);
+    expect(body).toMatchObject({ state: 'canceled', reason: null, address: null, erased_at: expect.any(String) });
+    expect(body.events.at(-1).type).toBe('order_erased');
+    expect(JSON.stringify(body)).not.toContain('moved away');
+    await eventually(async () => (await client.status.query({ order_id })).cancel_reason === null);
+  });
+
   describe('starting an order again', () => {
     test('with the same body gives the same run, before and after it has ended', async () => {
       const { order_id, ...order } = anOrder();

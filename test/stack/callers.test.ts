@@ -61,7 +61,7 @@ const CALLERS: Record<string, (order: StartInput) => Promise<string | undefined>
   'every scope, every shop, another order': () => token({ shop: '*', order: 'o-another' }),
 };
 
-const CALLS = ['start', 'status', 'get', 'list', 'cancel', 'address', 'approve'] as const;
+const CALLS = ['start', 'status', 'get', 'list', 'cancel', 'address', 'approve', 'erase'] as const;
 type Call = (typeof CALLS)[number];
 
 const TABLE = rowsOfTable();
@@ -80,7 +80,7 @@ function rowsOfTable(): Map<string, string[]> {
 
 const MARKS: Record<string, string> = { UNAUTHENTICATED: '401', FORBIDDEN: '403', NOT_FOUND: '404' };
 /** Neither says anything about who called. */
-const SERVED = [undefined, 'TOO_LATE'];
+const SERVED = [undefined, 'TOO_LATE', 'TOO_EARLY'];
 const markOf = (code: string | undefined) => (SERVED.includes(code) ? 'yes' : (MARKS[code ?? ''] ?? code));
 
 /** One caller's road to one API: sends a call and returns the code of the error, if it was refused. */
@@ -98,6 +98,7 @@ function rest(url: string, bearer: string | undefined): Road {
     cancel: (_, id) => [`/orders/${id}/signals/cancel`, {}],
     address: (_, id) => [`/orders/${id}/signals/address`, { address: ADDRESS }],
     approve: (_, id) => [`/orders/${id}/signals/approve`, {}],
+    erase: (_, id) => [`/orders/${id}/erase`, {}],
   };
   return async (call, order, id) => {
     const [path, body] = requests[call](order, id);
@@ -119,6 +120,7 @@ function trpc(url: string, bearer: string | undefined): Road {
     cancel: (_, order_id) => orders.signal.cancel.mutate({ order_id }),
     address: (_, order_id) => orders.signal.updateAddress.mutate({ order_id, address: ADDRESS }),
     approve: (_, order_id) => orders.signal.approve.mutate({ order_id }),
+    erase: (_, order_id) => orders.erase.mutate({ order_id }),
   };
   return async (call, order, id) => {
     const error = await calls[call](order, id).then(
@@ -154,7 +156,7 @@ describe.each(GUARDED)('$name', ({ url }) => {
       const id = caller.includes('every shop') ? `acme~${order.order_id}` : order.order_id;
       const answers: Record<string, string | undefined> = {};
       // Approving comes before what would end the review; the table's order does not matter.
-      for (const call of ['approve', 'status', 'get', 'list', 'address', 'cancel', 'start'] as const)
+      for (const call of ['approve', 'status', 'get', 'list', 'address', 'cancel', 'erase', 'start'] as const)
         answers[call] = markOf(await road(call, order, id));
       expect(CALLS.map((call) => answers[call])).toEqual(cells);
     });

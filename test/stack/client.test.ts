@@ -115,14 +115,15 @@ function page() {
 
 /** The types are written out here, so that `npm run typecheck` fails when the API's types change. */
 describe('the types', () => {
-  const { start, status, get, list, signal } = createOrdersClient('http://127.0.0.1:1');
+  const { start, status, get, list, erase, signal } = createOrdersClient('http://127.0.0.1:1');
   const { approve, cancel, updateAddress } = signal;
 
   type Open = 'received' | 'awaiting_approval' | 'approved' | 'payment_charged' | 'shipping';
-  type State = Open | 'shipped' | 'canceled' | 'expired' | 'failed';
+  type Ended = 'shipped' | 'canceled' | 'expired' | 'failed';
+  type State = Open | Ended;
   type OrderStep = 'receive_order' | 'validate_order' | 'charge_payment' | 'shipping_child' | 'mark_shipped';
   type Step = 'init' | 'awaiting_approval' | OrderStep | 'done';
-  type OrderEvent = `order_${'received' | 'validated' | 'approved' | 'shipped' | 'canceled' | 'expired' | 'failed'}`;
+  type OrderEvent = `order_${'received' | 'validated' | 'approved' | Ended | 'erased'}`;
   type ParcelEvent = 'package_prepared' | 'carrier_dispatched' | 'dispatch_failed';
   type OtherEvent = 'payment_charged' | 'payment_refunded' | 'address_updated' | 'command_refused';
   type EventType = OrderEvent | ParcelEvent | OtherEvent;
@@ -174,6 +175,7 @@ describe('the types', () => {
     child_attempts?: number;
   }
   interface View extends Summary {
+    erased_at: Text;
     address: Address | null;
     items: { sku: string; qty: number }[] | null;
     payments: Payment[];
@@ -214,6 +216,8 @@ describe('the types', () => {
     expectTypeOf(approve.mutate).returns.resolves.toEqualTypeOf<Answer>();
     expectTypeOf(cancel.mutate).returns.resolves.toEqualTypeOf<Answer>();
     expectTypeOf(updateAddress.mutate).returns.resolves.toEqualTypeOf<Answer>();
+    expectTypeOf(erase.mutate).parameter(0).toEqualTypeOf<{ order_id: string }>();
+    expectTypeOf(erase.mutate).returns.resolves.toEqualTypeOf<Answer>();
     expectTypeOf<CommandContext>().toEqualTypeOf<{ idempotencyKey?: string }>();
     expectTypeOf(approve.mutate).toBeCallableWith({ order_id: 'o-1' }, { context: { idempotencyKey: 'approval-7' } });
   });
@@ -223,11 +227,12 @@ describe('the types', () => {
     expectTypeOf<Code>().toEqualTypeOf<keyof typeof ERRORS>();
     expectTypeOf<string>().not.toExtend<Code>();
     type Problems = { path: string; message: string }[];
-    type Plain = Exclude<Code, 'INVALID' | 'TOO_LATE' | 'BUSY' | 'UNAVAILABLE'>;
+    type Plain = Exclude<Code, 'INVALID' | 'TOO_LATE' | 'TOO_EARLY' | 'BUSY' | 'UNAVAILABLE'>;
     type Of<C extends Code> = Extract<ReturnType<typeof orderErrorOf>, { code: C }>;
     expectTypeOf<Of<Plain>>().branded.toEqualTypeOf<{ [C in Plain]: { code: C; message: string } }[Plain]>();
     expectTypeOf<Of<'INVALID'>>().toEqualTypeOf<{ code: 'INVALID'; message: string; errors: Problems }>();
     expectTypeOf<Of<'TOO_LATE'>>().toEqualTypeOf<{ code: 'TOO_LATE'; message: string; state: State }>();
+    expectTypeOf<Of<'TOO_EARLY'>>().toEqualTypeOf<{ code: 'TOO_EARLY'; message: string; state: State }>();
     expectTypeOf<Of<'BUSY'>>().toEqualTypeOf<{ code: 'BUSY'; message: string; retry_after: number }>();
     expectTypeOf<Of<'UNAVAILABLE'>>().toEqualTypeOf<{ code: 'UNAVAILABLE'; message: string; retry_after: number }>();
     expectTypeOf<undefined>().toExtend<ReturnType<typeof orderErrorOf>>();

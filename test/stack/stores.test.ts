@@ -14,6 +14,7 @@ import { Timestamp } from '@trellis/contracts/timestamp';
 import { type AttemptRecord, createAttemptStore } from '@trellis/drizzle/attempts';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { DatabaseError, Session } from '@trellis/drizzle/database';
+import { createErasureStore } from '@trellis/drizzle/erasure';
 import { createOpenOrders } from '@trellis/drizzle/open-orders';
 import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
 import { createOrderViews } from '@trellis/drizzle/order-views';
@@ -735,6 +736,76 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     session.execute(`UPDATE orders SET child_attempts = child_attempts + 1 WHERE id = '${order_id}'`);
 
   const countOf = async ({ order_id }: StartInput) => (await views.find(order_id))?.child_attempts;
+
+  describe('an erasure', () => {
+    const erasure = createErasureStore(db);
+    const ERASER = { sub: 'jane', via: 'https://login.example.com/' };
+    const age = (order: StartInput, days: number) =>
+      beside((c) =>
+        c.query('UPDATE orders SET updated_at = NOW() - INTERVAL ? DAY WHERE id = ?', [days, order.order_id]),
+      );
+    async function all<T>(pages: AsyncGenerator<Iterable<T>>): Promise<T[]> {
+      const found: T[] = [];
+      for await (const page of pages) found.push(...page);
+      return found;
+    }
+
+    test('of an ended order happens once, under whatever concurrency; that of an open one changes nothing', async () => {
+      const [open, ended] = [await orderIn('shipping'), await orderIn('shipped')];
+      const before = await everythingOf(open);
+      expect(await erasure.erase(open.order_id, ERASER)).toBe('shipping');
+      expect(await everythingOf(open)).toEqual(before);
+      const { updated_at } = await viewOf(ended);
+      const answers = await Promise.all([1, 2, 3].map(() => erasure.erase(ended.order_id, ERASER)));
+      expect(answers).toEqual(['shipped', 'shipped', 'shipped']);
+      const view = await viewOf(ended);
+      expect(view).toMatchObject({ address: null, items: ended.items, payments: [{ status: 'charged' }], updated_at });
+      expect(Date.parse(view.erased_at ?? '')).toBeGreaterThan(Date.now() - 60_000);
+      expect(view.shipments[0]?.payload).toEqual({ tracking: `TRK-${ended.order_id}` });
+      expect(typesOf(view)).toEqual([...HAPPY_EVENTS, 'order_erased']);
+      expect(view.events.at(-1)).toMatchObject({ actor: ERASER, payload: null });
+    });
+
+    test('is due for every order that ended so many days ago, however many there are, and for no other', async () => {
+      const order = await orderIn('shipped');
+      const [open, erased] = [await orderIn('shipping'), await orderIn('shipped')];
+      await erasure.erase(erased.order_id, ERASER);
+      for (const one of [order, open, erased]) await age(one, 91);
+      const ids = Array.from({ length: 1_100 }, () => freshId());
+      const rows = ids.map((id) => `('${id}', 'expired', 'w', 'r', 'done', NOW() - INTERVAL 91 DAY)`);
+      await beside((c) =>
+        c.query(`INSERT INTO orders (id, state, workflow_id, run_id, step, updated_at) VALUES ${rows.join(', ')}`),
+      );
+      expect(new Set(await all(erasure.dueSince(90)))).toEqual(new Set([...ids, order.order_id]));
+      expect(await all(erasure.dueSince(92))).toEqual([]);
+      await beside((c) => c.query('DELETE FROM orders WHERE id IN (?)', [ids]));
+      await age(order, 0);
+    });
+
+    test('reaches the texts in the events of erased orders alone, and leaves the chain whole', async () => {
+      const [kept, erased] = [await orderIn('approved'), await orderIn('approved')];
+      for (const { order_id, payment_id } of [kept, erased])
+        await payments.settle(order_id, payment_id, true, { ...CANCELED, reason: 'moved' }, PROGRESS);
+      await erasure.erase(erased.order_id, ERASER);
+      const found = new Map(await all(erasure.withPersonalEvents()));
+      expect([found.get(kept.order_id), found.get(erased.order_id)]).toEqual([undefined, 1]);
+      for (const { order_id } of [kept, erased]) await erasure.eraseEvents(order_id);
+      expect(await all(erasure.withPersonalEvents())).toEqual([]);
+      const [[ofKept], [ofErased]] = (await Promise.all(
+        [kept, erased].map(({ order_id }) =>
+          beside(async (c) => {
+            const ofOrder = "SELECT payload_json FROM events WHERE type = 'order_canceled' AND order_id = ?";
+            return (await c.query<RowDataPacket[]>(ofOrder, [order_id]))[0].map((row) => JSON.stringify(row));
+          }),
+        ),
+      )) as [[string], [string]];
+      expect(ofKept).toContain('moved');
+      expect(ofErased).not.toContain('moved');
+      expect(ofErased).toContain('reason_hash');
+      const broken = (await trailProblems(db)).map(({ order_id }) => order_id);
+      expect(broken.filter((id) => id === kept.order_id || id === erased.order_id)).toEqual([]);
+    });
+  });
 
   describe('a transaction is run again', () => {
     /** Runs two transactions that each wait for the other's lock; returns how often they ran. */

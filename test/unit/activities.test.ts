@@ -41,6 +41,7 @@ test('the six steps and the refund await flaky_call before each attempt, other e
     update_address: false,
     refuse_command: false,
     load_abandoned: false,
+    erase_order: false,
   });
 });
 

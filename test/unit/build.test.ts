@@ -57,6 +57,7 @@ test.each([
   ['worker', 650],
   ['migrate', 0],
   ['audit', 0],
+  ['prune', 0],
 ])('%s loads no more than %i files of packages when it starts', (name, most) => {
   const counter = join(folder, 'count.cjs');
   writeFileSync(counter, "process.on('exit', () => console.error(Object.keys(require.cache).length - 1));");

@@ -1,6 +1,6 @@
 /** The hashes in the audit trail are the same in every version and on every database. */
 import { createHash } from 'node:crypto';
-import { type HashedEvent, hashOf, saltFor } from '@trellis/drizzle/event-chain';
+import { erasedEvent, type HashedEvent, hashOf, saltFor } from '@trellis/drizzle/event-chain';
 import { expect, test } from 'vitest';
 
 const EVENT: HashedEvent = {
@@ -38,6 +38,33 @@ test('a hash is that of the text as a column stores it, without lone surrogates'
 test('a hash stays the same when the text and its salt are erased', () => {
   const payload = { state: 'canceled', attempt: 1, reason_hash: sha256('b1a5e11emoved away') } as const;
   expect(hashOf(null, { ...EVENT, payload, salt: null })).toBe(hashOf(null, EVENT));
+});
+
+test('an erased event has neither its text nor its salt, and its hash still fits', () => {
+  const hash = hashOf(null, EVENT);
+  const erased = erasedEvent({ ...EVENT, hash }, true);
+  expect(erased).toEqual({
+    payload: { state: 'canceled', attempt: 1, reason_hash: sha256('b1a5e11emoved away') },
+    salt: null,
+  });
+  expect(hashOf(null, { ...EVENT, ...erased })).toBe(hash);
+  expect(erasedEvent({ ...EVENT, ...erased, hash }, true)).toBeUndefined();
+  expect(erasedEvent({ ...EVENT, hash }, false)).toBeUndefined();
+});
+
+test('an event without a hash loses its address, and its text only where that is to be erased', () => {
+  const old = (type: HashedEvent['type'], payload: HashedEvent['payload']) => ({
+    type,
+    payload,
+    salt: null,
+    hash: null,
+  });
+  const moved = old('address_updated', { id: '1', address: { line1: '1 Elm' } });
+  for (const withText of [true, false]) expect(erasedEvent(moved, withText)?.payload).toEqual({ id: '1' });
+  const canceled = old('order_canceled', { state: 'canceled', reason: 'moved away' });
+  expect(erasedEvent(canceled, true)?.payload).toEqual({ state: 'canceled' });
+  expect(erasedEvent(canceled, false)).toBeUndefined();
+  expect(erasedEvent(old('order_failed', { reason: 'DEADLINE' }), true)).toBeUndefined();
 });
 
 test('only events with a text that may be erased have a salt, each its own', () => {

@@ -102,6 +102,7 @@ test('the start of an order links to every operation on it', () => {
     'orders.signal.approve',
     'orders.signal.cancel',
     'orders.signal.updateAddress',
+    'orders.erase',
     'orders.status',
     'orders.get',
   ]);

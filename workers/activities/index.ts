@@ -4,6 +4,7 @@ import { createChargePayment } from './charge-payment.ts';
 import { createCloseOrder } from './close-order.ts';
 import { createCloseParcel } from './close-parcel.ts';
 import { createDispatchCarrier } from './dispatch-carrier.ts';
+import { createEraseOrder } from './erase-order.ts';
 import { createLoadAbandoned } from './load-abandoned.ts';
 import { createMarkShipped } from './mark-shipped.ts';
 import { createPreparePackage } from './prepare-package.ts';
@@ -20,7 +21,8 @@ export function createActivities(
   deps: Deps<typeof createReceiveOrder> &
     Deps<typeof createChargePayment> &
     Deps<typeof createRefundPayment> &
-    Deps<typeof createLoadAbandoned>,
+    Deps<typeof createLoadAbandoned> &
+    Deps<typeof createEraseOrder>,
 ) {
   return {
     receive_order: createReceiveOrder(deps),
@@ -35,6 +37,7 @@ export function createActivities(
     update_address: createUpdateAddress(deps),
     refuse_command: createRefuseCommand(deps),
     load_abandoned: createLoadAbandoned(deps),
+    erase_order: createEraseOrder(deps),
   } satisfies Record<ActivityName, (input: never) => Promise<unknown>>;
 }
 

@@ -1,8 +1,29 @@
-import { type Client, type WorkflowExecutionDescription, WorkflowNotFoundError } from '@temporalio/client';
-import type { Run } from '@trellis/contracts/temporal';
+import { setTimeout } from 'node:timers/promises';
+import {
+  type Client,
+  type WorkflowExecutionDescription,
+  type WorkflowExecutionInfo,
+  WorkflowNotFoundError,
+} from '@temporalio/client';
+import {
+  orderOfWorkflow,
+  orderWorkflowId,
+  type Run,
+  settleWorkflowId,
+  shippingWorkflowId,
+} from '@trellis/contracts/temporal';
 import pTimeout from 'p-timeout';
 
 const CALL_TIMEOUT_MS = 5_000;
+/** How many workflow ids one list names. */
+const LISTED_AT_ONCE = 50;
+/** Temporal deletes a history a moment after it was told to: so often, and after so many milliseconds, it is asked whether it has. */
+const LOOKS = 15;
+const LOOK_EVERY_MS = 100;
+/** A gRPC code. */
+const NOT_FOUND = 5;
+
+export type Runs = ReturnType<typeof createRuns>;
 
 /** Calls Temporal about the runs of orders. Each call is bounded in time. */
 export function createRuns(client: Client) {
@@ -29,10 +50,65 @@ export function createRuns(client: Client) {
   const isRunning = ({ status }: WorkflowExecutionDescription): boolean =>
     status.name === 'RUNNING' || status.name === 'PAUSED';
 
+  /** The runs under these ids, and the order's shipping attempts that `parent` has started. The list lags, but not for the latest run of an id. */
+  async function runsUnder(ids: string[], orderId: string, parent: string): Promise<WorkflowExecutionDescription[]> {
+    const query = `WorkflowId IN (${ids.map(quoted).join(', ')}) OR ParentWorkflowId = ${quoted(parent)}`;
+    const ofOrder: WorkflowExecutionInfo[] = [];
+    await call(async () => {
+      for await (const run of client.workflow.list({ query }))
+        if (ids.includes(run.workflowId) || orderOfWorkflow(run.workflowId) === orderId) ofOrder.push(run);
+    });
+    const found = await Promise.all([
+      ...ids.map((id) => describe(id)),
+      ...ofOrder.map(({ workflowId, runId }) => describe(workflowId, runId)),
+    ]);
+    const there = found.filter((run) => run !== undefined);
+    return [...new Map(there.map((run) => [run.runId, run])).values()];
+  }
+
+  const deleteHistory = ({ workflowId, runId }: WorkflowExecutionDescription) =>
+    call(() =>
+      client.workflowService.deleteWorkflowExecution({
+        namespace: client.options.namespace,
+        workflowExecution: { workflowId, runId },
+      }),
+    ).catch((error) => {
+      // Deleted meanwhile.
+      if (error.code !== NOT_FOUND) throw error;
+    });
+
   return {
     call,
     runOf,
     isRunning,
+
+    /** Ends the run, or the one that continues it. */
+    terminate: async (run: Run, reason: string): Promise<void> => {
+      const latest = await runOf(run);
+      if (latest) await call(() => client.workflow.getHandle(latest.workflowId, latest.runId).terminate(reason));
+    },
+
+    /**
+     * Deletes all that Temporal has of an order whose run has ended: its runs, its shipping attempts, those that were recorded and any
+     * other, and its settlings. Resolves once it is gone. A run under the order's id that still goes on is another's, and stays.
+     */
+    async deleteHistories(orderId: string, { workflow_id }: Run, recordedAttempts: number): Promise<void> {
+      const ofRuns = [workflow_id, orderWorkflowId(orderId)];
+      const attempts = Array.from({ length: recordedAttempts + 1 }, (_, n) => shippingWorkflowId(orderId, n + 1));
+      const ids = [...new Set([...ofRuns, settleWorkflowId(orderId), ...attempts])];
+      for (let from = 0; from < ids.length; from += LISTED_AT_ONCE) {
+        const chunk = ids.slice(from, from + LISTED_AT_ONCE);
+        for (let looks = 0; ; looks += 1) {
+          const there = await runsUnder(chunk, orderId, workflow_id);
+          const left = there.filter((run) => !(ofRuns.includes(run.workflowId) && isRunning(run)));
+          if (left.length === 0) break;
+          if (looks === LOOKS) throw new Error('Temporal has not deleted the histories of the order yet');
+          await Promise.all(left.map(deleteHistory));
+          await setTimeout(LOOK_EVERY_MS);
+        }
+      }
+    },
+
     /** Whether the run, or one that continues it, is running. */
     async goesOn(run: Run): Promise<boolean> {
       const latest = await runOf(run);
@@ -40,3 +116,6 @@ export function createRuns(client: Client) {
     },
   };
 }
+
+/** A text in a query of Temporal's list. Any caller of Temporal may choose a workflow's id. */
+const quoted = (text: string): string => `'${text.replace(/[\\']/g, '\\$&')}'`;

@@ -13,6 +13,8 @@ export interface Carrier {
   ): Promise<Taken | { outcome: 'refused'; reason: string } | { outcome: 'closed' }>;
   /** Closes the key: after `closed` no parcel is taken for this order. `taken`: the carrier already has it. */
   close(orderId: string): Promise<Taken | { outcome: 'closed' }>;
+  /** Has the carrier erase what it holds of the recipient, as far as it can. The order has ended. What the key answers stays the same. */
+  forget(orderId: string): Promise<void>;
 }
 
 export interface Taken {

@@ -13,6 +13,9 @@ export function createSandboxCarrier(book: ParcelBook): Carrier {
     async close(orderId) {
       return answer(await book.close(orderId));
     },
+    async forget(orderId) {
+      await book.forget(orderId);
+    },
   };
 }
 
