@@ -41,7 +41,7 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 COPY --from=programs /app/dist dist
 # Each loads all that it needs before it prints its help.
-RUN for program in api worker migrate audit prune; do node "dist/$program.js" --help > /dev/null || exit 1; done
+RUN for program in api worker migrate audit prices prune; do node "dist/$program.js" --help > /dev/null || exit 1; done
 # The user node. A number, because Kubernetes can't tell that a name is not root's.
 USER 1000:1000
 EXPOSE 8000

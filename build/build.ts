@@ -18,6 +18,7 @@ export const SOURCES = {
   migrate: 'drizzle/migrate.ts',
   audit: 'drizzle/sandbox/audit.ts',
   prune: 'workers/prune.ts',
+  prices: 'drizzle/import-prices.ts',
 } as const;
 
 /** Files that the programs read, from the sources to the names that these give relative to themselves. */
@@ -80,5 +81,5 @@ const escaped = (code: string): string =>
 if (import.meta.main) {
   readCommandLine('npm run build', 'Build the programs into dist/.');
   await build(join(ROOT, 'dist'));
-  process.stdout.write('dist/ is built: node dist/api.js, worker.js, migrate.js, audit.js, prune.js\n');
+  process.stdout.write('dist/ is built: node dist/api.js, worker.js, migrate.js, audit.js, prices.js, prune.js\n');
 }

@@ -177,7 +177,7 @@ export const ListOutput = v.object({ orders: v.array(OrderSummary), next_cursor:
 export type ListOutput = v.InferOutput<typeof ListOutput>;
 
 /** Limits that keep error lists small enough for Temporal payloads. */
-const MAX_PROBLEMS = 20;
+export const MAX_PROBLEMS = 20;
 const MAX_PROBLEM_LENGTH = 200;
 
 /** The first problems of a failed parse, paths dotted: `items.0.qty`. */

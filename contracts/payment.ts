@@ -11,6 +11,9 @@ export interface Money {
   currency: string;
 }
 
+/** The most that an amount can be: columns have as many digits. */
+export const MAX_AMOUNT = '999999999999.99';
+
 /** An exact decimal with two places. */
 export const Amount = v.pipe(v.string(), v.regex(/^\d+\.\d\d$/), v.examples(['2.00']));
 /** ISO 4217. */

@@ -17,6 +17,12 @@ export const EventPayload = v.looseObject({
   approved_at: text('order_approved: when it was, ISO 8601; absent in events of versions up to 0.5.'),
   amount: text('order_validated, payment_charged, payment_refunded: an exact decimal.'),
   currency: text('order_validated, payment_charged, payment_refunded: ISO 4217.'),
+  unit_amounts: v.pipe(
+    v.optional(v.array(v.string())),
+    v.description(
+      "order_validated: a piece's price of each item, in the order of `items`; absent without a price list.",
+    ),
+  ),
   attempt: count('package_prepared, carrier_dispatched, dispatch_failed: the shipping attempt.'),
   tracking: text("carrier_dispatched: the carrier's tracking number."),
   child_attempts: count('order_shipped: shipping attempts in all.'),

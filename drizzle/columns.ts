@@ -18,6 +18,11 @@ export const text = customType<{ data: string; config: { length: number }; confi
   dataType: ({ length }) => `varchar(${length}) ${UTF8}`,
 });
 
+/** The same, of which `a` and `A`, and `a` and `ä`, are two keys. */
+export const exactText = customType<{ data: string; config: { length: number }; configRequired: true }>({
+  dataType: ({ length }) => `varchar(${length}) ${UTF8} COLLATE utf8mb4_bin`,
+});
+
 /** In characters; a column `text` takes 65,535 bytes, and a character has up to four. */
 const MAX_MESSAGE_LENGTH = 4_000;
 
@@ -51,6 +56,7 @@ export const now = sql`CURRENT_TIMESTAMP(3)`;
 /** A column for a time, which defaults to the current one. */
 export const timestampNow = (name: string) => timestamp(name).notNull().default(now);
 
+/** As many digits as MAX_AMOUNT of contracts. */
 export const money = (name: string) => decimal(name, { precision: 14, scale: 2 });
 export const currency = () => text('currency', { length: 3 });
 

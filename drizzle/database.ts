@@ -15,8 +15,11 @@ export interface Database {
    * milliseconds, by default ANSWER_TIMEOUT_MS.
    */
   run<T>(work: (session: Session) => Promise<T>, timeoutMs?: number): Promise<T>;
-  /** Runs `work` in one transaction; after a deadlock or a lost connection all of it runs again, so it must be repeatable. */
-  transaction<T>(work: (session: Session) => Promise<T>): Promise<T>;
+  /**
+   * Runs `work` in one transaction; after a deadlock or a lost connection all of it runs again, so it must be repeatable. `timeoutMs` as
+   * for `run`, for all of it.
+   */
+  transaction<T>(work: (session: Session) => Promise<T>, timeoutMs?: number): Promise<T>;
   /** Resolves when the database answers within `timeoutMs` milliseconds; else throws a DatabaseError. Costs one round trip. */
   ping(timeoutMs?: number): Promise<void>;
   close(): Promise<void>;

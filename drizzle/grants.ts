@@ -8,6 +8,7 @@ const API: Rights = {
   shipments: 'SELECT',
   events: 'SELECT',
   attempts: 'SELECT',
+  prices: 'SELECT',
   order_keys: 'SELECT, INSERT',
   capacity: 'SELECT, UPDATE (busy_until)',
   // Of all columns: MariaDB asks for it in an UPDATE that joins on one of them.
@@ -20,6 +21,7 @@ const WORKER: Rights = {
   shipments: 'SELECT, INSERT, UPDATE',
   events: 'SELECT, INSERT',
   attempts: 'SELECT, INSERT, DELETE',
+  prices: 'SELECT',
   order_keys: 'SELECT, INSERT, DELETE',
   capacity: 'SELECT, UPDATE',
   shop_capacity: 'SELECT',

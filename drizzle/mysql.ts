@@ -55,8 +55,8 @@ export function openMySql(url: string): Database {
     retrying(timeoutMs, (timeLeft) => onConnection((session) => work(session as unknown as Session), timeLeft));
   return {
     run,
-    transaction: (work) =>
-      retrying(ANSWER_TIMEOUT_MS, (timeLeft) => onConnection((session) => transact(session, work), timeLeft)),
+    transaction: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
+      retrying(timeoutMs, (timeLeft) => onConnection((session) => transact(session, work), timeLeft)),
     ping: pingBy(run),
     close: () => pool.end(),
   };

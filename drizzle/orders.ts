@@ -9,7 +9,7 @@ import type { ErrorCode } from '@trellis/contracts/error';
 import { shopOf } from '@trellis/contracts/id';
 import type { Address, OrderInput } from '@trellis/contracts/order';
 import type { Progress } from '@trellis/contracts/order-status';
-import type { Money } from '@trellis/contracts/payment';
+import type { Price } from '@trellis/contracts/pricing';
 import {
   type Ending,
   isTerminal,
@@ -58,13 +58,19 @@ export function createOrderStore(db: Database) {
         return { owner: true, state: row.state };
       }),
 
-    /** The order is valid and has a price; the review begins. */
-    validated: (orderId: string, { amount, currency }: Money) =>
-      db.transaction(async (tx) => {
+    /**
+     * The order is valid, and the review begins. It keeps the price of the first call, also when a repetition finds another one, or none.
+     * Returns whether it has one; without, nothing is written.
+     */
+    validated: (orderId: string, price: Price | undefined) =>
+      db.transaction(async (tx): Promise<boolean> => {
         const row = await lockOrder(tx, orderId);
-        if (!movesForward(row.state, 'awaiting_approval')) return;
-        await addEvent(tx, row, 'order_validated', { amount, currency });
+        if (!movesForward(row.state, 'awaiting_approval')) return true;
+        if (!price) return false;
+        const { amount, currency } = price;
+        await addEvent(tx, row, 'order_validated', { ...price });
         await saveOrder(tx, row, { state: 'awaiting_approval', step: 'awaiting_approval', amount, currency });
+        return true;
       }),
 
     /**

@@ -54,8 +54,8 @@ export function openPlanetScale(url: string): Database {
     retrying(timeoutMs, (timeLeft) => execute((db) => work(db as unknown as Session), timeLeft));
   return {
     run,
-    transaction: (work) =>
-      retrying(ANSWER_TIMEOUT_MS, (timeLeft) =>
+    transaction: (work, timeoutMs = ANSWER_TIMEOUT_MS) =>
+      retrying(timeoutMs, (timeLeft) =>
         execute((db) => db.transaction((tx) => work(tx as unknown as Session)), timeLeft),
       ),
     ping: pingBy(run),

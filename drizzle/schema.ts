@@ -10,8 +10,18 @@ import type { PaymentStatus } from '@trellis/contracts/payment';
 import type { Shipment, ShipmentStatus } from '@trellis/contracts/shipment';
 import type { FailureReason, State, Step } from '@trellis/contracts/states-and-steps';
 import { sql } from 'drizzle-orm';
-import { bigint, boolean, double, index, int, mysqlTable, tinyint, uniqueIndex } from 'drizzle-orm/mysql-core';
-import { currency, id, json, message, money, recordedId, text, timestamp, timestampNow } from './columns.ts';
+import {
+  bigint,
+  boolean,
+  double,
+  index,
+  int,
+  mysqlTable,
+  primaryKey,
+  tinyint,
+  uniqueIndex,
+} from 'drizzle-orm/mysql-core';
+import { currency, exactText, id, json, message, money, recordedId, text, timestamp, timestampNow } from './columns.ts';
 
 export const orders = mysqlTable(
   'orders',
@@ -97,6 +107,20 @@ export const events = mysqlTable(
     salt: id('salt', { length: 32 }),
   },
   (table) => [uniqueIndex('events_once').on(table.order_id, table.dedupe_key)],
+);
+
+/** The price lists. A price holds from `valid_from` until the next one of its shop and sku. */
+export const prices = mysqlTable(
+  'prices',
+  {
+    /** Empty where there are no shops. */
+    shop: id('shop', { length: 32 }).notNull().default(''),
+    sku: exactText('sku', { length: 64 }).notNull(),
+    valid_from: timestampNow('valid_from'),
+    amount: money('amount').notNull(),
+    currency: currency().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.shop, table.sku, table.valid_from] })],
 );
 
 /** The key of each order whose payloads are encrypted (payload-codec.ts), itself encrypted. Without its row nobody can read them. */

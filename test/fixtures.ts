@@ -5,7 +5,9 @@ import type { AuthConfig } from '@trellis/contracts/config/variables';
 import type { StartInput } from '@trellis/contracts/order';
 import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
+import { importPrices } from '@trellis/drizzle/import-prices';
 import { migrate } from '@trellis/drizzle/migrate';
+import { readPriceList } from '@trellis/drizzle/price-csv';
 import { brokenTrails } from '@trellis/drizzle/trail-audit';
 import { emptyDatabase } from '@trellis/local/stack/database-server';
 import { atGateway } from '@trellis/local/stack/node-programs';
@@ -92,6 +94,13 @@ export async function trailProblems(db: Database, hashedSince?: string) {
 export async function overGateway(url: string): Promise<string> {
   const { PLANETSCALE_URL } = await need('gateway');
   return atGateway(PLANETSCALE_URL, url);
+}
+
+/** Imports the lines of a price list without mistakes, as `npm run prices` does. */
+export function importLines(db: Database, lines: string[], shop = '') {
+  const { list, mistakes } = readPriceList(['sku,amount,currency,valid_from', ...lines].join('\n'));
+  if (mistakes.length > 0) throw new Error(`the lines have mistakes: ${JSON.stringify(mistakes)}`);
+  return importPrices(db, shop, list);
 }
 
 /** Calls `read` every `every` milliseconds until it resolves with a truthy value; throws after `within` milliseconds. */

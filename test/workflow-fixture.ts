@@ -31,6 +31,7 @@ import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
+import { createPriceStore } from '@trellis/drizzle/prices';
 import { audit } from '@trellis/drizzle/sandbox/audit';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import { sandboxCharges } from '@trellis/drizzle/sandbox/schema';
@@ -191,6 +192,7 @@ export async function openTestbed(options: TestbedOptions = {}) {
     openOrders: createOpenOrders(db),
     orders: createOrderStore(db),
     payments: createPaymentStore(db),
+    prices: createPriceStore(db),
     shipments: createShipmentStore(db),
     ...companiesWithFaults(
       faults,
@@ -372,6 +374,7 @@ export function apiOn(
     temporal,
     views: createOrderViews(db),
     capacity: createCapacityStore(db),
+    prices: createPriceStore(db),
     pingDatabase: db.ping,
     policy: 'exercise',
     auth: AUTH_OFF,

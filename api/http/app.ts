@@ -5,6 +5,7 @@ import type { Encryption } from '@trellis/contracts/payload-codec';
 import type { PolicyName } from '@trellis/contracts/policy';
 import type { AdmissionStore } from '@trellis/drizzle/capacity';
 import type { OrderViews } from '@trellis/drizzle/order-views';
+import type { PriceStore } from '@trellis/drizzle/prices';
 import { fetchRequestHandler } from '@trpc/server/adapters/fetch';
 import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
@@ -14,6 +15,7 @@ import { type CountCall, checkRate } from '../callers/rate.ts';
 import { createAuthenticate } from '../callers/tokens.ts';
 import { createAdmission } from '../orders/admission.ts';
 import { toOrderError, toTRPCError } from '../orders/errors.ts';
+import { createPriceCheck } from '../orders/price-check.ts';
 import { appRouter, type Context } from '../orders/router.ts';
 import { createStatusReader } from '../orders/status.ts';
 import type { TemporalPort } from '../temporal/port.ts';
@@ -29,6 +31,7 @@ export interface AppDeps {
   temporal: TemporalPort;
   views: OrderViews;
   capacity: AdmissionStore;
+  prices: PriceStore;
   pingDatabase: Ping;
   policy: PolicyName;
   /** Who may call the API. */
@@ -57,6 +60,7 @@ export function createApp(deps: AppDeps): Hono {
   const { temporal, views, capacity, policy, auth, corsOrigins, hosts, onFailure } = deps;
   const status = createStatusReader({ temporal, views });
   const admission = createAdmission(capacity, policy);
+  const checkPrices = createPriceCheck(deps.prices);
   const authenticate = createAuthenticate(auth);
   const countCall = auth.AUTH === 'on' ? deps.countCall : undefined;
   const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
@@ -71,6 +75,7 @@ export function createApp(deps: AppDeps): Hono {
       temporal,
       views,
       admission,
+      checkPrices,
       status,
       policy,
       encryption: deps.encryption,

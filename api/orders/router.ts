@@ -30,6 +30,7 @@ import type { Admission } from './admission.ts';
 import { eraseOrder } from './erase-order.ts';
 import { fromSql, invalid, toOrderError, toTRPCError } from './errors.ts';
 import { getOrder } from './get-order.ts';
+import type { PriceCheck } from './price-check.ts';
 import { sendCommand } from './send-command.ts';
 import { startOrder } from './start-order.ts';
 import type { StatusReader } from './status.ts';
@@ -38,6 +39,7 @@ export interface Context {
   temporal: TemporalPort;
   views: OrderViews;
   admission: Admission;
+  checkPrices: PriceCheck;
   status: StatusReader;
   policy: PolicyName;
   /** Absent where nothing is encrypted. */

@@ -1,6 +1,6 @@
 import type { Actor } from '@trellis/contracts/actor';
 import { OrderError } from '@trellis/contracts/error';
-import { withoutShop } from '@trellis/contracts/id';
+import { shopOf, withoutShop } from '@trellis/contracts/id';
 import { StartInput, type StartOutput } from '@trellis/contracts/order';
 import type { Encryption } from '@trellis/contracts/payload-codec';
 import type { PolicyName } from '@trellis/contracts/policy';
@@ -9,12 +9,14 @@ import { orderWorkflowId } from '@trellis/contracts/temporal';
 import type { OrderViews } from '@trellis/drizzle/order-views';
 import { type TemporalPort, undefinedIfUnavailable } from '../temporal/port.ts';
 import type { Admission } from './admission.ts';
-import { fallbackOnDatabaseError } from './errors.ts';
+import { fallbackOnDatabaseError, invalid } from './errors.ts';
+import type { PriceCheck } from './price-check.ts';
 
 interface StartDeps {
   temporal: TemporalPort;
   views: OrderViews;
   admission: Admission;
+  checkPrices: PriceCheck;
   policy: PolicyName;
   /** Absent where nothing is encrypted. */
   encryption: Encryption | undefined;
@@ -22,11 +24,11 @@ interface StartDeps {
 
 /**
  * Starts an order, or returns the run that the same request started before, running or completed. The order's ids are the
- * recorded ones. Throws ORDER_CONFLICT when the id belongs to another request, BUSY when the workers could not finish it in
+ * recorded ones. Throws ORDER_CONFLICT when the id belongs to another request, INVALID when an item has no price, BUSY when the workers could not finish it in
  * time, UNAVAILABLE when Temporal fails.
  */
 export async function startOrder(
-  { temporal, views, admission, policy, encryption }: StartDeps,
+  { temporal, views, admission, checkPrices, policy, encryption }: StartDeps,
   order: StartInput,
   started_by: Actor,
 ): Promise<StartOutput> {
@@ -42,8 +44,9 @@ export async function startOrder(
   };
 
   // At once, as each is a round trip. SQL also has the orders whose runs Temporal no longer retains. While it is down, Temporal alone decides.
-  const [row, decision] = await Promise.all([
+  const [row, problems, decision] = await Promise.all([
     fallbackOnDatabaseError(views.find(order_id), 'down' as const),
+    checkPrices(shopOf(order_id), order.items),
     admission.admit(order_id),
   ]);
   const giveBack = async () => {
@@ -61,6 +64,13 @@ export async function startOrder(
     if (!run?.request_hash) return undefined;
     return answer({ run_id: run.run_id, request_hash: run.request_hash });
   };
+  if (problems.length > 0) {
+    await giveBack();
+    // It may have been started under another price list.
+    const running = await findStarted();
+    if (running && running !== 'lost') return running;
+    throw invalid(problems);
+  }
   if (!decision.admitted) {
     // An order that was started before is answered, not refused. While Temporal fails it is refused like any other.
     const running = await undefinedIfUnavailable(findStarted());

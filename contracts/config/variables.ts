@@ -164,5 +164,6 @@ export const PROGRAMS = {
   }),
   audit: v.object(pick('DATABASE_URL')),
   prune: v.object(pick('DATABASE_URL', 'TEMPORAL_ADDRESS', ...TEMPORAL)),
+  prices: v.object(pick('DATABASE_URL')),
   gateway: v.object({ ...pick('PORT'), DATABASE_URL: MySqlUrl, GATEWAY_PASSWORD: v.string() }),
 } as const;

@@ -153,15 +153,17 @@ export async function emptyDatabase(url: string): Promise<void> {
 const isMissingTable = ({ errno, message }: { errno?: number; message: string }): boolean =>
   errno === 1146 || (errno === 1105 && /table .*(not found|does not exist)/i.test(message));
 
-/** Throws an Error unless the database of DATABASE_URL is known to have no order: rows of others are never deleted. */
+/** Throws an Error unless the database of DATABASE_URL is known to have no order and no price list: rows of others are never deleted. */
 async function checkUnused(url: string, reason: unknown): Promise<void> {
-  const orders = await execute(url, 'SELECT 1 FROM orders LIMIT 1').catch((error) => {
-    if (isMissingTable(error)) return [];
-    throw new Error(`DATABASE_URL: whether its database has orders is unknown: ${error.message}`, { cause: error });
-  });
-  if (orders.length === 0) return;
-  const why = reason instanceof Error ? reason.message : String(reason);
-  throw new Error(`DATABASE_URL: its database has orders, and no other one can be created there: ${why}`);
+  for (const table of ['orders', 'prices']) {
+    const rows = await execute(url, `SELECT 1 FROM ${table} LIMIT 1`).catch((error) => {
+      if (isMissingTable(error)) return [];
+      throw new Error(`DATABASE_URL: whether its database has ${table} is unknown: ${error.message}`, { cause: error });
+    });
+    if (rows.length === 0) continue;
+    const why = reason instanceof Error ? reason.message : String(reason);
+    throw new Error(`DATABASE_URL: its database has ${table}, and no other one can be created there: ${why}`);
+  }
 }
 
 async function checkNamed(url: string): Promise<void> {

@@ -46,11 +46,13 @@ describe.skipIf(accounts.worker === url)('the database refuses', () => {
     ['the worker', 'to empty the table of events', worker, 'TRUNCATE events'],
     ['the worker', 'to delete an order', worker, 'DELETE FROM orders'],
     ['the worker', 'to delete a payment', worker, 'DELETE FROM payments'],
+    ['the worker', 'to change a price', worker, 'UPDATE prices SET amount = 1'],
     ['the worker', 'to change a table', worker, 'ALTER TABLE events DROP COLUMN hash'],
     ['the worker', 'to make a table', worker, 'CREATE TABLE more (id int)'],
     ['the API', 'to insert an event', api, `INSERT INTO events ${EVENT}`],
     ['the API', 'to change an order', api, "UPDATE orders SET state = 'shipped'"],
     ['the API', 'to change a payment', api, "UPDATE payments SET status = 'refunded'"],
+    ['the API', 'to add a price', api, "INSERT INTO prices (sku, amount, currency) VALUES ('A', 1, 'EUR')"],
     ['the API', 'to change the rate of admission', api, 'UPDATE capacity SET orders_per_second = 1000'],
     ['the API', 'to read the companies’ books', api, 'SELECT * FROM sandbox_charges'],
   ])('%s %s', async (_, __, db, statement) => {
@@ -66,7 +68,8 @@ describe.skipIf(accounts.worker === url)('the database refuses', () => {
 
 test('the API’s account can do all that its stores do', async () => {
   expect(await checkDatabase(api, 'DATABASE_URL', accounts.api)).toBeUndefined();
-  const { views, capacity } = openApiStores(api);
+  const { views, capacity, prices } = openApiStores(api);
+  expect(await prices.of('', ['ABC'])).toBeUndefined();
   expect(await views.view(order.order_id)).toMatchObject({ state: 'received' });
   expect(await views.find(order.order_id)).toMatchObject({ state: 'received' });
   expect(await views.status(order.order_id, 1)).toMatchObject({ recorded: { status: { state: 'received' } } });

@@ -14,6 +14,7 @@ import { openDatabase } from '@trellis/drizzle/client';
 import type { Database } from '@trellis/drizzle/database';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
+import { createPriceStore } from '@trellis/drizzle/prices';
 import { capacity as capacityTable, orders as ordersTable } from '@trellis/drizzle/schema';
 import { sql } from 'drizzle-orm';
 import { createConnection } from 'mysql2/promise';
@@ -247,6 +248,7 @@ describe('the API while the workers are at capacity', () => {
       temporal,
       views: createOrderViews(db),
       capacity,
+      prices: createPriceStore(db),
       pingDatabase: db.ping,
       policy: 'exercise',
       auth: AUTH_OFF,

@@ -171,6 +171,7 @@ describe('the types', () => {
     | 'id';
   interface Payload extends Loose, Partial<Record<EventText, string>> {
     state?: State;
+    unit_amounts?: string[];
     attempt?: number;
     child_attempts?: number;
   }

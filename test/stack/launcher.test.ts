@@ -237,7 +237,7 @@ describe('npm start', () => {
 describe('the options of the scripts', () => {
   const scripts = [
     ...['demo', 'start', 'edge', 'edge-cost', 'ship-rate', 'burst', 'fuzz', 'races', 'chaos', 'model', 'engines'],
-    ...['api', 'worker', 'migrate', 'audit'],
+    ...['api', 'worker', 'migrate', 'audit', 'prices'],
   ];
 
   type Result = { code: number | null; stdout: string; stderr: string };

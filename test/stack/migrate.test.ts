@@ -102,7 +102,7 @@ test.each([
 describe('migrate', () => {
   const PRODUCT = [
     ...['0000_initial', '0001_capacity', '0002_utf8_text_and_open_orders'],
-    ...['0003_shops_and_actors', '0004_event_chain', '0005_order_keys', '0006_erasure'],
+    ...['0003_shops_and_actors', '0004_event_chain', '0005_order_keys', '0006_erasure', '0007_prices'],
   ];
   const SANDBOX = ['0000_sandbox', '0001_utf8_text_and_longer_tracking', '0002_ids_with_shops'];
 

@@ -6,7 +6,7 @@ import { createLogger } from '@trellis/contracts/config/logger';
 import { Event } from '@trellis/contracts/event';
 import { OrderSummary, OrderView, type StartInput } from '@trellis/contracts/order';
 import { FailedAttempt, type Progress, WorkflowStatus } from '@trellis/contracts/order-status';
-import { Payment } from '@trellis/contracts/payment';
+import { MAX_AMOUNT, Payment } from '@trellis/contracts/payment';
 import { Shipment } from '@trellis/contracts/shipment';
 import { type Ending, STATES, type State } from '@trellis/contracts/states-and-steps';
 import type { Run } from '@trellis/contracts/temporal';
@@ -20,16 +20,17 @@ import { createOrderKeyStore } from '@trellis/drizzle/order-keys';
 import { createOrderViews } from '@trellis/drizzle/order-views';
 import { createOrderStore } from '@trellis/drizzle/orders';
 import { createPaymentStore } from '@trellis/drizzle/payments';
+import { createPriceStore } from '@trellis/drizzle/prices';
 import { createParcelBook, createPaymentBook } from '@trellis/drizzle/sandbox/books';
 import { sandboxCharges, sandboxParcels } from '@trellis/drizzle/sandbox/schema';
 import * as schema from '@trellis/drizzle/schema';
 import { createShipmentStore } from '@trellis/drizzle/shipments';
 import { createAttemptLog } from '@trellis/workers/activities/attempt-log';
-import { desc, sql } from 'drizzle-orm';
+import { desc, eq, sql } from 'drizzle-orm';
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
 import * as v from 'valibot';
 import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, overGateway, trailProblems } from '../fixtures.ts';
+import { anOrder, freshDatabase, freshId, HAPPY_EVENTS, importLines, overGateway, trailProblems } from '../fixtures.ts';
 import { openSqlProxy } from '../trials/sql-proxy.ts';
 
 const { url, drop } = await freshDatabase();
@@ -164,6 +165,97 @@ describe.each(DRIVERS)('over $driver', ({ at }) => {
     expect(await keys.find(order_id)).toEqual(made[stored.indexOf(true)]);
     expect(await keys.add(order_id, { kek: 'k2', wrapped: 'x' })).toBe(false);
     expect(await keys.find(order_id)).toEqual(made[stored.indexOf(true)]);
+  });
+
+  describe('a price list', () => {
+    const store = createPriceStore(db);
+    const freshShop = () => freshId('shop');
+    const IN_AN_HOUR = new Date(Date.now() + 3_600_000).toISOString();
+
+    /** Moves a shop's whole list into the past, as if so many hours had gone by. */
+    const hoursLater = (hours: number, shop: string) =>
+      db.run((session) =>
+        session
+          .update(schema.prices)
+          .set({ valid_from: sql`valid_from - INTERVAL ${hours} HOUR` })
+          .where(eq(schema.prices.shop, shop)),
+      );
+
+    const rowsOf = (shop: string) =>
+      db.run((session) =>
+        session
+          .select()
+          .from(schema.prices)
+          .where(eq(schema.prices.shop, shop))
+          .orderBy(schema.prices.sku, schema.prices.valid_from),
+      );
+
+    test('has the price that holds now, until the next one, and exists from its first one on', async () => {
+      const shop = freshShop();
+      expect(await store.of(shop, ['A'])).toBeUndefined();
+      await importLines(db, [`A,1.50,EUR,${IN_AN_HOUR}`], shop);
+      expect(await store.of(shop, ['A'])).toBeUndefined();
+      await hoursLater(2, shop);
+      await importLines(db, [`A,2.50,USD,${IN_AN_HOUR}`, 'B,1980,JPY,'], shop);
+      const B = { amount: '1980.00', currency: 'JPY' };
+      const current = async () => Object.fromEntries((await store.of(shop, ['A', 'B', 'B', 'C'])) ?? []);
+      expect(await current()).toMatchObject({ A: { amount: '1.50', currency: 'EUR' }, B });
+      await hoursLater(2, shop);
+      expect(await current()).toMatchObject({ A: { amount: '2.50', currency: 'USD' }, B });
+      const others = await store.of(shop, ['C', 'a', 'b']);
+      expect(['C', 'a', 'b', 'A'].map((sku) => others?.has(sku))).toEqual([false, false, false, false]);
+      expect(await store.of(freshShop(), ['A'])).toBeUndefined();
+    });
+
+    test('is imported again without a change; a price to come is replaced, one that was valid never', async () => {
+      const shop = freshShop();
+      const lines = ['A,1.50,EUR,', `A,2.50,EUR,${IN_AN_HOUR}`, 'B,3,EUR,'];
+      expect(await importLines(db, lines, shop)).toEqual({ added: 3, replaced: 0, unchanged: 0 });
+      const first = await rowsOf(shop);
+      expect(await importLines(db, lines, shop)).toEqual({ added: 0, replaced: 0, unchanged: 3 });
+      expect(await rowsOf(shop)).toEqual(first);
+      const changed = ['A,1.60,EUR,', `A,2.50,USD,${IN_AN_HOUR}`];
+      expect(await importLines(db, changed, shop)).toEqual({ added: 1, replaced: 1, unchanged: 0 });
+      const since = first[0]?.valid_from;
+      expect(await importLines(db, [`A,1.50,EUR,${since}`], shop)).toEqual({ added: 0, replaced: 0, unchanged: 1 });
+      const before = await rowsOf(shop);
+      expect(before.map(({ sku, amount, currency }) => `${sku} ${amount} ${currency}`)).toEqual([
+        ...['A 1.50 EUR', 'A 1.60 EUR', 'A 2.50 USD'],
+        'B 3.00 EUR',
+      ]);
+      const past = ['C,9,EUR,', `A,1.40,EUR,${since}`, 'C,9,EUR,2020-01-01'];
+      expect(await importLines(db, past, shop)).toMatchObject([
+        { line: 3, path: 'valid_from' },
+        { line: 4, path: 'valid_from' },
+      ]);
+      expect(await rowsOf(shop)).toEqual(before);
+    });
+
+    test('has any number of prices, up to the highest', async () => {
+      const shop = freshShop();
+      const lines = Array.from({ length: 1_200 }, (_, n) => `sku-${n},${n + 1}.99,EUR,`);
+      const highest = { amount: MAX_AMOUNT, currency: 'EUR' };
+      expect(await importLines(db, [...lines, `字,${MAX_AMOUNT},EUR,`], shop)).toMatchObject({ added: 1_201 });
+      const list = await store.of(shop, ['sku-1199', '字']);
+      expect([list?.get('sku-1199')?.amount, list?.get('字')]).toEqual(['1200.99', highest]);
+      const order = anOrder();
+      await orders.receive(order, runOf(order), null);
+      await orders.validated(order.order_id, highest);
+      expect(await payments.beginCharge(order.order_id, order.payment_id)).toMatchObject({ money: highest });
+    });
+  });
+
+  test('an order keeps the price with which it was validated, whatever a repetition finds', async () => {
+    const order = await orderIn('received');
+    expect(await orders.validated(order.order_id, undefined)).toBe(false);
+    expect(await viewOf(order)).toMatchObject({ state: 'received', amount: null });
+    const price = { amount: '19.98', currency: 'EUR', unit_amounts: ['9.99'] };
+    expect(await orders.validated(order.order_id, price)).toBe(true);
+    const before = await everythingOf(order);
+    expect((await viewOf(order)).events.at(-1)).toMatchObject({ type: 'order_validated', payload: price });
+    expect(await orders.validated(order.order_id, MONEY)).toBe(true);
+    expect(await orders.validated(order.order_id, undefined)).toBe(true);
+    expect(await everythingOf(order)).toEqual(before);
   });
 
   describe('states only move forward', () => {

@@ -19,6 +19,7 @@ type Deps<F extends (deps: never) => unknown> = Parameters<F>[0];
 /** Implements the activities that contracts/activities.ts lists. The workflow that calls an activity chooses its queue. */
 export function createActivities(
   deps: Deps<typeof createReceiveOrder> &
+    Deps<typeof createValidateOrder> &
     Deps<typeof createChargePayment> &
     Deps<typeof createRefundPayment> &
     Deps<typeof createLoadAbandoned> &
