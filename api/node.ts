@@ -14,6 +14,7 @@ import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { CALLS, PERIOD_S } from './callers/rate.ts';
 import { encryptionOf } from './encryption.ts';
 import { createApp } from './http/app.ts';
+import { codecRoute } from './http/codec.ts';
 import { DOCS, DOCS_HEADERS } from './http/docs.ts';
 import { reasonOf } from './http/failure.ts';
 import { openApiDocument } from './http/openapi-from-router.ts';
@@ -57,6 +58,7 @@ const temporal = connection
       encryption,
     });
 const limiter = new RateLimiterMemory({ points: CALLS, duration: PERIOD_S });
+const hosts = LOOPBACK.includes(config.HOST) ? LOOPBACK : undefined;
 const app = createApp({
   temporal,
   ...stores,
@@ -70,7 +72,8 @@ const app = createApp({
       () => false,
     ),
   corsOrigins: config.CORS_ORIGINS,
-  hosts: LOOPBACK.includes(config.HOST) ? LOOPBACK : undefined,
+  hosts,
+  addCodec: encryption && codecRoute({ encryption, uiOrigin: config.TEMPORAL_UI_ORIGIN, hosts }),
   isStopping: () => isStopping(),
   onFailure: (failure) => log.error(failure, 'request failed'),
 });

@@ -184,6 +184,12 @@ const MAX_PROBLEM_LENGTH = 200;
 export function problemsOf(issues: readonly v.BaseIssue<unknown>[]): Problem[] {
   return issues.slice(0, MAX_PROBLEMS).map((issue) => ({
     path: (v.getDotPath(issue) ?? '').slice(0, MAX_PROBLEM_LENGTH),
-    message: issue.message.slice(0, MAX_PROBLEM_LENGTH),
+    message: withoutValue(issue).slice(0, MAX_PROBLEM_LENGTH),
   }));
 }
+
+/** valibot's own messages end with the text or number that was received. It may be personal, and problems are answered and recorded. */
+const withoutValue = ({ message, received }: v.BaseIssue<unknown>): string =>
+  /^["\d-]/.test(received) && message.endsWith(received)
+    ? `${message.slice(0, -received.length)}another value`
+    : message;

@@ -1,7 +1,7 @@
 /** A caller of the API: who it is, what it may do, and which orders are its own. */
 import { type Actor, VIA } from '@trellis/contracts/actor';
 import { OrderError } from '@trellis/contracts/error';
-import { recordedId, withoutShop } from '@trellis/contracts/id';
+import { recordedId, shopOf, withoutShop } from '@trellis/contracts/id';
 import { ID_RULE, type OrderSummary, type OrderView } from '@trellis/contracts/order';
 import { EVERY_SHOP, SCOPE_NAMES, type Scope } from '@trellis/contracts/scopes';
 import { invalid, noSuchOrder } from '../orders/errors.ts';
@@ -32,6 +32,18 @@ export function authorize({ scopes, isPerson, order }: Caller, scope: Scope): vo
     throw new OrderError('FORBIDDEN', "approving is for people: the token's claim amr does not say how one logged in");
   if (scope === 'orders:list' && order !== undefined)
     throw new OrderError('FORBIDDEN', 'the token is for one order only');
+}
+
+/**
+ * Throws FORBIDDEN unless the caller is staff: who may read the personal data of all orders, of every shop or where there are no shops.
+ * Returns a function that tells by a recorded id whether the caller may read that order: one without a shop reads no shop's orders.
+ */
+export function authorizeStaff(caller: Caller): (recordedId: string) => boolean {
+  authorize(caller, 'orders:read:personal');
+  const { shop, order } = caller;
+  if (order !== undefined) throw new OrderError('FORBIDDEN', 'the token is for one order only');
+  if (shop !== '' && shop !== EVERY_SHOP) throw new OrderError('FORBIDDEN', 'the token is for one shop only');
+  return (id) => shop === EVERY_SHOP || shopOf(id) === '';
 }
 
 /** The recorded id of an order that the caller names. Throws NOT_FOUND when its token is for another one. */

@@ -7,6 +7,8 @@ export interface Call {
   request_id: string;
   /** Who sent the request, once the app has authenticated it. */
   caller?: Actor;
+  /** The orders whose payloads the codec endpoint has decrypted, by their recorded ids. */
+  decoded?: string[];
 }
 
 /** An entry of the access log. */
@@ -35,12 +37,12 @@ export const newCall = (header: unknown): Call => ({
 
 /** The entry of a request that has ended; undefined for a health probe. `url`: its target, a path or a whole URL. */
 export function accessOf(
-  { request_id, caller }: Call,
+  { request_id, ...known }: Call,
   { method = '', url = '' }: { method?: string | undefined; url?: string | undefined },
   status: number,
   ms: number,
 ): Access | undefined {
   const path = PATH.exec(url)?.[1] ?? '';
   if (PROBES.includes(path)) return undefined;
-  return { request_id, method, path, status, ms: Math.round(ms), ...(caller && { caller }) };
+  return { request_id, method, path, status, ms: Math.round(ms), ...known };
 }

@@ -11,6 +11,7 @@ import type { Context as HonoContext } from 'hono';
 import { cors } from 'hono/cors';
 // The preset with the smallest router: the edge bundle is bounded.
 import { Hono } from 'hono/tiny';
+import type { Caller } from '../callers/caller.ts';
 import { type CountCall, checkRate } from '../callers/rate.ts';
 import { createAuthenticate } from '../callers/tokens.ts';
 import { createAdmission } from '../orders/admission.ts';
@@ -48,9 +49,14 @@ export interface AppDeps {
   hosts?: readonly string[] | undefined;
   /** Whether the process is about to stop, so that it is not ready. */
   isStopping?: () => boolean;
+  /** Adds the codec endpoint (codec.ts); there is none when absent. */
+  addCodec?: ((app: Hono, identify: Identify) => void) | undefined;
   /** Called for every INTERNAL and UNAVAILABLE answer. */
   onFailure: (failure: Failure) => void;
 }
+
+/** Finds out who sent a request, and counts the call. Throws UNAUTHENTICATED, BUSY, or UNAVAILABLE. */
+export type Identify = (c: HonoContext) => Promise<Caller>;
 
 /**
  * The whole API as a fetch handler, for any runtime that has one. Its second argument, if any, is the request's `Call`, to which it adds
@@ -65,12 +71,16 @@ export function createApp(deps: AppDeps): Hono {
   const countCall = auth.AUTH === 'on' ? deps.countCall : undefined;
   const unreachable = createReadiness({ database: deps.pingDatabase, temporal: temporal.ping });
   const callOf = (c: HonoContext): Call | undefined => c.env;
-  const contextOf = async (c: HonoContext): Promise<Context> => {
+  const identify: Identify = async (c) => {
     const caller = await authenticate(c.req.raw);
     const call = callOf(c);
     // Before it may be refused, so that the log names who makes too many calls.
     if (call) call.caller = caller.actor;
     if (countCall) await checkRate(caller, countCall);
+    return caller;
+  };
+  const contextOf = async (c: HonoContext): Promise<Context> => {
+    const caller = await identify(c);
     return {
       temporal,
       views,
@@ -100,7 +110,7 @@ export function createApp(deps: AppDeps): Hono {
   const app = new Hono();
   app.onError((thrown, c) => {
     const error = toOrderError(thrown);
-    report(c, error, c.req.path.split('/')[2]);
+    report(c, error, /^\/orders\/([^/]+)/.exec(c.req.path)?.[1]);
     return problemResponse(error);
   });
   app.notFound(async (c) => {
@@ -109,6 +119,8 @@ export function createApp(deps: AppDeps): Hono {
     return problemResponse(new OrderError('NOT_FOUND', 'no such route'));
   });
 
+  // Before CORS_ORIGINS, which do not hold for it.
+  deps.addCodec?.(app, identify);
   if (corsOrigins)
     app.use(
       cors({

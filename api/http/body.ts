@@ -11,23 +11,23 @@ const LINGER_MS = 3_000;
 /** A body's text, empty when there is none; or why the body is refused. `rest` resolves at the end of what its client still sends. */
 export type Body = { text: string } | { refusal: OrderError; rest?: Promise<void> };
 
-/** Reads a request's body. It is refused when it is too large, not UTF-8, or cut off by its client. */
-export async function receiveBody(request: Request): Promise<Body> {
+/** Reads a request's body. It is refused when it is larger than `maxBytes`, not UTF-8, or cut off by its client. */
+export async function receiveBody(request: Request, maxBytes = MAX_BODY_BYTES): Promise<Body> {
   const { method, headers } = request;
   if (method === 'GET' || method === 'HEAD') return { text: '' };
   const length = headers.get('content-length');
   // A stream for the body costs more than all the rest of a request, and the server holds the client to its length.
-  if (length === null || Number(length) > MAX_BODY_BYTES) return receiveStream(request, Number(length));
+  if (length === null || Number(length) > maxBytes) return receiveStream(request, Number(length), maxBytes);
   const bytes = await request.arrayBuffer().catch(() => undefined);
   return bytes ? decoded(bytes, headers) : cutOff();
 }
 
-async function receiveStream({ headers, body }: Request, length: number): Promise<Body> {
+async function receiveStream({ headers, body }: Request, length: number, maxBytes: number): Promise<Body> {
   if (!body) return { text: '' };
   const reader = body.getReader();
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   let size = length;
-  while (size <= MAX_BODY_BYTES) {
+  while (size <= maxBytes) {
     const read = await reader.read().catch(() => undefined);
     if (!read) return cutOff();
     if (read.done) return decoded(await new Blob(chunks).arrayBuffer(), headers);
@@ -35,7 +35,7 @@ async function receiveStream({ headers, body }: Request, length: number): Promis
     chunks.push(read.value);
   }
   const rest = discard(reader).catch(() => undefined);
-  return { refusal: new OrderError('PAYLOAD_TOO_LARGE', 'the body is larger than 64 kB'), rest };
+  return { refusal: new OrderError('PAYLOAD_TOO_LARGE', `the body is larger than ${maxBytes / 1024} kB`), rest };
 }
 
 const cutOff = (): Body => ({ refusal: new OrderError('INVALID_JSON', 'the body was cut off') });

@@ -48,7 +48,7 @@ function queryOf(url: string): Input {
 }
 
 /** The body as an object; an empty body counts as `{}`. Throws INVALID_JSON or INVALID. */
-function bodyOf(text: string): Input {
+export function bodyOf(text: string): Input {
   if (text === '') return {};
   let body: unknown;
   try {

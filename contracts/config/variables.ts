@@ -76,6 +76,8 @@ export const Variables = {
   HOST: v.optional(v.string(), '127.0.0.1'),
   /** The public halves of the keys that sign approvals; any approval is accepted when absent. */
   APPROVAL_PUBLIC_KEYS: v.optional(list(PublicKey)),
+  /** The origin of Temporal's UI, whose pages may use the codec endpoint; no page may when absent. */
+  TEMPORAL_UI_ORIGIN: v.optional(text(/^https?:\/\/[^/\s,*]+$/, 'must be an origin such as https://temporal.example')),
   FLAKY_CALL: v.optional(v.picklist(['on', 'off']), 'off'),
   LOG_LEVEL: v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error', 'silent']), 'info'),
 } as const;
@@ -121,6 +123,7 @@ export const PROGRAMS = {
         ...AUTH,
         'APPROVAL_KEY',
         ...ENCRYPTION,
+        'TEMPORAL_UI_ORIGIN',
         'HOST',
         'PORT',
         'POLICY',

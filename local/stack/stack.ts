@@ -11,7 +11,14 @@ import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
 import { type EncryptionVariables, encryptionOf } from './encryption.ts';
 import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
-import { gatewayUrl, programVariables, startApi, startGateway, startWorker } from './node-programs.ts';
+import {
+  encryptionVariables,
+  gatewayUrl,
+  programVariables,
+  startApi,
+  startGateway,
+  startWorker,
+} from './node-programs.ts';
 import { choosePorts, HOST, keepPorts } from './ports.ts';
 import { reap, type Service } from './processes.ts';
 import { prepareTemporal, startTemporal, type TemporalAddresses } from './temporal-server.ts';
@@ -104,7 +111,8 @@ export async function startStack({
     const used = (name: string) => uses.get(name) ?? true;
     const ports = await (persistent ? keepPorts({ folder, used, say }) : choosePorts());
     const sql = () => started(startDatabase({ folder, port: ports.sql, say }));
-    const temporal = () => started(startTemporal({ folder, ports, persistent: durable, say }));
+    const codec = encryptionVariables().ENCRYPTION_KEYS ? `http://${HOST}:${ports.api}/codec` : undefined;
+    const temporal = () => started(startTemporal({ folder, ports, persistent: durable, codec, say }));
     const newTemporal = async (): Promise<TemporalAddresses> => {
       await temporal();
       return {
@@ -149,6 +157,7 @@ export async function startStack({
       DATABASE_URL: urls[program],
       TEMPORAL_ADDRESS,
       TEMPORAL_NAMESPACE,
+      TEMPORAL_UI_ORIGIN: addresses.TEMPORAL_UI_URL,
       ...callers.settings,
       ...encryption,
       ...(typeof env === 'function' ? await env(program, urls[program]) : env),

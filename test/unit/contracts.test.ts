@@ -35,6 +35,23 @@ describe('an order', () => {
     expect(v.parse(StartInput, { ...ORIGINAL, address }).address).toEqual(address);
   });
 
+  test('is refused without its values, which may be personal; what is missing is said to be', () => {
+    const address = { line1: 5_550_100, city: 'x'.repeat(201), name: null };
+    const given = { ...ORIGINAL, payment_id: undefined, address, items: [{ sku: 'secret', qty: 'secret' }] };
+    const parsed = v.safeParse(StartInput, given);
+    expect(parsed.success ? [] : problemsOf(parsed.issues)).toEqual([
+      { path: 'payment_id', message: 'Invalid type: Expected string but received undefined' },
+      { path: 'address.line1', message: 'Invalid type: Expected string but received another value' },
+      { path: 'address.city', message: 'must have 1 to 200 characters' },
+      { path: 'address.name', message: 'Invalid type: Expected string but received null' },
+      { path: 'items.0.qty', message: 'Invalid type: Expected number but received another value' },
+    ]);
+    const low = v.safeParse(StartInput, { ...ORIGINAL, items: [{ sku: 'ABC', qty: -5 }] });
+    expect(low.success ? [] : problemsOf(low.issues)).toEqual([
+      { path: 'items.0.qty', message: 'Invalid value: Expected >=1 but received another value' },
+    ]);
+  });
+
   test('counts code points, as its JSON Schema does, not UTF-16 units', () => {
     expect(problems({ ...ORIGINAL, items: [{ sku: '🪴'.repeat(64), qty: 1 }] })).toEqual([]);
     expect(problems({ ...ORIGINAL, items: [{ sku: '🪴'.repeat(65), qty: 1 }] })).toEqual(['items.0.sku']);
