@@ -8,7 +8,7 @@ import { createServer } from 'node:tls';
 
 export const SERVER_NAME = 'temporal.internal';
 
-/** Certificates made with `openssl`, as paths: an authority, a server of this name and a client certified by it, and a stranger who isn't. */
+/** Certificates made with `openssl`, as paths: an authority, a server of this name, a client and, by `certified`, others certified by it, and a stranger who isn't. */
 export function makeCertificates(folder: string, serverName = SERVER_NAME) {
   mkdirSync(folder, { recursive: true });
   const path = (file: string) => join(folder, file);
@@ -17,13 +17,15 @@ export function makeCertificates(folder: string, serverName = SERVER_NAME) {
   for (const name of ['ca', 'stranger'])
     openssl(...request, `/CN=${name}`, '-x509', '-days', '2', '-keyout', `${name}.key`, '-out', `${name}.pem`);
   writeFileSync(path('names'), `subjectAltName=DNS:${serverName}`);
-  for (const name of ['server', 'client']) {
+  const pair = (name: string) => ({ cert: path(`${name}.pem`), key: path(`${name}.key`) });
+  const certified = (name: string) => {
     openssl(...request, `/CN=${name}`, '-keyout', `${name}.key`, '-out', `${name}.csr`);
     const signed = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names', '-days', '2'];
     openssl('x509', '-req', '-in', `${name}.csr`, ...signed, '-out', `${name}.pem`);
-  }
-  const pair = (name: string) => ({ cert: path(`${name}.pem`), key: path(`${name}.key`) });
-  return { ca: path('ca.pem'), server: pair('server'), client: pair('client'), stranger: pair('stranger') };
+    return pair(name);
+  };
+  const stranger = pair('stranger');
+  return { ca: path('ca.pem'), server: certified('server'), client: certified('client'), stranger, certified };
 }
 
 /** Starts a front on 127.0.0.1 for the server at `target`, host:port. Resolves with its own host:port. */

@@ -7,7 +7,11 @@ import { createApprovalCheck } from '@trellis/contracts/approval-proof';
 import { readCommandLine } from '@trellis/contracts/config/command-line';
 import { createLogger } from '@trellis/contracts/config/logger';
 import { giveBackStartMemory } from '@trellis/contracts/config/start-memory';
-import { createTemporalClient, fromEnvironmentAndProfile } from '@trellis/contracts/config/temporal-client';
+import {
+  createTemporalClient,
+  fromEnvironmentAndProfile,
+  type TemporalOptions,
+} from '@trellis/contracts/config/temporal-client';
 import { PROGRAMS } from '@trellis/contracts/config/variables';
 import { createEncryption } from '@trellis/contracts/payload-codec';
 import { checkDatabase, openDatabase } from '@trellis/drizzle/client';
@@ -36,7 +40,7 @@ const CAUSES: [RegExp, string][] = [
   [/InvalidCertificate/, 'TEMPORAL_TLS_SERVER_CA_CERT_PATH'],
   [/CertificateRequired|UnexpectedEof|fatal alert/, 'TEMPORAL_TLS_CLIENT_CERT_PATH'],
   [/InvalidContentType/, 'TEMPORAL_TLS'],
-  [/PermissionDenied|Unauthenticated/, 'TEMPORAL_API_KEY'],
+  [/PermissionDenied|Unauthenticated|does not have (permission|valid authentication)/, 'TEMPORAL_API_KEY'],
   [/code: NotFound/, 'TEMPORAL_NAMESPACE'],
 ];
 
@@ -142,9 +146,16 @@ async function exitIfUnreachable(error: unknown): Promise<never> {
   if (!(error instanceof TransportError)) throw error;
   const [, named] = CAUSES.find(([words]) => words.test(error.message)) ?? [];
   const isCutOff = config.temporal.tls && /ConnectionReset|BrokenPipe|connection closed/.test(error.message);
-  const variable = named ?? (isCutOff ? await variableOfCutOff() : 'TEMPORAL_ADDRESS');
+  const likely = named ?? (isCutOff ? await variableOfCutOff() : 'TEMPORAL_ADDRESS');
+  const variable = likely === 'TEMPORAL_API_KEY' ? variableOfProof(config.temporal) : likely;
   const reason = error.message.replace(/\s+/g, ' ').slice(0, 300);
   exit(`${variable} (${address}, namespace ${namespace}): ${reason}`);
+}
+
+/** Names the variable that says who this worker is. */
+function variableOfProof({ apiKey, tls }: TemporalOptions): string {
+  const isCertified = typeof tls === 'object' && tls?.clientCertPair !== undefined;
+  return isCertified && apiKey === undefined ? 'TEMPORAL_TLS_CLIENT_CERT_PATH' : 'TEMPORAL_API_KEY';
 }
 
 /**

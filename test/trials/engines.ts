@@ -7,6 +7,14 @@ import { emptyDatabase } from '@trellis/local/stack/database-server';
 import { throwAwayFolder } from '@trellis/local/stack/folder';
 import { freePort } from '@trellis/local/stack/ports';
 import { reap } from '@trellis/local/stack/processes';
+import {
+  attacks,
+  callsMade,
+  principalsOfShipped,
+  refusedNothing,
+  unlistedCalls,
+  unlistedWorker,
+} from './engines/access.ts';
 import { fillBooks } from './engines/fill-books.ts';
 import {
   debianMySql,
@@ -21,7 +29,15 @@ import {
 import { openReport, type Report } from './engines/report.ts';
 import { shipThrough } from './engines/secured.ts';
 import { liveOnOneShard, raceForPayments } from './engines/shards.ts';
-import { startCluster, startWithCertificates, startWithTokens, TEMPORAL } from './engines/temporal.ts';
+import {
+  buildServerWithAccess,
+  serverWithAccess,
+  startCluster,
+  startWithCertificates,
+  startWithTokens,
+  stockServer,
+  TEMPORAL,
+} from './engines/temporal.ts';
 import { startVitess, VITESS } from './engines/vitess.ts';
 
 const STORE_TESTS = ['stack/stores.test.ts', 'stack/audit.test.ts'];
@@ -68,7 +84,10 @@ const cli = script(
   'Run the product on real servers, restart them meanwhile, and report what passed.',
 )
   .argument('<engine>', ENGINES.join(', '))
-  .option('--short', 'of mysql: only the migrations, the store tests, the demo and the audit')
+  .option(
+    '--short',
+    'of mysql: only the migrations, the store tests, the demo and the audit; of temporal: only who may call what',
+  )
   .option('--if-available', 'succeed, with a line, where the engine cannot be had')
   .parse();
 const [engine] = cli.processedArgs;
@@ -163,9 +182,15 @@ async function mySqlServer(settings: string[] = []) {
 
 async function tryTemporal(): Promise<boolean> {
   const sql = await mySqlServer(ROOM_FOR_TEMPORAL);
-  const [first, second] = await startCluster(folder, sql.url, print);
   await query(sql.url, 'CREATE DATABASE trellis');
   const url = `${sql.url}/trellis`;
+  const [row] = await query(url, 'SELECT VERSION() AS version');
+  if (short) {
+    const report = openReport(folder, {});
+    await whoMayCallWhat(report, sql.url);
+    return report.close(`Temporal ${TEMPORAL}, nodes of all roles in memory, the product on MySQL ${row?.version}`);
+  }
+  const [first, second] = await startCluster(folder, sql.url, print);
   const report = openReport(folder, {
     DATABASE_URL: url,
     TEMPORAL_ADDRESS: first.address,
@@ -188,21 +213,50 @@ async function tryTemporal(): Promise<boolean> {
   );
   await shipRate(', SQL restarted', () => restarted('SQL of Temporal and of the product', sql.restart));
   await report.program('races', 'test/trials/races.ts', ['--orders', '5']);
-  await query(sql.url, 'CREATE DATABASE secured');
-  const database = `${sql.url}/secured`;
+  await whoMayCallWhat(report, sql.url);
+  return report.close(`Temporal ${TEMPORAL}, two nodes of all roles on MySQL ${row?.version}`);
+}
+
+/** Servers that demand proof of who calls: Temporal's own program, and ours with an allow-list. */
+async function whoMayCallWhat(report: Report, sqlUrl: string): Promise<void> {
+  await query(sqlUrl, 'CREATE DATABASE secured');
+  const database = `${sqlUrl}/secured`;
   await migrate(database);
-  for (const [what, start] of [
+  const ways = [
     ['client certificates', startWithCertificates],
     ['JSON web tokens', startWithTokens],
-  ] as const)
-    await report.check(`worker and API with ${what}`, async () => {
-      const secured = await start(folder, print);
-      const figures = await shipThrough(secured, { folder, database });
+  ] as const;
+  for (const [proof, start] of ways)
+    await report.check(`worker and API with ${proof}`, async () => {
+      const secured = await start(folder, await stockServer(print));
+      const figures = await shipThrough(secured, { folder, database, say: print });
       await secured.node.service.stop();
       return figures;
     });
-  const [row] = await query(url, 'SELECT VERSION() AS version');
-  return report.close(`Temporal ${TEMPORAL}, two nodes of all roles on MySQL ${row?.version}`);
+  const isBuilt = await report.check('tests and build of the allow-list', async () => {
+    await buildServerWithAccess(folder);
+    return '';
+  });
+  if (!isBuilt) return;
+  const servers: string[] = [];
+  for (const [proof, start] of ways) {
+    const secured = await start(folder, serverWithAccess(folder));
+    servers.push(secured.node.service.name);
+    const version = proof === 'client certificates' ? { buildId: '1' } : {};
+    await report.check(`allow-list with ${proof}`, async () => {
+      const figures = await shipThrough(secured, { folder, database, say: print, ...version });
+      await refusedNothing(folder, secured);
+      return figures;
+    });
+    await report.check(`allow-list with ${proof}: a worker that is not listed`, () =>
+      unlistedWorker(secured, folder, database),
+    );
+    await report.check(`allow-list with ${proof}: who wrote what`, () => principalsOfShipped(secured));
+    await report.check(`allow-list with ${proof}: each call that is not listed`, () => unlistedCalls(secured));
+    await report.check(`allow-list with ${proof}: attacks`, () => attacks(secured));
+    await secured.node.service.stop();
+  }
+  await report.check('calls that were made', () => callsMade(folder, servers));
 }
 
 async function tryVitess(): Promise<boolean> {

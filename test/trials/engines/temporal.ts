@@ -1,15 +1,18 @@
 /** Temporal's own server, built from source: a cluster of two nodes on MySQL, and single nodes that demand proof of who calls. */
 import { generateKeyPairSync, sign } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import type { RequestOptions } from 'node:https';
 import { join } from 'node:path';
 import { Connection, type ConnectionOptions } from '@temporalio/client';
+import { ROOT } from '@trellis/local/stack/folder';
 import { freePort, HOST } from '@trellis/local/stack/ports';
 import { type Service, startProcess } from '@trellis/local/stack/processes';
 import { run } from '@trellis/local/stack/programs';
 import pRetry from 'p-retry';
 import { stringify } from 'yaml';
 import { makeCertificates, SERVER_NAME } from '../../tls-proxy.ts';
-import { goPrograms } from './go-programs.ts';
+import { goPrograms, testAndBuild } from './go-programs.ts';
 
 type Say = (line: string) => void;
 
@@ -18,6 +21,7 @@ const MODULE = 'go.temporal.io/server';
 const SCHEMA = 'schema/mysql/v8';
 const STORES = { temporal: 'temporal', visibility: 'temporal_visibility' };
 const SHARDS = 4;
+const CONNECTED_FOR_MS = 120_000;
 /** `internal-frontend` serves the server's own workflows, whatever the frontend demands of its callers. */
 const ROLES = ['frontend', 'internal-frontend', 'history', 'matching', 'worker'] as const;
 
@@ -27,6 +31,8 @@ export interface Node {
   address: string;
   /** host:port of its HTTP API. */
   http: string;
+  /** host:port at which it serves Temporal's own services, which may do everything. */
+  internal: string;
   service: Service;
   startAgain(): Promise<void>;
 }
@@ -55,48 +61,123 @@ export async function startCluster(folder: string, mysqlUrl: string, say: Say): 
     },
   });
   const stores = [store(STORES.temporal), store(STORES.visibility)];
-  const first = await startNode(home, folder, 'temporal-1', stores, SHARDS);
-  const second = await startNode(home, folder, 'temporal-2', stores, SHARDS);
+  const program = await stockServer(say);
+  const first = await startNode(program, folder, 'temporal-1', stores, SHARDS);
+  const second = await startNode(program, folder, 'temporal-2', stores, SHARDS);
   await registerDefault({ address: first.address });
   return [first, second];
 }
 
-/** How a program of the product reaches a server, as environment variables; HTTP's scheme; and who is turned away. */
+/** The program of a node, and what its configuration has besides the stores. */
+export interface Program {
+  name: string;
+  command: string;
+  flags: string[];
+  settings: object;
+}
+
+/** Temporal's own program. */
+export async function stockServer(say: Say): Promise<Program> {
+  const command = join(await programs(say), 'bin/server');
+  return { name: 'temporal', command, flags: ['--allow-no-auth'], settings: { log: { stdout: true, level: 'warn' } } };
+}
+
+const WITH_ACCESS = join(ROOT, 'temporal-server');
+const programWithAccess = (folder: string) => join(folder, 'temporal-server');
+
+/** Builds Temporal's server with an allow-list into `folder`. Throws an Error with what its own tests find. */
+export const buildServerWithAccess = (folder: string): Promise<void> =>
+  testAndBuild(WITH_ACCESS, programWithAccess(folder));
+
+/** The program that `buildServerWithAccess` has built. */
+export const serverWithAccess = (folder: string): Program => ({
+  name: 'temporal-access',
+  command: programWithAccess(folder),
+  flags: ['--access-file', join(WITH_ACCESS, 'access.yaml')],
+  settings: {
+    log: { stdout: true, level: 'info' },
+    dynamicConfigClient: { filepath: join(WITH_ACCESS, 'dynamic-config.yaml'), pollInterval: '60s' },
+  },
+});
+
+/** How a caller proves who it is: to a program of the product in its environment, to the SDK, and in a request to the HTTP API. */
+export interface Proof {
+  env: NodeJS.ProcessEnv;
+  connection: Pick<ConnectionOptions, 'tls' | 'apiKey'>;
+  request: Pick<RequestOptions, 'ca' | 'cert' | 'key' | 'servername' | 'headers'>;
+}
+
+/** A server that demands proof of who calls. */
 export interface Secured {
   node: Node;
   scheme: 'http' | 'https';
-  env: NodeJS.ProcessEnv;
-  /** The same without the proof. */
-  stranger: NodeJS.ProcessEnv;
+  /** That of an identity by its name. */
+  proofOf(identity: string): Proof;
+  /** One that the server does not accept. */
+  stranger: Proof;
+  /** None. */
+  none: Proof;
 }
+
+/** Works with a connection of a caller, which is closed then. */
+export async function withConnection<T>(
+  { node }: { node: Pick<Secured['node'], 'address'> },
+  { connection: options }: Proof,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  // No interceptors: the default one repeats calls.
+  const connection = Connection.lazy({ address: node.address, interceptors: [], ...options });
+  try {
+    return await connection.withDeadline(Date.now() + CONNECTED_FOR_MS, () => work(connection));
+  } finally {
+    await connection.close();
+  }
+}
+
+/** Who may register namespaces. */
+export const ADMINISTRATOR = 'trellis-administrator';
 
 /** Starts a server that accepts callers with a certificate of its authority only. */
-export async function startWithCertificates(folder: string, say: Say): Promise<Secured> {
-  const { ca, server, client, stranger } = makeCertificates(join(folder, 'certificates'));
-  const frontend = {
+export async function startWithCertificates(folder: string, program: Program): Promise<Secured> {
+  const name = `${program.name}-tls`;
+  const certificates = makeCertificates(join(folder, name));
+  const { ca, stranger, certified } = certificates;
+  const tlsOf = ({ ca, server }: Pick<typeof certificates, 'ca' | 'server'>) => ({
     server: { certFile: server.cert, keyFile: server.key, requireClientAuth: true, clientCaFiles: [ca] },
     client: { serverName: SERVER_NAME, rootCaFiles: [ca] },
+  });
+  // Another authority: who may call the frontend must not be taken for a node.
+  const nodes = makeCertificates(join(folder, `${name}-nodes`));
+  const security = { tls: { frontend: tlsOf(certificates), internode: tlsOf(nodes) } };
+  const node = await startNode(program, folder, name, inMemory(), 1, security);
+  const authority = readFileSync(ca);
+  const tls = { serverRootCACertificate: authority, serverNameOverride: SERVER_NAME };
+  const proof = (pair: { cert: string; key: string }): Proof => {
+    const [cert, key] = [readFileSync(pair.cert), readFileSync(pair.key)];
+    return {
+      env: {
+        TEMPORAL_TLS_SERVER_CA_CERT_PATH: ca,
+        TEMPORAL_TLS_CLIENT_CERT_PATH: pair.cert,
+        TEMPORAL_TLS_CLIENT_KEY_PATH: pair.key,
+        TEMPORAL_TLS_SERVER_NAME: SERVER_NAME,
+      },
+      connection: { tls: { ...tls, clientCertPair: { crt: cert, key } } },
+      request: { ca: authority, cert, key, servername: SERVER_NAME },
+    };
   };
-  const node = await startNode(await programs(say), folder, 'temporal-tls', inMemory(), 1, { tls: { frontend } });
-  const env = (pair: { cert: string; key: string }) => ({
-    TEMPORAL_TLS_SERVER_CA_CERT_PATH: ca,
-    TEMPORAL_TLS_CLIENT_CERT_PATH: pair.cert,
-    TEMPORAL_TLS_CLIENT_KEY_PATH: pair.key,
-    TEMPORAL_TLS_SERVER_NAME: SERVER_NAME,
-  });
-  const [crt, key, serverRootCACertificate] = await Promise.all(
-    [client.cert, client.key, ca].map((file) => readFile(file)),
-  );
-  if (!crt || !key || !serverRootCACertificate) throw new Error('the certificates are missing');
-  await registerDefault({
-    address: node.address,
-    tls: { clientCertPair: { crt, key }, serverRootCACertificate, serverNameOverride: SERVER_NAME },
-  });
-  return { node, scheme: 'https', env: env(client), stranger: env(stranger) };
+  const proofs = new Map<string, Proof>();
+  const proofOf = (identity: string) => {
+    const known = proofs.get(identity) ?? proof(certified(identity));
+    proofs.set(identity, known);
+    return known;
+  };
+  await registerDefault({ address: node.address, ...proofOf(ADMINISTRATOR).connection });
+  const none = { env: {}, connection: { tls }, request: { ca: authority, servername: SERVER_NAME } };
+  return { node, scheme: 'https', proofOf, stranger: proof(stranger), none };
 }
 
-/** Starts a server that accepts callers with a JSON web token only, and lets them do what its claims allow. */
-export async function startWithTokens(folder: string, say: Say): Promise<Secured> {
+/** Starts a server that accepts callers with a JSON web token only; Temporal's own program lets them do what its claims allow. */
+export async function startWithTokens(folder: string, program: Program): Promise<Secured> {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const keys = join(folder, 'jwks.json');
   await writeFile(
@@ -107,16 +188,25 @@ export async function startWithTokens(folder: string, say: Say): Promise<Secured
     ...{ authorizer: 'default', claimMapper: 'default', permissionsClaimName: 'permissions' },
     jwtKeyProvider: { keySourceURIs: [`file://${keys}`] },
   };
-  const node = await startNode(await programs(say), folder, 'temporal-jwt', inMemory(), 1, { authorization });
+  const node = await startNode(program, folder, `${program.name}-jwt`, inMemory(), 1, { authorization });
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const token = (...permissions: string[]) => {
+  const proof = (sub: string, ...permissions: string[]): Proof => {
     const exp = Math.floor(Date.now() / 1000) + 3600;
-    const signed = `${part({ alg: 'RS256', typ: 'JWT', kid: '1' })}.${part({ sub: 'trellis', exp, permissions })}`;
-    return `${signed}.${sign('sha256', Buffer.from(signed), privateKey).toString('base64url')}`;
+    const signed = `${part({ alg: 'RS256', typ: 'JWT', kid: '1' })}.${part({ sub, exp, permissions })}`;
+    const token = `${signed}.${sign('sha256', Buffer.from(signed), privateKey).toString('base64url')}`;
+    return {
+      env: { TEMPORAL_TLS: 'false', TEMPORAL_API_KEY: token },
+      connection: { tls: false, apiKey: token },
+      request: { headers: { authorization: `Bearer ${token}` } },
+    };
   };
-  await registerDefault({ address: node.address, tls: false, apiKey: token('system:admin', 'default:admin') });
-  const env = (...permissions: string[]) => ({ TEMPORAL_TLS: 'false', TEMPORAL_API_KEY: token(...permissions) });
-  return { node, scheme: 'http', env: env('default:write', 'default:worker'), stranger: env('other:write') };
+  const proofOf = (identity: string) =>
+    identity === ADMINISTRATOR
+      ? proof(identity, 'system:admin', 'default:admin')
+      : proof(identity, 'default:write', 'default:worker');
+  await registerDefault({ address: node.address, ...proofOf(ADMINISTRATOR).connection });
+  const none = { env: { TEMPORAL_TLS: 'false' }, connection: { tls: false }, request: {} };
+  return { node, scheme: 'http', proofOf, stranger: proof('stranger', 'other:write'), none };
 }
 
 /** SQLite in memory, which the server fills with its tables. */
@@ -129,7 +219,7 @@ function inMemory(): object[] {
 }
 
 async function startNode(
-  home: string,
+  { command, flags, settings }: Program,
   folder: string,
   name: string,
   [store, visibility]: object[],
@@ -144,7 +234,7 @@ async function startNode(
   const address = `${HOST}:${frontend.grpcPort}`;
   const active = { enabled: true, initialFailoverVersion: 1, rpcName: 'frontend', rpcAddress: address };
   const config = {
-    log: { stdout: true, level: 'warn' },
+    ...settings,
     persistence: {
       ...{ defaultStore: 'store', visibilityStore: 'visibility', numHistoryShards: shards },
       datastores: { store, visibility },
@@ -163,14 +253,15 @@ async function startNode(
   const start = () =>
     startProcess(folder, {
       name,
-      command: join(home, 'bin/server'),
-      args: ['--config-file', file, '--allow-no-auth', 'start', ...ROLES.flatMap((role) => ['--service', role])],
+      command,
+      args: ['--config-file', file, ...flags, 'start', ...ROLES.flatMap((role) => ['--service', role])],
       readyWithin: 60_000,
       ready: (signal) => listening(`${HOST}:${httpPort}`, signal),
     });
   const node: Node = {
     address,
     http: `${HOST}:${httpPort}`,
+    internal: `${HOST}:${services['internal-frontend']?.rpc.grpcPort}`,
     service: await start(),
     async startAgain() {
       node.service = await start();
