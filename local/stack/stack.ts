@@ -11,14 +11,7 @@ import { prepareDatabase, startDatabase } from './database-server.ts';
 import { startEdge } from './edge-server.ts';
 import { type EncryptionVariables, encryptionOf } from './encryption.ts';
 import { PRIVATE_FILE, throwAwayFolder } from './folder.ts';
-import {
-  encryptionVariables,
-  gatewayUrl,
-  programVariables,
-  startApi,
-  startGateway,
-  startWorker,
-} from './node-programs.ts';
+import { gatewayUrl, programVariables, startApi, startGateway, startWorker } from './node-programs.ts';
 import { choosePorts, HOST, keepPorts } from './ports.ts';
 import { reap, type Service } from './processes.ts';
 import { prepareTemporal, startTemporal, type TemporalAddresses } from './temporal-server.ts';
@@ -111,7 +104,9 @@ export async function startStack({
     const used = (name: string) => uses.get(name) ?? true;
     const ports = await (persistent ? keepPorts({ folder, used, say }) : choosePorts());
     const sql = () => started(startDatabase({ folder, port: ports.sql, say }));
-    const codec = encryptionVariables().ENCRYPTION_KEYS ? `http://${HOST}:${ports.api}/codec` : undefined;
+    // From the environment alone: a `.env` may name keys of other servers.
+    const encryption = await encryptionOf(folder, process.env);
+    const codec = encryption.ENCRYPTION_KEYS ? `http://${HOST}:${ports.api}/codec` : undefined;
     const temporal = () => started(startTemporal({ folder, ports, persistent: durable, codec, say }));
     const newTemporal = async (): Promise<TemporalAddresses> => {
       await temporal();
@@ -148,8 +143,6 @@ export async function startStack({
       ...(edge && { EDGE_URL: `http://${HOST}:${ports.edge}` }),
     };
     const callers = await callersOf(folder, await programVariables());
-    // From the environment alone: a `.env` may name keys of other servers.
-    const encryption = await encryptionOf(folder, process.env);
     const { PLANETSCALE_URL, TEMPORAL_ADDRESS, TEMPORAL_HTTP_URL, TEMPORAL_NAMESPACE } = addresses;
     const settingsOf = async (program: keyof ProgramUrls): Promise<NodeJS.ProcessEnv> => ({
       FLAKY_CALL: process.env.FLAKY_CALL ?? 'on',

@@ -47,6 +47,7 @@ test('temporal-server/access.yaml names the workflows, ids, queues and commands 
     workflows: [
       temporal.orderWorkflowId('*'),
       temporal.settleWorkflowId('*'),
+      temporal.eraseWorkflowId('*'),
       temporal.shippingWorkflowId('*', 1).replace(/-1$/, ''),
     ],
     types: Object.entries(temporal).flatMap(([name, value]) => (name.endsWith('_WORKFLOW') ? [`${value}`] : [])),
@@ -77,12 +78,13 @@ test('docs/temporal-access.md lists exactly the routes of Temporal’s HTTP API 
     signal: () => port.signal(order.order_id, 'cancel', []),
     query: () => port.query(order.order_id, 1_000),
     ping: () => port.ping(1_000),
+    erase: () => port.erase(order.order_id, { sub: 'jane', via: 'auth-off' }),
   };
   await Promise.allSettled(Object.values(calls).map((call) => call()));
   const asRoute = (path: string) =>
     path
       .replace('/namespaces/default', '/namespaces/{namespace}')
-      .replace('order-a%3A1', 'order-{id}')
+      .replace(/(order|erase)-a%3A1/, '$1-{id}')
       .replace(/\/(update|signal)\/\w+$/, '/$1/{command}');
   const documented = tableOf('route of the HTTP API').map(([route = '']) => route.replaceAll('`', ''));
   expect(documented.sort()).toEqual([...new Set([...called].map(asRoute))].sort());
