@@ -115,6 +115,7 @@ describe('a recorded order', () => {
     reason: 'INVALID_ORDER',
     created_at: at,
     updated_at: at,
+    erased_at: null,
     address: null,
     items: null,
     payments: [],
