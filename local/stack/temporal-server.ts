@@ -115,6 +115,8 @@ export async function startTemporal(options: {
       ...(codec === undefined ? [] : ['--ui-codec-endpoint', codec]),
       // By default its HTTP API accepts every Host header, and so DNS rebinding: a web page's own name may resolve to 127.0.0.1.
       ...['--dynamic-config-value', `frontend.httpAllowedHosts=${JSON.stringify(hosts)}`],
+      // It deletes the history of a run that has just ended only after this, by default 30 s.
+      ...['--dynamic-config-value', 'history.transferProcessorUpdateAckInterval="1s"'],
       ...(persistent ? [...database, '--sqlite-pragma', 'synchronous=normal'] : []),
     ],
     ready: (signal) =>

@@ -462,7 +462,8 @@ async function shownByCli(address: string, workflowId: string, api: string) {
     const { stdout, stderr } = await promisify(execFile)(cli, [...show, ...args], { maxBuffer: 2 ** 24 }).catch(
       (error) => error,
     );
-    return `${stdout}${stderr}`;
+    // As JSON it shows payloads in base64.
+    return `${stdout}${stderr}`.replace(/"data": "([^"]*)"/g, (_, data) => Buffer.from(data, 'base64').toString());
   };
   const codec = (token: string) => ['--codec-endpoint', `${api}/codec`, '--codec-auth', `Bearer ${token}`];
   return { without: await show(), staff: await show(...codec(STAFF)), shop: await show(...codec(DECIDER)) };

@@ -1,4 +1,3 @@
-import { setTimeout } from 'node:timers/promises';
 import {
   type Client,
   type WorkflowExecutionDescription,
@@ -17,9 +16,6 @@ import pTimeout from 'p-timeout';
 const CALL_TIMEOUT_MS = 5_000;
 /** How many workflow ids one list names. */
 const LISTED_AT_ONCE = 50;
-/** Temporal deletes a history a moment after it was told to: so often, and after so many milliseconds, it is asked whether it has. */
-const LOOKS = 15;
-const LOOK_EVERY_MS = 100;
 /** A gRPC code. */
 const NOT_FOUND = 5;
 
@@ -89,23 +85,19 @@ export function createRuns(client: Client) {
     },
 
     /**
-     * Deletes all that Temporal has of an order whose run has ended: its runs, its shipping attempts, those that were recorded and any
-     * other, and its settlings. Resolves once it is gone. A run under the order's id that still goes on is another's, and stays.
+     * Has Temporal delete all that it has of an order whose run has ended: its runs, its shipping attempts, those that were recorded and any
+     * other, and its settlings. Temporal keeps the request, and carries it out within minutes. A run under the order's id that still goes on
+     * is another's, and stays.
      */
     async deleteHistories(orderId: string, { workflow_id }: Run, recordedAttempts: number): Promise<void> {
       const ofRuns = [workflow_id, orderWorkflowId(orderId)];
       const attempts = Array.from({ length: recordedAttempts + 1 }, (_, n) => shippingWorkflowId(orderId, n + 1));
       const ids = [...new Set([...ofRuns, settleWorkflowId(orderId), ...attempts])];
       for (let from = 0; from < ids.length; from += LISTED_AT_ONCE) {
-        const chunk = ids.slice(from, from + LISTED_AT_ONCE);
-        for (let looks = 0; ; looks += 1) {
-          const there = await runsUnder(chunk, orderId, workflow_id);
-          const left = there.filter((run) => !(ofRuns.includes(run.workflowId) && isRunning(run)));
-          if (left.length === 0) break;
-          if (looks === LOOKS) throw new Error('Temporal has not deleted the histories of the order yet');
-          await Promise.all(left.map(deleteHistory));
-          await setTimeout(LOOK_EVERY_MS);
-        }
+        const there = await runsUnder(ids.slice(from, from + LISTED_AT_ONCE), orderId, workflow_id);
+        await Promise.all(
+          there.filter((run) => !(ofRuns.includes(run.workflowId) && isRunning(run))).map(deleteHistory),
+        );
       }
     },
 
