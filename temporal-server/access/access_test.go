@@ -159,6 +159,12 @@ func TestTheRequestDecides(t *testing.T) {
 		{"trellis-worker", "StartWorkflowExecution", "default", start("order-1", "OrderWorkflow", "orders-tq"), false},
 		{"trellis-worker", "TerminateWorkflowExecution", "default",
 			&workflowservice.TerminateWorkflowExecutionRequest{WorkflowExecution: workflow("settle-1")}, false},
+		{"trellis-worker", "DeleteWorkflowExecution", "default",
+			&workflowservice.DeleteWorkflowExecutionRequest{WorkflowExecution: workflow("ship-1-1")}, true},
+		{"trellis-worker", "DeleteWorkflowExecution", "default",
+			&workflowservice.DeleteWorkflowExecutionRequest{WorkflowExecution: workflow("other-1")}, false},
+		{"trellis-api", "StartWorkflowExecution", "default", start("erase-1", "EraseWorkflow", "orders-tq"), true},
+		{"trellis-api", "StartWorkflowExecution", "default", start("erase-1", "OrderWorkflow", "orders-tq"), false},
 	} {
 		if got := list.isAllowed(t, c.subject, api.WorkflowServicePrefix+c.call, c.namespace, c.request); got != c.allowed {
 			t.Errorf("%s in %q, %s %v: allowed is %v", c.subject, c.namespace, c.call, c.request, got)

@@ -77,8 +77,8 @@ test('docs/temporal-access.md lists exactly the routes of Temporal’s HTTP API 
     update: () => port.update(order.order_id, 'cancel', [], 'id', 1_000),
     signal: () => port.signal(order.order_id, 'cancel', []),
     query: () => port.query(order.order_id, 1_000),
-    ping: () => port.ping(1_000),
     erase: () => port.erase(order.order_id, { sub: 'jane', via: 'auth-off' }),
+    ping: () => port.ping(1_000),
   };
   await Promise.allSettled(Object.values(calls).map((call) => call()));
   const asRoute = (path: string) =>
