@@ -402,6 +402,8 @@ async function watched(folder: string) {
     ]);
     const [id, moving, review] = await Promise.all([orders.start(), orders.start(), orders.start()]);
     for (const [method, path, sent] of malformed(id)) await call(method, path, sent);
+    // A worker that had not yet read an order's key would wait for SQL, and no attempt would fail.
+    await Promise.all([id, moving, review].map((each) => orders.isIn(each, 'awaiting_approval')));
 
     await outage(stack, 'sql', async () => {
       await Promise.all([orders.approve(id), orders.move(moving), startRefused()]);
