@@ -36,6 +36,7 @@ try {
     CHECKOUT_TOKEN,
     ENCRYPTION_KEYS = '',
     ENCRYPT = '',
+    TEMPORAL_NAMESPACE,
   } = parseEnv(await readFile(ENV_FILE, 'utf8').catch(() => ''));
   if (!PLANETSCALE_URL || !TEMPORAL_HTTP_URL || !(await answers(API_URL)))
     throw new Error('no stack runs in this folder: start one first, with npm start');
@@ -49,7 +50,8 @@ try {
     folder: FOLDER,
     port,
     ...servers,
-    settings: { ...process.env, ENCRYPTION_KEYS, ENCRYPT, ...settings },
+    // A `.env` may name the namespace of another server.
+    settings: { ...process.env, ENCRYPTION_KEYS, ENCRYPT, TEMPORAL_NAMESPACE, ...settings },
   });
   const url = `http://127.0.0.1:${port}`;
   await recordAddress(`EDGE_URL=${url}\n`);

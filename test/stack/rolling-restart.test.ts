@@ -38,12 +38,13 @@ const worker = (name: string) => startWorker({ folder, built, name, env });
 const agents = new Map(ports.map((port) => [port, new Agent({ keepAlive: true })]));
 let turn = 0;
 
-/** A call to one of the APIs; only when it refuses the connection, to the other. Rejects on any other failure, and any error but 202. */
+/** A call to one of the APIs; only when there is no connection to it, to the other, as load balancers do. Rejects on any other failure, and any error but 202. */
 async function call(method: string, path: string, body?: unknown): Promise<unknown> {
   turn += 1;
   const [first = 0, second = 0] = turn % 2 ? ports : ports.toReversed();
   const answer = await send(first, method, path, body).catch((error) => {
-    if (error.code !== 'ECONNREFUSED') throw error;
+    // Refused, or reset before it was made: no request was sent.
+    if (error.syscall !== 'connect') throw error;
     return send(second, method, path, body);
   });
   const content = await json(answer);
