@@ -2,7 +2,7 @@
 # One image for `api`, `worker` and `migrate`. Temporal's native core needs glibc, hence slim and not alpine.
 
 # What the built programs load at run time: the dependencies of the workspace `build`, no more.
-FROM node:24-slim AS dependencies
+FROM node:24.21.0-trixie-slim@sha256:8ec5d7557396cfe32d21c3f9c13072355ceab22b584578ca4bb28af31120cffe AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY build/package.json build/
@@ -16,7 +16,7 @@ RUN --mount=type=cache,target=/root/.npm \
  && rm -r node_modules/@temporalio/core-bridge/sdk-core node_modules/@swc \
  && find node_modules -type f \( -name '*.ts' -o -name '*.mts' -o -name '*.cts' -o -name '*.map' \) -delete
 
-FROM node:24-slim AS programs
+FROM node:24.21.0-trixie-slim@sha256:8ec5d7557396cfe32d21c3f9c13072355ceab22b584578ca4bb28af31120cffe AS programs
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 COPY contracts/package.json contracts/
@@ -33,7 +33,7 @@ COPY workers workers
 COPY build build
 RUN node build/build.ts
 
-FROM node:24-slim
+FROM node:24.21.0-trixie-slim@sha256:8ec5d7557396cfe32d21c3f9c13072355ceab22b584578ca4bb28af31120cffe
 # Nothing is installed in a running container.
 RUN rm -r /usr/local/lib/node_modules /opt/yarn-* /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/yarn /usr/local/bin/yarnpkg
 ENV NODE_ENV=production

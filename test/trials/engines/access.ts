@@ -92,12 +92,13 @@ function attacksOn(orderId: string): Attack[] {
     { call: 'requestCancelWorkflowExecution', request: { workflowExecution } },
     { call: 'terminateWorkflowExecution', request: { workflowExecution }, by: [WORKER] },
     { call: 'resetWorkflowExecution', request: { workflowExecution, workflowTaskFinishEventId: 3, requestId: 'r' } },
-    { call: 'deleteWorkflowExecution', request: { workflowExecution } },
+    { call: 'deleteWorkflowExecution', request: { workflowExecution: { workflowId: `another-${orderId}` } } },
     { call: 'pollWorkflowTaskQueue', request: queue(ORDERS_QUEUE), by: [WORKER] },
     { call: 'pollActivityTaskQueue', request: queue('another-tq') },
     { call: 'respondActivityTaskCompletedById', request: { workflowId, activityId: '1' } },
     { call: 'getWorkflowExecutionHistory', request: { execution: workflowExecution }, by: [WORKER, OPERATOR] },
     { call: 'queryWorkflow', request: { execution: { workflowId: `ship-${orderId}-1` } }, by: [OPERATOR] },
+    { call: 'deleteWorkflowExecution', request: { workflowExecution }, by: [WORKER] },
   ];
 }
 

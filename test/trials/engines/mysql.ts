@@ -21,7 +21,7 @@ export interface MySqlProgram {
 type Say = (line: string) => void;
 
 const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin'];
-const IMAGE = 'mysql:8.4';
+const IMAGE = 'mysql:8.4.11@sha256:b3b90af2a6552ae30c266fdb7d5dd55f3afb72404bb78d37fe8a23eb857fd3fb';
 /** Debian's releases have MariaDB only; its unstable suite has MySQL. */
 const SUITE = 'sid';
 
