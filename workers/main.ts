@@ -145,7 +145,8 @@ process.exit(0);
 async function exitIfUnreachable(error: unknown): Promise<never> {
   if (!(error instanceof TransportError)) throw error;
   const [, named] = CAUSES.find(([words]) => words.test(error.message)) ?? [];
-  const isCutOff = config.temporal.tls && /ConnectionReset|BrokenPipe|connection closed/.test(error.message);
+  const isCutOff =
+    config.temporal.tls && /connection ?(reset|aborted|closed)|broken ?pipe|not ?connected/i.test(error.message);
   const likely = named ?? (isCutOff ? await variableOfCutOff() : 'TEMPORAL_ADDRESS');
   const variable = likely === 'TEMPORAL_API_KEY' ? variableOfProof(config.temporal) : likely;
   const reason = error.message.replace(/\s+/g, ' ').slice(0, 300);
