@@ -18,10 +18,13 @@ export const payloadConverter: PayloadConverter = {
   },
 };
 
-/** By this product's codec, which names the key. Byte by byte, as a caller may send any bytes as the encoding, and the decoder of a workflow's VM throws on some. */
+/**
+ * Whether this product's codec encrypted the payload: it names the key. The encoding is compared byte by byte, as a caller may send any
+ * bytes there, and the decoder of a workflow's VM throws on some.
+ */
 const isEncrypted = ({ metadata }: Payload): boolean => {
   const { encoding, [ENCRYPTION_KEY_ID]: keyId } = metadata ?? {};
-  const isNamedSo =
+  const hasEncoding =
     encoding?.length === ENCRYPTED.length && encoding.every((byte, at) => byte === ENCRYPTED.charCodeAt(at));
-  return isNamedSo && keyId !== undefined;
+  return hasEncoding && keyId !== undefined;
 };

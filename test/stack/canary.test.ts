@@ -1,6 +1,7 @@
 /**
- * Nobody reads along: orders whose every personal field is a canary, a text that is nowhere else, go through their ends, faults and
- * outages, on programs that encrypt, ask for tokens and log at every level. Then everything that was stored, logged and answered is searched.
+ * Personal data stands only where docs/operations.md says: orders whose every personal field is a canary, a text found nowhere else, go
+ * through their ends, faults and outages, on programs that encrypt, ask for tokens and log at every level. Then everything that was stored,
+ * logged and answered is searched.
  */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -406,7 +407,7 @@ async function watched(folder: string) {
     await Promise.all([id, moving, review].map((each) => orders.isIn(each, 'awaiting_approval')));
 
     await outage(stack, 'sql', async () => {
-      // The API that has not yet read an order's key can't without SQL: the other one, which started it, takes the command.
+      // An API that has not read the order's key before can't read it without SQL. The other API, which started the order, has it and takes the command.
       const taken = (send: () => Promise<{ status: number }>) => eventually(async () => (await send()).status < 300);
       await Promise.all([taken(() => orders.approve(id)), taken(() => orders.move(moving)), startRefused()]);
       for (const path of [`/orders/${id}`, '/orders', '/readyz']) await call('GET', path);
